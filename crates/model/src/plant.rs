@@ -1,0 +1,109 @@
+//! Bugs planted on purpose. A checker counts only if it has been seen to fail: the simulator runs
+//! the very same code with one of these switched on and must find it. The switch is a type
+//! parameter, so that the shipped program contains none of them.
+
+use core::fmt::Debug;
+use core::hash::Hash;
+
+macro_rules! plants {
+    ($($(#[$doc:meta])* $name:ident = $text:literal in $part:literal, expect $property:literal;)*) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Plant { $($(#[$doc])* $name,)* }
+
+        impl Plant {
+            /// Every plant, in the order of the parts they sit in.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name used on the command line and in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The part of the system it sits in.
+            #[must_use]
+            pub const fn part(self) -> &'static str {
+                match self { $(Self::$name => $part,)* }
+            }
+
+            /// The properties expected to find it, separated by `|`.
+            #[must_use]
+            pub const fn expected(self) -> &'static str {
+                match self { $(Self::$name => $property,)* }
+            }
+        }
+    };
+}
+
+plants! {
+    /// The acceptor accepts in a ballot below its promise.
+    StaleBallotAccepted = "stale-ballot-accepted" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// Messages leave before what they promise is durable.
+    PromiseBeforeDurable = "promise-before-durable" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A promise leaves out the entries that are accepted but not yet durable.
+    PendingLeftOutOfPromise = "pending-left-out-of-promise" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// The new leader takes any reported value, not the one of the highest ballot.
+    HighestBallotIgnored = "highest-ballot-ignored" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// The new leader takes over only the slots that someone reported as decided (seed 001).
+    RangeBoundedByDecided = "range-bounded-by-decided" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A replica that is uncertain about a slot counts towards its quorum.
+    UncertainCounted = "uncertain-counted" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A follower marks entries decided that it accepted in another ballot than the watermark's.
+    ForeignWatermarkBelieved = "foreign-watermark-believed" in "decided watermark", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A leader counts an entry as decided although slots below it are not.
+    DecidedOverHole = "decided-over-hole" in "decided watermark", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// An amnesiac replica votes.
+    AmnesiacVotes = "amnesiac-votes" in "election", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A replica that restarts goes on in its own old ballot.
+    OldBallotResumed = "old-ballot-resumed" in "election", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A leader cut off from its quorum does not step down.
+    NoStepDown = "no-step-down" in "election", expect "liveness";
+    /// A donor answers a catch-up with entries it merely accepted.
+    UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// Applying ignores the number of a request: a repeated one is carried out again.
+    DuplicateApplied = "duplicate-applied" in "sessions", expect "exactly-once|linearizable";
+    /// The reply kept for a repeated request is lost: it is answered with an empty one.
+    ReplyLost = "reply-lost" in "sessions", expect "linearizable|exactly-once";
+    /// A gap in a session's numbers is applied instead of rejected.
+    GapApplied = "gap-applied" in "sessions", expect "session-order|exactly-once|linearizable";
+    /// A client gives the number of an unanswered request to the next one.
+    NumberReused = "number-reused" in "sessions", expect "exactly-once|session-order|linearizable|no-lost-ack";
+    /// A leader answers reads without a confirming round.
+    ReadUnconfirmed = "read-unconfirmed" in "reads", expect "linearizable";
+    /// A new leader answers reads before what it took over is decided.
+    ReadBeforeTakeover = "read-before-takeover" in "reads", expect "linearizable";
+    /// The log does not rewrite what it read back before it answers for it.
+    ReadBackTakenForDurable = "read-back-taken-for-durable" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A failed sync is tried again and believed.
+    SyncRetried = "sync-retried" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A damaged record before the tail is dropped as if it were the tail.
+    DamageTakenForTail = "damage-taken-for-tail" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+}
+
+/// Whether a given bug is planted. Implemented by [`NoPlants`] for the shipped program.
+pub trait Plants: Copy + Debug + Eq + Hash + Send + 'static {
+    /// Whether `plant` is switched on.
+    fn has(&self, plant: Plant) -> bool;
+}
+
+/// No bug is planted: the default, which the compiler removes altogether.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NoPlants;
+
+impl Plants for NoPlants {
+    #[inline(always)]
+    fn has(&self, _: Plant) -> bool {
+        false
+    }
+}
+
+/// At most one planted bug, chosen at run time: for the simulator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Planted(pub Option<Plant>);
+
+impl Plants for Planted {
+    fn has(&self, plant: Plant) -> bool {
+        self.0 == Some(plant)
+    }
+}

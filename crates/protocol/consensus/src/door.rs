@@ -1,0 +1,188 @@
+//! The machine's one door: what goes in, what comes out.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use mainstay_model::{Ballot, Entry, Mark, Record, ReplicaId, Slot, Token, Value};
+
+use crate::message::Message;
+
+/// Everything that can happen to a replica of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A message came.
+    Message {
+        /// From whom.
+        from: ReplicaId,
+        /// What.
+        message: Message,
+    },
+    /// A local client's command, encoded. Answered by [`Effect::Rejected`] if it was certainly not
+    /// ordered by this submission; otherwise its outcome shows at apply.
+    Submit {
+        /// Recognises the rejection.
+        token: Token,
+        /// The command.
+        request: Bytes,
+    },
+    /// Asks from which slot on a local read is linearizable: [`Effect::ReadAt`] or
+    /// [`Effect::Rejected`].
+    Read {
+        /// Recognises the answer.
+        token: Token,
+    },
+    /// Everything persisted up to this mark is on stable storage.
+    Durable {
+        /// The highest such mark.
+        mark: Mark,
+    },
+    /// The executor has applied every slot up to here.
+    Applied {
+        /// The highest such slot.
+        upto: Slot,
+    },
+    /// What [`Effect::ReadLog`] asked for.
+    LogRead {
+        /// The first slot that was asked for.
+        from: Slot,
+        /// Whom it is for.
+        purpose: ReadPurpose,
+        /// The entries, contiguous from `from`; fewer than asked for where bytes ran out, none
+        /// where the log cannot give them.
+        entries: Vec<Entry>,
+    },
+    /// The connection to a peer came up or went down.
+    Link {
+        /// Which peer.
+        peer: ReplicaId,
+        /// Whether messages may pass.
+        up: bool,
+    },
+    /// The failure detector's opinion of a peer's node changed.
+    Suspicion {
+        /// Which peer.
+        peer: ReplicaId,
+        /// Whether it is suspected.
+        suspected: bool,
+    },
+    /// Whether the log has room for entries (promises always find room).
+    Room {
+        /// Whether it has.
+        entries: bool,
+    },
+    /// The operator, or the end of the process, asks this replica not to lead: if it leads, it steps
+    /// down and names a successor; it does not try to lead again.
+    Retire,
+    /// The instant of [`crate::Replica::deadline`] has come.
+    Deadline,
+}
+
+/// Everything a replica may ask of its world, carried out in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Write these records, in order, in one piece; then, once they are on stable storage, answer
+    /// [`Input::Durable`]. Marks ascend.
+    Persist {
+        /// Names the request.
+        mark: Mark,
+        /// What to write.
+        records: Vec<Record>,
+    },
+    /// Send a message; it may be lost.
+    Send {
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        message: Message,
+    },
+    /// Read decided entries back from the log: [`Input::LogRead`].
+    ReadLog {
+        /// The first slot wanted.
+        from: Slot,
+        /// The last slot wanted.
+        upto: Slot,
+        /// Stop after the entry that reaches this many bytes; at least one entry is returned.
+        bytes_max: usize,
+        /// Whom it is for; comes back with the answer.
+        purpose: ReadPurpose,
+    },
+    /// Hand the decided value of the next slot to the executor.
+    Deliver {
+        /// The slot.
+        slot: Slot,
+        /// Its value.
+        value: Value,
+    },
+    /// The read may be carried out once the executor has applied this slot.
+    ReadAt {
+        /// The read.
+        token: Token,
+        /// The slot.
+        slot: Slot,
+    },
+    /// A submission or a read was not taken; nothing will come of it.
+    Rejected {
+        /// Which.
+        token: Token,
+        /// Why.
+        reason: Rejection,
+    },
+    /// Something worth a line in a trace, a log or a counter.
+    Observe(Observation),
+}
+
+/// Whom entries are read back for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadPurpose {
+    /// The executor of this replica.
+    Deliver,
+    /// A replica that lags.
+    CatchUp(ReplicaId),
+}
+
+/// Why a submission or read was not taken. None of these leaves the outcome open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// No leader is known at present.
+    NoLeader,
+    /// The leader refused it, or stepped down before it proposed it; it may be sent again.
+    NotLeader,
+    /// Too much is waiting already.
+    Busy,
+    /// The log has no room for entries.
+    NoRoom,
+    /// The request is larger than a batch may be.
+    TooLarge,
+}
+
+/// What a machine tells about itself; nothing depends on anybody listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Observation {
+    /// The role or ballot changed.
+    Role {
+        /// The new role.
+        role: Role,
+        /// The ballot it stands in.
+        ballot: Ballot,
+    },
+    /// An input from outside was wrong or too old and was ignored; the reason is named.
+    Ignored(&'static str),
+    /// A slot cannot be taken over until a replica that is certain about it answers.
+    Blocked {
+        /// The lowest such slot.
+        slot: Slot,
+    },
+}
+
+/// What a replica is at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Votes and follows.
+    Follower,
+    /// Waits for promises in a ballot of its own.
+    Candidate,
+    /// Leads its ballot.
+    Leader,
+    /// Follows and never votes.
+    Learner,
+}

@@ -1,0 +1,248 @@
+//! The messages of the protocol: one type a message, each saying who sends it and when.
+
+use alloc::vec::Vec;
+
+use mainstay_model::{Ballot, ConfigurationId, Entry, Slot, SlotRange, Value};
+
+use bytes::Bytes;
+
+/// A message between two replicas of a group, with the configuration its sender stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The configuration of the slot it is about, or the sender's own where it is about none.
+    pub configuration: ConfigurationId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The bodies of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Phase 1a.
+    Prepare(Prepare),
+    /// Phase 1b, one page of it.
+    Promise(Promise),
+    /// Phase 2a.
+    Accept(Accept),
+    /// Phase 2b.
+    Accepted(Accepted),
+    /// An older ballot, or a slot already decided, was met.
+    Refused(Refused),
+    /// The leader's sign of life and watermark.
+    Lead(Lead),
+    /// The answer to it.
+    Follow(Follow),
+    /// "Do you hear of a leader that makes progress?"
+    Probe(Probe),
+    /// The answer to it.
+    ProbeReply(ProbeReply),
+    /// The leader gives up its ballot and names who should try first.
+    StepDown(StepDown),
+    /// Asks for decided values.
+    CatchUp(CatchUp),
+    /// Decided values.
+    Decided(Decided),
+    /// A follower hands requests to the leader.
+    Forward(Forward),
+    /// Who was asked to lead them on is not the leader.
+    NotLeader(NotLeader),
+    /// A follower asks the leader for a slot at which its reads are linearizable.
+    ReadAsk(ReadAsk),
+    /// The leader's answer to it.
+    ReadSlot(ReadSlot),
+}
+
+/// Candidate to all: asks for a promise not to answer lower ballots, and for what was accepted from
+/// `from` on. Sent once the candidate's own ballot is durable; sent again until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prepare {
+    /// The ballot it wants to lead in.
+    pub ballot: Ballot,
+    /// The first slot that it does not know as decided.
+    pub from: Slot,
+}
+
+/// Acceptor to candidate: one page of a picture of one step. The promise counts once all pages are
+/// there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promise {
+    /// The ballot that was promised.
+    pub ballot: Ballot,
+    /// Which page, from 0.
+    pub page: u32,
+    /// Whether this is the last page.
+    pub last: bool,
+    /// Every slot up to here is decided, as far as the sender knows. Same on every page.
+    pub decided_upto: Slot,
+    /// Every slot up to here is no longer in the sender's log. Same on every page.
+    pub truncated_upto: Slot,
+    /// Where the sender cannot say what it accepted. Same on every page.
+    pub uncertain: Vec<SlotRange>,
+    /// What the sender accepted above its `decided_upto`, in ascending order over all pages.
+    pub accepted: Vec<(Slot, Entry)>,
+}
+
+/// Leader to all: asks to accept a value. Sent before the leader's own copy is durable; sent again
+/// to those who have not answered until the slot is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accept {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Where.
+    pub slot: Slot,
+    /// What.
+    pub value: Value,
+    /// The watermark of the ballot, see [`Lead::decided_upto`].
+    pub decided_upto: Slot,
+}
+
+/// Acceptor to leader, once it is durable: the values proposed in `ballot` for all slots of the
+/// range are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// The ballot they were accepted in.
+    pub ballot: Ballot,
+    /// Which slots.
+    pub slots: SlotRange,
+}
+
+/// Acceptor to candidate or leader: why it does not promise or accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// The ballot that was refused.
+    pub ballot: Ballot,
+    /// Why.
+    pub reason: RefusedReason,
+}
+
+/// Why an acceptor refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusedReason {
+    /// It has promised this higher ballot.
+    Promised(Ballot),
+    /// Every slot up to here is decided, as far as it knows; the asked one is among them.
+    Decided(Slot),
+    /// It has no room on disk for entries.
+    NoRoom,
+}
+
+/// Leader to all, every interval and whenever the watermark moved with no `Accept` to carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lead {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// In every slot up to here in which the leader proposed in this ballot, what it proposed is
+    /// decided; every other slot up to here is decided as well.
+    pub decided_upto: Slot,
+    /// Proof of progress: the highest slot proposed.
+    pub proposed_upto: Slot,
+    /// Proof of progress: every slot up to here is durable at the leader.
+    pub durable_upto: Slot,
+    /// Proof of progress: every slot up to here is applied at the leader.
+    pub applied_upto: Slot,
+    /// Which confirming round this belongs to; 0 for none.
+    pub round: u64,
+}
+
+/// Follower to leader, answering [`Lead`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Follow {
+    /// The ballot of the `Lead`; its sender has promised none that is higher.
+    pub ballot: Ballot,
+    /// The round of the `Lead`.
+    pub round: u64,
+    /// Every slot up to here is decided at the sender.
+    pub decided_upto: Slot,
+    /// Every slot up to here is durable at the sender.
+    pub durable_upto: Slot,
+    /// Every slot up to here is applied at the sender.
+    pub applied_upto: Slot,
+}
+
+/// A replica that suspects its leader to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Probe {
+    /// Recognises the answers.
+    pub number: u64,
+    /// The highest ballot the asker has promised.
+    pub ballot: Ballot,
+}
+
+/// The answer to a [`Probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeReply {
+    /// Which probe.
+    pub number: u64,
+    /// Whether the sender itself hears of a leader that makes progress, or leads.
+    pub hears_leader: bool,
+    /// The highest ballot the sender has promised.
+    pub ballot: Ballot,
+}
+
+/// Leader to all, when it gives up its ballot for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StepDown {
+    /// The ballot given up.
+    pub ballot: Ballot,
+    /// Who should try first, by index, if the leader names someone.
+    pub successor: Option<u16>,
+    /// What the leader knows as decided.
+    pub decided_upto: Slot,
+}
+
+/// A replica that lags to any that may be up to date (the leader last).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CatchUp {
+    /// The first slot it wants.
+    pub from: Slot,
+    /// The last slot it wants.
+    pub upto: Slot,
+}
+
+/// The answer to [`CatchUp`]: decided values only, contiguous.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Decided {
+    /// The slot of the first entry; with no entries, the slot that was asked for.
+    pub from: Slot,
+    /// The entries; none where the sender has nothing there (or nothing any more).
+    pub entries: Vec<Entry>,
+    /// What the sender knows as decided.
+    pub decided_upto: Slot,
+}
+
+/// A replica to the leader: requests it was handed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Forward {
+    /// Recognises the answer.
+    pub number: u64,
+    /// The requests, in order.
+    pub requests: Vec<Bytes>,
+}
+
+/// Who was sent a [`Forward`] or [`ReadAsk`] but does not lead (or cannot take it now) to its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NotLeader {
+    /// The highest ballot the sender has promised: its leader is the better address, if it leads.
+    pub ballot: Ballot,
+    /// Whether the sender believes that this ballot's leader leads.
+    pub leads: bool,
+    /// The number of the `Forward` or `ReadAsk`.
+    pub number: u64,
+}
+
+/// A replica to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadAsk {
+    /// Recognises the answer; answers to earlier numbers are too old for later reads.
+    pub number: u64,
+}
+
+/// The leader to the asking replica, after a confirming round that started after the question came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadSlot {
+    /// The number of the question.
+    pub number: u64,
+    /// Reads that came before the question was sent are linearizable at a replica that has applied
+    /// this slot.
+    pub slot: Slot,
+}

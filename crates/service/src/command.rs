@@ -1,0 +1,92 @@
+//! What stands in a batch: requests of sessions, and what keeps the sessions themselves.
+
+use bytes::Bytes;
+use mainstay_model::codec::{DecodeError, Put, Reader};
+use mainstay_model::{Nonce, RequestNumber, SessionId};
+
+/// One ordered command. Its encoding is what consensus sees as an opaque request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Opens a session. Idempotent: the session of a nonce is where it was first registered.
+    Register {
+        /// Drawn once by the client.
+        nonce: Nonce,
+    },
+    /// A numbered request of a session.
+    Request {
+        /// Whose.
+        session: SessionId,
+        /// Which; applied only right after the one before.
+        number: RequestNumber,
+        /// The client holds the replies to all numbers up to here; they need not be kept.
+        acknowledged_upto: RequestNumber,
+        /// What the service is asked.
+        body: Bytes,
+    },
+    /// Ends the sessions idle longest in log order until at most `keep` are left. Ordered by the
+    /// leader when there are too many.
+    TrimSessions {
+        /// How many stay.
+        keep: u32,
+    },
+}
+
+const REGISTER: u8 = 1;
+const REQUEST: u8 = 2;
+const TRIM_SESSIONS: u8 = 3;
+
+impl Command {
+    /// Bytes: kind (1), then the fields, fixed width, the body last and without a length.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(
+            32 + if let Self::Request { body, .. } = self { body.len() } else { 0 },
+        );
+        match self {
+            Self::Register { nonce } => {
+                out.put_u8(REGISTER);
+                out.put_u128(nonce.0);
+            }
+            Self::Request { session, number, acknowledged_upto, body } => {
+                out.put_u8(REQUEST);
+                out.put_session(*session);
+                out.put_u64(number.0);
+                out.put_u64(acknowledged_upto.0);
+                out.put(body);
+            }
+            Self::TrimSessions { keep } => {
+                out.put_u8(TRIM_SESSIONS);
+                out.put_u32(*keep);
+            }
+        }
+        Bytes::from(out)
+    }
+
+    /// Reads a command back; its body shares the bytes.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]: the bytes are no command.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            REGISTER => {
+                let nonce = Nonce(reader.u128()?);
+                reader.finish()?;
+                Ok(Self::Register { nonce })
+            }
+            REQUEST => {
+                let session = reader.session()?;
+                let number = RequestNumber(reader.u64()?);
+                let acknowledged_upto = RequestNumber(reader.u64()?);
+                let body = reader.take(reader.remaining())?;
+                Ok(Self::Request { session, number, acknowledged_upto, body })
+            }
+            TRIM_SESSIONS => {
+                let keep = reader.u32()?;
+                reader.finish()?;
+                Ok(Self::TrimSessions { keep })
+            }
+            _ => Err(DecodeError::BadValue("command kind")),
+        }
+    }
+}
