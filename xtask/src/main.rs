@@ -1,1 +1,3 @@
+//! The checks that every change runs.
+
 fn main() {}
