@@ -3,6 +3,16 @@
 //! Everything here is written against [`Disk`], so that the very same code runs on a real folder
 //! and on the simulator's faulty one.
 
+#![forbid(unsafe_code)]
+
 pub mod disk;
+mod error;
+mod identity;
+mod log;
+mod real;
 
 pub use disk::{Disk, DiskFile};
+pub use error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};
+pub use identity::{Durability, Identity, Style};
+pub use log::{Log, LogOptions, OnDamage};
+pub use real::{RealDisk, RealFile};
