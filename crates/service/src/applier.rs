@@ -1,10 +1,19 @@
 //! Sessions, decided time and service, applied as one.
 
-use bytes::Bytes;
-use mainstay_model::{NoPlants, Nonce, Plants, RequestNumber, SessionId, Slot, Timestamp, Value};
+use std::fmt;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::contract::Service;
-use crate::session::{SessionLimits, SessionTable};
+use bytes::Bytes;
+use mainstay_model::{
+    Batch, NoPlants, Nonce, Plants, Prng, RequestNumber, SessionId, Slot, Timestamp, Value,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::command::Command;
+use crate::contract::{Checkpoint, Context, QueryContext, Service};
+use crate::fields;
+use crate::session::{Admission, SessionLimits, SessionTable};
 
 /// What came of one command of a batch. A world hands it to whoever of its own clients waits for
 /// it; at every other replica nobody does.
@@ -80,72 +89,292 @@ pub enum ApplyError {
     Panic {
         /// In which slot.
         slot: Slot,
-        /// At which request of the slot.
+        /// At which request of the slot, from 0.
         position: u32,
         /// What the panic said.
         message: String,
     },
 }
 
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(slot) => write!(f, "the value decided in slot {slot} is no batch"),
+            Self::Order { expected, got } => {
+                write!(f, "slot {got} came to be applied where slot {expected} was due")
+            }
+            Self::Panic { slot, position, message } => {
+                write!(f, "the service panicked in slot {slot} at request {position}: {message}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
 /// Owns the replicated state of one group at one replica: the service, the table of sessions and
 /// the decided time.
+///
+/// After an [`ApplyError`] the service is gone, since nobody knows what state a panic left it in:
+/// every later [`Applier::apply`] returns the same error, and queries fail.
 #[derive(Debug)]
 pub struct Applier<S, P = NoPlants> {
-    _service: S,
-    _sessions: SessionTable,
-    _time: Timestamp,
-    _applied_upto: Slot,
-    _plants: P,
+    service: Result<S, ApplyError>,
+    sessions: SessionTable,
+    time: Timestamp,
+    applied_upto: Slot,
+    cluster_seed: u64,
+    plants: P,
+    undecodable: u64,
+    reply: Vec<u8>,
 }
 
 impl<S: Service, P: Plants> Applier<S, P> {
     /// Starts from an empty log with `service` as its first state. `cluster_seed` (from the cluster
     /// id) makes the seeds of the contexts.
-    pub fn new(_service: S, _limits: SessionLimits, _cluster_seed: u64, _plants: P) -> Self {
-        unimplemented!()
+    pub const fn new(service: S, limits: SessionLimits, cluster_seed: u64, plants: P) -> Self {
+        Self {
+            service: Ok(service),
+            sessions: SessionTable::new(limits),
+            time: Timestamp(0),
+            applied_upto: Slot::NONE,
+            cluster_seed,
+            plants,
+            undecodable: 0,
+            reply: Vec::new(),
+        }
     }
 
     /// Applies the decided value of the next slot and appends what came of its commands to `out`,
-    /// in order. A panic of the service is caught.
+    /// in order. Bytes that are no command are skipped, at every replica alike. A panic of the
+    /// service is caught; what came of the commands before it stands in `out`.
     ///
     /// # Errors
-    /// [`ApplyError`]; nothing may be applied afterwards.
+    /// [`ApplyError`]; nothing is applied afterwards.
     pub fn apply(
         &mut self,
-        _slot: Slot,
-        _value: &Value,
-        _out: &mut Vec<Applied>,
+        slot: Slot,
+        value: &Value,
+        out: &mut Vec<Applied>,
     ) -> Result<(), ApplyError> {
-        unimplemented!()
+        if let Err(error) = &self.service {
+            return Err(error.clone());
+        }
+        let result = self.apply_batch(slot, value, out);
+        if let Err(error) = &result {
+            self.stop(error.clone());
+        }
+        result
+    }
+
+    fn apply_batch(
+        &mut self,
+        slot: Slot,
+        value: &Value,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), ApplyError> {
+        let expected = self.applied_upto.next();
+        if slot != expected {
+            return Err(ApplyError::Order { expected, got: slot });
+        }
+        let batch = Batch::decode(value).map_err(|_| ApplyError::Batch(slot))?;
+        self.time = self.time.max(batch.time);
+        for (position, request) in (0u32..).zip(batch.requests) {
+            let at = SessionId { slot, position };
+            match Command::decode(request) {
+                Ok(command) => self.apply_command(at, command, out)?,
+                Err(_) => self.undecodable += 1,
+            }
+        }
+        self.applied_upto = slot;
+        Ok(())
+    }
+
+    fn apply_command(
+        &mut self,
+        at: SessionId,
+        command: Command,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), ApplyError> {
+        match command {
+            Command::Register { nonce } => out.push(match self.sessions.register(nonce, at) {
+                Some(session) => Applied::Registered { nonce, session },
+                None => Applied::RegistrationRefused { nonce },
+            }),
+            Command::Request { session, number, acknowledged_upto, body } => {
+                match self.sessions.admit(session, number, acknowledged_upto, at, self.plants) {
+                    Admission::Apply => {
+                        let reply = self.execute(at, session, number, &body)?;
+                        self.sessions.keep_reply(session, number, reply.clone());
+                        out.push(Applied::Replied { session, number, reply, repeated: false });
+                    }
+                    Admission::Kept(reply) => {
+                        out.push(Applied::Replied { session, number, reply, repeated: true });
+                    }
+                    Admission::Acknowledged => {}
+                    Admission::Gap { expected } => {
+                        out.push(Applied::Gap { session, number, expected });
+                    }
+                    Admission::WindowFull => out.push(Applied::WindowFull { session, number }),
+                    Admission::UnknownSession => {
+                        out.push(Applied::UnknownSession { session, number });
+                    }
+                }
+            }
+            Command::TrimSessions { keep } => {
+                let mut ended = Vec::new();
+                self.sessions.trim(keep, &mut ended);
+                out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(
+        &mut self,
+        at: SessionId,
+        session: SessionId,
+        number: RequestNumber,
+        body: &[u8],
+    ) -> Result<Bytes, ApplyError> {
+        let cx = Context {
+            slot: at.slot,
+            time: self.time,
+            seed: seed(self.cluster_seed, at),
+            session,
+            number,
+        };
+        let service = self.service.as_mut().map_err(|error| error.clone())?;
+        let reply = &mut self.reply;
+        reply.clear();
+        catching(|| service.apply(&cx, body, reply)).map_err(|message| ApplyError::Panic {
+            slot: at.slot,
+            position: at.position,
+            message,
+        })?;
+        Ok(Bytes::copy_from_slice(&self.reply))
     }
 
     /// Answers a read-only request from the state as it is; a panic of the service is caught.
     ///
     /// # Errors
-    /// What the panic said.
-    pub fn query(&self, _request: &[u8], _reply: &mut Vec<u8>) -> Result<(), String> {
-        unimplemented!()
+    /// What the panic said, or why the service is gone. Nothing is appended then.
+    pub fn query(&self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
+        let service = self.service.as_ref().map_err(ToString::to_string)?;
+        let cx = QueryContext { slot: self.applied_upto, time: self.time };
+        let len = reply.len();
+        catching(|| service.query(&cx, request, reply)).inspect_err(|_| reply.truncate(len))
     }
 
     /// The last slot applied.
-    pub fn applied_upto(&self) -> Slot {
-        self._applied_upto
+    pub const fn applied_upto(&self) -> Slot {
+        self.applied_upto
+    }
+
+    /// The decided time at the last slot applied.
+    pub const fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// When the service wants time to be decided next, if ever.
+    pub fn wake(&self) -> Option<Timestamp> {
+        let service = self.service.as_ref().ok()?;
+        catching(|| service.wake()).ok().flatten()
+    }
+
+    /// Why nothing is applied any more, if that is so.
+    pub fn stopped(&self) -> Option<&ApplyError> {
+        self.service.as_ref().err()
+    }
+
+    /// How many commands were skipped since the start of the process because their bytes are no
+    /// command.
+    pub const fn undecodable(&self) -> u64 {
+        self.undecodable
     }
 
     /// Up to which number the requests of `session` have been applied; `None` for no such session.
-    pub fn session_applied_upto(&self, _session: SessionId) -> Option<RequestNumber> {
-        unimplemented!()
+    pub fn session_applied_upto(&self, session: SessionId) -> Option<RequestNumber> {
+        self.sessions.applied_upto(session)
     }
 
-    /// How many sessions have to go: non-zero asks the leader to order a
-    /// [`crate::Command::TrimSessions`].
+    /// How many sessions have to go: non-zero asks the leader to order [`Applier::trim`].
     pub fn sessions_over(&self) -> u32 {
-        unimplemented!()
+        self.sessions.over()
     }
 
-    /// A digest over service, sessions, replies and time: equal at every replica that has applied
-    /// the same slots.
-    pub fn digest(&mut self) -> u64 {
-        unimplemented!()
+    /// The command that makes room for everyone who was refused a session; `None` while nobody was.
+    pub fn trim(&self) -> Option<Command> {
+        let over = self.sessions.over() as usize;
+        let keep = u32::try_from(self.sessions.len() - over).ok()?;
+        (over > 0).then_some(Command::TrimSessions { keep })
+    }
+
+    /// A digest over service, sessions, replies, time and slot: equal at every replica that has
+    /// applied the same slots. `None` once the service is gone; a service that panics in its
+    /// checkpoint is gone, too.
+    pub fn digest(&mut self) -> Option<u64> {
+        let (sessions, time, slot) = (&self.sessions, self.time, self.applied_upto);
+        let service = self.service.as_mut().ok()?;
+        let digest = catching(|| {
+            let mut hash = Hashing(Xxh3::new());
+            write_state(&mut hash, slot, time, sessions, service.checkpoint())
+                .expect("a hash takes any bytes");
+            hash.0.digest()
+        });
+        digest.map_err(|message| self.stop(ApplyError::Panic { slot, position: 0, message })).ok()
+    }
+
+    /// Lets go of the service, whose destructor may panic once more.
+    fn stop(&mut self, error: ApplyError) {
+        let service = std::mem::replace(&mut self.service, Err(error));
+        // What the destructor of a broken service says helps nobody: the first panic is reported.
+        let _ = catching(|| drop(service));
+    }
+}
+
+/// Writes what a digest covers: slot, time, sessions with their replies, then the service.
+fn write_state(
+    to: &mut dyn Write,
+    slot: Slot,
+    time: Timestamp,
+    sessions: &SessionTable,
+    service: impl Checkpoint,
+) -> std::io::Result<()> {
+    fields::put_u64(to, slot.0)?;
+    fields::put_u64(to, time.0)?;
+    sessions.write(to)?;
+    service.write(to)
+}
+
+/// Different for every place of every log, and the same at every replica.
+fn seed(cluster_seed: u64, at: SessionId) -> u64 {
+    let slot = Prng::new(cluster_seed ^ Prng::new(at.slot.0).next_u64()).next_u64();
+    Prng::new(slot ^ u64::from(at.position)).next_u64()
+}
+
+/// Runs code of the service; a panic becomes what it said.
+fn catching<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    // Whoever sees a panic here drops the service or leaves it as it is behind a shared reference.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a message".to_owned())
+    })
+}
+
+/// Hashes what is written to it.
+struct Hashing(Xxh3);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

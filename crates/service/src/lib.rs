@@ -5,6 +5,45 @@
 //! batches to; real replicas and simulated ones drive the same type. The other half of a session,
 //! the one that gives out numbers and sends again until a reply is known, is [`ClientSession`].
 //!
+//! A service of one's own, as its user writes it:
+//!
+//! ```
+//! use mainstay_service::{Apply, Context, Plain};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Default, Serialize, Deserialize)]
+//! struct Counter(u64);
+//!
+//! impl Apply for Counter {
+//!     fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
+//!         if request == b"add" {
+//!             self.0 += 1;
+//!         }
+//!         reply.extend_from_slice(self.0.to_string().as_bytes());
+//!     }
+//! }
+//!
+//! // What a replica does with it, for two decided slots: a client registers and asks.
+//! use mainstay_model::{Batch, NoPlants, Nonce, RequestNumber, SessionId, Slot, Timestamp};
+//! use mainstay_service::{Applied, Applier, Command};
+//!
+//! let mut applier = Applier::new(Plain(Counter(0)), Default::default(), 7, NoPlants);
+//! let register = Command::Register { nonce: Nonce(1) };
+//! let session = SessionId { slot: Slot(1), position: 0 };
+//! let (number, acknowledged_upto) = (RequestNumber(1), RequestNumber(0));
+//! let add = Command::Request { session, number, acknowledged_upto, body: "add".into() };
+//!
+//! let mut applied = Vec::new();
+//! for (slot, command) in (1..).zip([&register, &add, &add]) {
+//!     let batch = Batch { time: Timestamp(slot), requests: vec![command.encode()] };
+//!     applier.apply(Slot(slot), &batch.encode(), &mut applied)?;
+//! }
+//! // The second "add" is the first one over again: it is answered, and not carried out.
+//! let reply = "1".into();
+//! assert_eq!(applied[2], Applied::Replied { session, number, reply, repeated: true });
+//! # Ok::<(), mainstay_service::ApplyError>(())
+//! ```
+//!
 //! | file | holds |
 //! |---|---|
 //! | [`contract`] | [`Service`], [`Checkpoint`], [`Context`], [`Plain`] |
@@ -19,10 +58,11 @@ pub mod applier;
 pub mod client_session;
 pub mod command;
 pub mod contract;
+mod fields;
 pub mod session;
 
 pub use applier::{Applied, Applier, ApplyError};
-pub use client_session::ClientSession;
+pub use client_session::{ClientSession, SessionEvent};
 pub use command::Command;
-pub use contract::{Checkpoint, Context, Plain, QueryContext, RestoreError, Service};
-pub use session::{SessionLimits, SessionTable};
+pub use contract::{Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Service};
+pub use session::{Admission, SessionLimits, SessionTable};
