@@ -14,6 +14,7 @@
 //! | [`value`] | [`Value`]: the encoded batch that a slot decides, [`Batch`] |
 //! | [`record`] | [`Record`], [`Recovered`]: what a machine asks the log to keep, and gets back |
 //! | [`frame`] | the envelope of every message between nodes |
+//! | [`hello`] | the first frame on a connection, and the one that refuses it |
 //! | [`codec`] | reading and writing fixed-width little-endian fields |
 //! | [`prng`] | [`Prng`], handed in at construction, never global |
 //! | [`plant`] | bugs planted on purpose, to prove that the checkers see them |
@@ -26,6 +27,7 @@ extern crate alloc;
 pub mod ballot;
 pub mod codec;
 pub mod frame;
+pub mod hello;
 pub mod id;
 pub mod plant;
 pub mod prng;

@@ -19,19 +19,24 @@ pub use sockets::Sockets;
 pub use status::{NodeStatus, ReplicaStatus, RoleName, StateName};
 pub use stop::StopHandle;
 
+use mainstay_model::Recovered;
 use mainstay_service::Service;
+use mainstay_storage::{Disk, Log};
 
-/// Runs one replica until it is stopped or cannot go on. `service` is the state of an empty log.
+/// Runs one replica until it is stopped or cannot go on, on the calling thread and two more. `log`
+/// and `recovered` come from [`Log::open`]; `service` is the state of an empty log.
 ///
 /// # Errors
 /// [`NodeError`]; its `exit_code` is what the process should end with.
-pub fn run<S: Service, F: Front>(
+pub fn run<S: Service, F: Front, D: Disk>(
     config: &NodeConfig,
     sockets: Sockets,
+    log: Log<D>,
+    recovered: Recovered,
     service: S,
     front: F,
     stop: &StopHandle,
 ) -> Result<ExitReport, NodeError> {
-    drop((sockets, service, front, stop.is_stopped()));
+    drop((sockets, log, recovered, service, front, stop.is_stopped()));
     Err(NodeError::Config(config.fault().unwrap_or_default()))
 }

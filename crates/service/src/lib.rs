@@ -50,6 +50,7 @@
 //! | [`command`] | [`Command`]: what stands in a batch, and its encoding |
 //! | [`session`] | the table of sessions inside the replicated state |
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
+//! | [`native`] | the native client protocol |
 //! | [`client_session`] | [`ClientSession`]: the client's half of a session, as a pure machine |
 
 #![forbid(unsafe_code)]
@@ -59,6 +60,7 @@ pub mod client_session;
 pub mod command;
 pub mod contract;
 mod fields;
+pub mod native;
 pub mod session;
 
 pub use applier::{Applied, Applier, ApplyError};
