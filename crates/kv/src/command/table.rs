@@ -1,0 +1,243 @@
+//! The table of commands.
+
+use super::{Build, Group, Keys, Local, Run, Spec, connection, data, describe, server};
+
+const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
+const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
+const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };
+const EVERY_OTHER: Keys = Keys { first: 1, last: -1, step: 2 };
+
+impl Spec {
+    const fn new(name: &'static str, arity: i32, run: Run) -> Self {
+        Self {
+            name,
+            arity,
+            keys: NO_KEYS,
+            fast: false,
+            group: Group::Server,
+            since: "1.0.0",
+            summary: "",
+            differs: "",
+            run,
+            subcommands: &[],
+        }
+    }
+
+    const fn write(name: &'static str, arity: i32, build: Build) -> Self {
+        Self::new(name, arity, Run::Write(build)).in_group(Group::String).with_keys(ONE_KEY)
+    }
+
+    const fn read(name: &'static str, arity: i32, build: Build) -> Self {
+        Self::new(name, arity, Run::Read(build)).in_group(Group::String).with_keys(ONE_KEY)
+    }
+
+    const fn local(name: &'static str, arity: i32, local: Local) -> Self {
+        Self::new(name, arity, Run::Local(local))
+    }
+
+    const fn in_group(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
+    const fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    const fn fast(mut self) -> Self {
+        self.fast = true;
+        self
+    }
+
+    const fn about(mut self, since: &'static str, summary: &'static str) -> Self {
+        self.since = since;
+        self.summary = summary;
+        self
+    }
+
+    const fn differs(mut self, differs: &'static str) -> Self {
+        self.differs = differs;
+        self
+    }
+
+    const fn with(mut self, subcommands: &'static [Self]) -> Self {
+        self.subcommands = subcommands;
+        self
+    }
+}
+
+/// Every command, sorted by name.
+pub static COMMANDS: &[Spec] = &[
+    Spec::write("append", 3, data::append)
+        .fast()
+        .about("2.0.0", "Appends to the value of a key, which is made if it is absent."),
+    Spec::local("auth", -2, connection::auth)
+        .in_group(Group::Connection)
+        .about("1.0.0", "Logs the connection in.")
+        .differs("Always refused: there is no authentication yet."),
+    Spec::new("client", -2, Run::Parent)
+        .in_group(Group::Connection)
+        .about("2.4.0", "Commands about the connection.")
+        .with(CLIENT),
+    Spec::local("command", -1, describe::all)
+        .about("2.8.13", "Describes every command.")
+        .differs("Says what this server has; optional tips are left out.")
+        .with(COMMAND),
+    Spec::new("config", -2, Run::Parent)
+        .about("2.0.0", "Commands about the configuration.")
+        .with(CONFIG),
+    Spec::read("dbsize", 1, data::dbsize)
+        .in_group(Group::Server)
+        .with_keys(NO_KEYS)
+        .fast()
+        .about("1.0.0", "How many keys there are."),
+    Spec::write("decr", 2, data::decr)
+        .fast()
+        .about("1.0.0", "Takes one from the number that a key holds."),
+    Spec::write("decrby", 3, data::decrby)
+        .fast()
+        .about("1.0.0", "Takes a number from the number that a key holds."),
+    Spec::write("del", -2, data::del)
+        .in_group(Group::Generic)
+        .with_keys(ALL_KEYS)
+        .about("1.0.0", "Removes keys."),
+    Spec::local("echo", 2, connection::echo)
+        .in_group(Group::Connection)
+        .fast()
+        .about("1.0.0", "Answers what it was given."),
+    Spec::read("exists", -2, data::exists)
+        .in_group(Group::Generic)
+        .with_keys(ALL_KEYS)
+        .fast()
+        .about("1.0.0", "How many of the keys are there."),
+    Spec::write("flushall", -1, data::flush)
+        .in_group(Group::Server)
+        .with_keys(NO_KEYS)
+        .about("1.0.0", "Removes every key.")
+        .differs("`ASYNC` is taken and means the same as `SYNC`."),
+    Spec::write("flushdb", -1, data::flush)
+        .in_group(Group::Server)
+        .with_keys(NO_KEYS)
+        .about("1.0.0", "Removes every key of the database.")
+        .differs("The same as `FLUSHALL`: there is one database."),
+    Spec::read("get", 2, data::get).fast().about("1.0.0", "The value of a key."),
+    Spec::local("hello", -1, connection::hello)
+        .in_group(Group::Connection)
+        .fast()
+        .about("6.0.0", "Chooses the version of the protocol, 2 or 3.")
+        .differs("`AUTH` within it is refused: there is no authentication yet."),
+    Spec::write("incr", 2, data::incr)
+        .fast()
+        .about("1.0.0", "Adds one to the number that a key holds."),
+    Spec::write("incrby", 3, data::incrby)
+        .fast()
+        .about("1.0.0", "Adds a number to the number that a key holds."),
+    Spec::local("info", -1, server::info).about("1.0.0", "Describes the replica.").differs(
+        "Has the sections named below, with fewer fields, and one of its own: `mainstay`.",
+    ),
+    Spec::read("mget", -2, data::mget)
+        .with_keys(ALL_KEYS)
+        .fast()
+        .about("1.0.0", "The values of several keys.")
+        .differs("A reply above 64 MiB is refused with an error."),
+    Spec::write("mset", -3, data::mset)
+        .with_keys(EVERY_OTHER)
+        .about("1.0.1", "Gives several keys values, all at once."),
+    Spec::local("ping", -1, connection::ping)
+        .in_group(Group::Connection)
+        .fast()
+        .about("1.0.0", "Answers `PONG`, or what it was given."),
+    Spec::local("quit", -1, connection::quit)
+        .in_group(Group::Connection)
+        .fast()
+        .about("1.0.0", "Ends the connection."),
+    Spec::local("reset", 1, connection::reset)
+        .in_group(Group::Connection)
+        .fast()
+        .about("6.2.0", "Puts the connection back into its first state."),
+    Spec::local("select", 2, connection::select)
+        .in_group(Group::Connection)
+        .fast()
+        .about("1.0.0", "Chooses the database.")
+        .differs("There is one, number 0."),
+    Spec::write("set", -3, data::set)
+        .about("1.0.0", "Gives a key a value.")
+        .differs("Takes `NX`, `XX` and `GET`; an expiry or `KEEPTTL` is refused for now."),
+    Spec::read("strlen", 2, data::strlen)
+        .fast()
+        .about("2.2.0", "The length of the value of a key."),
+    Spec::write("unlink", -2, data::del)
+        .in_group(Group::Generic)
+        .with_keys(ALL_KEYS)
+        .fast()
+        .about("4.0.0", "Removes keys.")
+        .differs("The same as `DEL`."),
+];
+
+static CLIENT: &[Spec] = &[
+    Spec::local("getname", 2, connection::client_getname)
+        .in_group(Group::Connection)
+        .about("2.6.9", "The name of the connection."),
+    Spec::local("help", 2, connection::client_help)
+        .in_group(Group::Connection)
+        .about("5.0.0", "Lists these subcommands."),
+    Spec::local("id", 2, connection::client_id)
+        .in_group(Group::Connection)
+        .about("5.0.0", "The number of the connection.")
+        .differs("Unique within the life of one replica's process."),
+    Spec::local("info", 2, connection::client_info)
+        .in_group(Group::Connection)
+        .about("6.2.0", "Describes the connection.")
+        .differs("Has the fields `id`, `name`, `db`, `resp`, `lib-name` and `lib-ver`."),
+    Spec::local("list", -2, connection::client_list)
+        .in_group(Group::Connection)
+        .about("2.4.0", "Describes connections.")
+        .differs("Shows the connection that asks and no other; filters are refused."),
+    Spec::local("no-evict", 3, connection::client_switch)
+        .in_group(Group::Connection)
+        .about("7.0.0", "Keeps the connection when memory is short.")
+        .differs("Taken, without effect."),
+    Spec::local("no-touch", 3, connection::client_switch)
+        .in_group(Group::Connection)
+        .about("7.2.0", "Keeps reads from counting as uses.")
+        .differs("Taken, without effect."),
+    Spec::local("setinfo", 4, connection::client_setinfo)
+        .in_group(Group::Connection)
+        .about("7.2.0", "Says which client library this is."),
+    Spec::local("setname", 3, connection::client_setname)
+        .in_group(Group::Connection)
+        .about("2.6.9", "Names the connection."),
+];
+
+static COMMAND: &[Spec] = &[
+    Spec::local("count", 2, describe::count).about("2.8.13", "How many commands there are."),
+    Spec::local("docs", -2, describe::docs)
+        .about("7.0.0", "What commands do.")
+        .differs("Without the descriptions of arguments."),
+    Spec::local("getkeys", -3, describe::getkeys)
+        .about("2.8.13", "The keys in a command with its arguments."),
+    Spec::local("help", 2, describe::command_help).about("5.0.0", "Lists these subcommands."),
+    Spec::local("info", -2, describe::info).about("2.8.13", "Describes the named commands."),
+    Spec::local("list", -2, describe::list)
+        .about("7.0.0", "The names of all commands.")
+        .differs("`FILTERBY` takes `PATTERN` only."),
+];
+
+static CONFIG: &[Spec] = &[
+    Spec::local("get", -3, server::config_get)
+        .about("2.0.0", "Settings that match patterns.")
+        .differs("Knows the settings named below."),
+    Spec::local("help", 2, server::config_help).about("5.0.0", "Lists these subcommands."),
+    Spec::local("resetstat", 2, server::config_resetstat)
+        .about("2.0.0", "Sets counters back.")
+        .differs("Taken, without effect."),
+    Spec::local("set", -4, server::config_set)
+        .about("2.0.0", "Changes settings.")
+        .differs("Always refused: settings are given when a replica starts."),
+];
+
+/// The parent of the subcommands listed under `name`.
+pub(super) fn parent(name: &str) -> &'static Spec {
+    COMMANDS.iter().find(|spec| spec.name == name).expect("asked for by the parent's own file")
+}
