@@ -17,8 +17,9 @@ pub enum Input {
         /// What.
         message: Message,
     },
-    /// A local client's command, encoded. Answered by [`Effect::Rejected`] if it was certainly not
-    /// ordered by this submission; otherwise its outcome shows at apply.
+    /// A local client's command, encoded. Its outcome shows at apply. [`Effect::Rejected`] says that
+    /// nothing more will be done about it here and it should be sent again; that it was not ordered
+    /// is then certain only if it never left this replica.
     Submit {
         /// Recognises the rejection.
         token: Token,
@@ -120,7 +121,7 @@ pub enum Effect {
         /// The slot.
         slot: Slot,
     },
-    /// A submission or a read was not taken; nothing will come of it.
+    /// Nothing more will be done here about a submission or a read.
     Rejected {
         /// Which.
         token: Token,
@@ -140,7 +141,7 @@ pub enum ReadPurpose {
     CatchUp(ReplicaId),
 }
 
-/// Why a submission or read was not taken. None of these leaves the outcome open.
+/// Why nothing more will be done here about a submission or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejection {
     /// No leader is known at present.
@@ -165,6 +166,9 @@ pub enum Observation {
         /// The ballot it stands in.
         ballot: Ballot,
     },
+    /// The leader that this replica follows (or is) changed; `None` while it knows of none. Requests
+    /// that are still open should be sent again.
+    Leader(Option<Ballot>),
     /// An input from outside was wrong or too old and was ignored; the reason is named.
     Ignored(&'static str),
     /// A slot cannot be taken over until a replica that is certain about it answers.

@@ -1,79 +1,57 @@
 //! Multi-Paxos as a pure machine.
+//!
+//! A [`Replica`] is one copy of a replicated log. It has one door, [`Replica::step`]: an [`Input`]
+//! goes in (a message, a client's request, the news that something is durable, the passing of
+//! time), and [`Effect`]s come out, to be carried out in order. It never blocks, reads no clock,
+//! draws no random number of its own, and does not know whether the world around it is real or
+//! simulated.
+//!
+//! The protocol is that of Lamport ("Paxos Made Simple", 2001) run over many slots, with one leader
+//! that keeps its ballot as long as it makes progress; `docs/protocols/consensus.md` tells it
+//! message by message. Where things are:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `replica` | the door: routes inputs to the parts below, ends the step, checks invariants |
+//! | `acceptor` | promising and accepting: what safety rests on |
+//! | `candidate` | phase 1: collecting promises, taking over what they report |
+//! | `leader` | phase 2: proposing, counting votes, the decided watermark, stepping down |
+//! | `election` | who should lead, and when to doubt it |
+//! | `catch_up` | learning and giving away decided values, delivering them to the executor |
+//! | `reads` | linearizable reads at any replica |
+//! | `submissions` | requests on their way to the leader |
+//! | `log`, `outbox` | what stays in memory; what waits for durability |
+//! | [`message`], [`wire`] | the messages, and how they stand on the wire |
+//! | [`door`], [`settings`] | inputs, effects, settings |
+//!
+//! # Durability is data
+//!
+//! State changes in the step; only messages wait. A step that writes emits one
+//! [`Effect::Persist`]; whatever promises something (a promise, an acknowledgement, the leader's own
+//! vote) is held inside the machine until [`Input::Durable`] covers every record written before it.
+//! A world that carries out effects naively is therefore correct.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod acceptor;
+mod candidate;
+mod catch_up;
 pub mod door;
+mod election;
+mod leader;
+mod log;
 pub mod message;
+mod outbox;
+mod reads;
+mod replica;
 pub mod settings;
+mod submissions;
+pub mod wire;
 
 pub use door::{Effect, Input, Observation, ReadPurpose, Rejection, Role};
 pub use message::{Body, Message};
+pub use replica::{Replica, Start, Status};
 pub use settings::Settings;
-
-use alloc::vec::Vec;
-use mainstay_model::{Configuration, Instant, NoPlants, Now, Plants, Prng, Recovered, ReplicaId};
-
-/// One replica of one group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Replica<P = NoPlants> {
-    _plants: P,
-}
-
-/// What a replica is told about itself at start.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Who it is.
-    pub me: ReplicaId,
-    /// The configuration it belongs to.
-    pub configuration: Configuration,
-    /// Whether it may vote; an amnesiac replica may not.
-    pub votes: bool,
-    /// What its log held.
-    pub recovered: Recovered,
-    /// Its generator.
-    pub prng: Prng,
-}
-
-impl<P: Plants> Replica<P> {
-    /// Builds a replica from what its log held.
-    pub fn new(_start: Start, _settings: Settings, _now: Now, _plants: P) -> Self {
-        unimplemented!()
-    }
-
-    /// The one door.
-    pub fn step(&mut self, _now: Now, _input: Input, _out: &mut Vec<Effect>) {
-        unimplemented!()
-    }
-
-    /// When the machine wants an [`Input::Deadline`] at the latest.
-    pub fn deadline(&self) -> Option<Instant> {
-        unimplemented!()
-    }
-
-    /// What status tells of it.
-    pub fn status(&self) -> Status {
-        unimplemented!()
-    }
-}
-
-/// A picture of a replica, for `status` and for checkers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// What it is.
-    pub role: Role,
-    /// The highest ballot it has promised.
-    pub ballot: mainstay_model::Ballot,
-    /// Who leads, as far as it knows.
-    pub leader: Option<ReplicaId>,
-    /// The highest slot it has accepted anything in.
-    pub accepted: mainstay_model::Slot,
-    /// Every slot up to here is decided.
-    pub decided: mainstay_model::Slot,
-    /// Every slot up to here has been applied.
-    pub applied: mainstay_model::Slot,
-    /// Inputs from outside that were wrong or too old.
-    pub ignored: u64,
-}

@@ -140,7 +140,7 @@ pub struct Lead {
     pub durable_upto: Slot,
     /// Proof of progress: every slot up to here is applied at the leader.
     pub applied_upto: Slot,
-    /// Which confirming round this belongs to; 0 for none.
+    /// Which confirming round this starts; 0 for a mere watermark, which is not answered.
     pub round: u64,
 }
 
@@ -177,6 +177,8 @@ pub struct ProbeReply {
     pub hears_leader: bool,
     /// The highest ballot the sender has promised.
     pub ballot: Ballot,
+    /// Every slot up to here is decided, as far as the sender knows.
+    pub decided_upto: Slot,
 }
 
 /// Leader to all, when it gives up its ballot for good.
@@ -219,7 +221,8 @@ pub struct Forward {
     pub requests: Vec<Bytes>,
 }
 
-/// Who was sent a [`Forward`] or [`ReadAsk`] but does not lead (or cannot take it now) to its sender.
+/// The answer of a replica that was sent a [`Forward`] or [`ReadAsk`] and does not lead, or has no
+/// room for it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NotLeader {
     /// The highest ballot the sender has promised: its leader is the better address, if it leads.

@@ -14,10 +14,14 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// How long until an unanswered message is sent again.
     pub resend_interval: Duration,
+    /// How many proposals may be open while a further batch fills; a full batch does not wait.
+    pub pipeline: usize,
     /// The most requests in a batch.
     pub batch_requests_max: usize,
     /// The most bytes of requests in a batch (one larger request still makes a batch of its own).
     pub batch_bytes_max: usize,
+    /// The most bytes of one request.
+    pub request_bytes_max: usize,
     /// The most bytes of values proposed and not yet decided.
     pub inflight_bytes_max: usize,
     /// The most requests and bytes of them that wait to be proposed.
@@ -39,8 +43,10 @@ impl Default for Settings {
             election_timeout: Duration::from_millis(300),
             stall_timeout: Duration::from_secs(3),
             resend_interval: Duration::from_millis(100),
+            pipeline: 4,
             batch_requests_max: 4096,
             batch_bytes_max: 1 << 20,
+            request_bytes_max: 65 << 20,
             inflight_bytes_max: 64 << 20,
             queue_requests_max: 65_536,
             queue_bytes_max: 128 << 20,

@@ -1,0 +1,314 @@
+//! Phase 1: a candidate collects promises, and takes over what they report (DESIGN rule 4).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use mainstay_model::{
+    Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, SlotRange,
+    Value,
+};
+
+use crate::door::{Observation, Role};
+use crate::leader::Leader;
+use crate::message::{Body, Prepare, Promise, Refused, RefusedReason};
+use crate::outbox::Held;
+use crate::replica::{Cx, Office, Replica};
+use crate::settings::Settings;
+
+/// A candidate in its ballot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Candidate {
+    pub(crate) ballot: Ballot,
+    from: Slot,
+    since: Instant,
+    asked_at: Instant,
+    ask_now: bool,
+    pub(crate) promises: Promises,
+}
+
+impl Candidate {
+    pub(crate) fn deadline(&self, settings: &Settings, time: Duration) -> Instant {
+        if self.ask_now {
+            return Instant(0);
+        }
+        let again = self.asked_at.after(settings.resend_interval);
+        again.min(self.since.after(time))
+    }
+
+    pub(crate) fn ask_now(&mut self) {
+        self.ask_now = true;
+    }
+}
+
+/// What one replica promised, collected page by page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Picture {
+    pages: u32,
+    complete: bool,
+    decided_upto: Slot,
+    truncated_upto: Slot,
+    uncertain: Vec<SlotRange>,
+    accepted: BTreeMap<Slot, Entry>,
+}
+
+impl Picture {
+    fn is_uncertain(&self, slot: Slot) -> bool {
+        self.uncertain.iter().any(|range| range.contains(slot))
+    }
+}
+
+/// The promises of one ballot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Promises {
+    pictures: BTreeMap<u16, Picture>,
+}
+
+/// What the promises say about a slot that nobody reported as decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// This value must be proposed again.
+    Value(Value),
+    /// No quorum can have accepted anything: the leader is free.
+    Free,
+    /// Too few of those that answered are certain about it.
+    Blocked,
+}
+
+impl Promises {
+    /// Adds one page; true once its picture is complete. Pages of a picture come in order; a page
+    /// that does not fit what came before begins the picture anew if it is the first.
+    fn add(&mut self, from: ReplicaId, m: Promise) -> bool {
+        if m.page == 0 && !self.pictures.get(&from.index).is_some_and(|p| p.complete) {
+            self.pictures.remove(&from.index);
+        }
+        let picture = self.pictures.entry(from.index).or_insert_with(|| Picture {
+            pages: 0,
+            complete: false,
+            decided_upto: m.decided_upto,
+            truncated_upto: m.truncated_upto,
+            uncertain: m.uncertain.clone(),
+            accepted: BTreeMap::new(),
+        });
+        // Below the promised ballot nothing is accepted any more, so pages of two pictures with the
+        // same head are pages of the same picture.
+        let same_picture = picture.decided_upto == m.decided_upto
+            && picture.truncated_upto == m.truncated_upto
+            && picture.uncertain == m.uncertain;
+        if picture.complete || picture.pages != m.page || !same_picture {
+            return false;
+        }
+        picture.pages += 1;
+        picture.accepted.extend(m.accepted);
+        picture.complete = m.last;
+        m.last
+    }
+
+    fn complete(&self) -> impl Iterator<Item = (u16, &Picture)> {
+        self.pictures.iter().filter(|(_, p)| p.complete).map(|(index, p)| (*index, p))
+    }
+
+    pub(crate) fn who(&self) -> ReplicaSet {
+        self.complete().map(|(index, _)| index).collect()
+    }
+
+    /// The highest slot that anyone reported as decided.
+    pub(crate) fn decided_upto(&self) -> Slot {
+        self.complete().map(|(_, p)| p.decided_upto).max().unwrap_or(Slot::NONE)
+    }
+
+    /// The highest slot that anyone accepted, reported decided, or is uncertain about.
+    fn top(&self) -> Slot {
+        self.complete()
+            .map(|(_, p)| {
+                let accepted = p.accepted.keys().next_back().copied().unwrap_or(Slot::NONE);
+                let uncertain = p.uncertain.iter().map(|r| r.last).max().unwrap_or(Slot::NONE);
+                p.decided_upto.max(accepted).max(uncertain)
+            })
+            .max()
+            .unwrap_or(Slot::NONE)
+    }
+
+    /// What may be proposed in `slot`, which nobody reported as decided: the value accepted in the
+    /// highest ballot among those certain about the slot, once they are a quorum.
+    pub(crate) fn find(
+        &self,
+        slot: Slot,
+        is_quorum: impl Fn(ReplicaSet) -> bool,
+        plants: &impl Plants,
+    ) -> Finding {
+        let counts = |p: &Picture| !p.is_uncertain(slot) || plants.has(Plant::UncertainCounted);
+        let certain = || self.complete().filter(|(_, p)| counts(p));
+        if !is_quorum(certain().map(|(index, _)| index).collect()) {
+            return Finding::Blocked;
+        }
+        let reported = certain().filter_map(|(_, p)| p.accepted.get(&slot));
+        let chosen = if plants.has(Plant::HighestBallotIgnored) {
+            reported.min_by_key(|entry| entry.ballot)
+        } else {
+            reported.max_by_key(|entry| entry.ballot)
+        };
+        chosen.map_or(Finding::Free, |entry| Finding::Value(entry.value.clone()))
+    }
+}
+
+impl<P: Plants> Replica<P> {
+    /// Moves to a ballot of its own: durable first, then the others are asked.
+    pub(crate) fn start_candidacy(&mut self, cx: &mut Cx<'_>) {
+        let resumed = self.plants.has(Plant::OldBallotResumed)
+            && self.acceptor.promised.leader == self.me
+            && self.election.ballot_seen() == self.acceptor.promised;
+        let ballot = if resumed {
+            self.acceptor.promised
+        } else {
+            self.acceptor.promised.max(self.election.ballot_seen()).next_for(self.me)
+        };
+        self.forget_leader(cx);
+        self.election.note_ballot(ballot);
+        self.election.attempts += 1;
+        self.acceptor.promised = ballot;
+        self.record(cx, RecordKind::Promise);
+        let now = cx.now.monotonic;
+        let from = self.log.decided_upto.next();
+        self.office = Office::Candidate(Candidate {
+            ballot,
+            from,
+            since: now,
+            asked_at: now,
+            ask_now: false,
+            promises: Promises::default(),
+        });
+        cx.observe(Observation::Role { role: Role::Candidate, ballot });
+        for peer in self.peers() {
+            self.send_held(cx, peer, Body::Prepare(Prepare { ballot, from }));
+        }
+        cx.held.push(Held::OwnPromise(ballot));
+    }
+
+    pub(crate) fn candidate_tick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let time = self.candidacy_time();
+        let Office::Candidate(candidate) = &mut self.office else { return };
+        if now >= candidate.since.after(time) {
+            return self.step_down(cx, self.settings.lead_interval);
+        }
+        let again = candidate.asked_at.after(self.settings.resend_interval);
+        if candidate.ask_now || now >= again {
+            candidate.ask_now = false;
+            candidate.asked_at = now;
+            let prepare = Prepare { ballot: candidate.ballot, from: candidate.from };
+            let answered = candidate.promises.who();
+            for peer in self.peers().filter(|peer| !answered.contains(peer.index)) {
+                self.send_held(cx, peer, Body::Prepare(prepare));
+            }
+        }
+    }
+
+    /// The candidate's own ballot is durable: it promises itself what it knows.
+    pub(crate) fn on_own_promise(&mut self, cx: &mut Cx<'_>, ballot: Ballot) {
+        let from = match &self.office {
+            Office::Candidate(candidate) if candidate.ballot == ballot => candidate.from,
+            _ => return,
+        };
+        for page in self.promise_pages(ballot, from) {
+            self.on_promise(cx, self.me, page);
+        }
+    }
+
+    pub(crate) fn on_promise(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Promise) {
+        if m.truncated_upto > m.decided_upto {
+            return self.ignore(cx, "promise that discarded what is not decided");
+        }
+        let promises = match &mut self.office {
+            Office::Candidate(candidate) if candidate.ballot == m.ballot => &mut candidate.promises,
+            Office::Leader(leader) if leader.ballot == m.ballot => &mut leader.promises,
+            _ => return self.ignore(cx, "promise of another ballot"),
+        };
+        if !promises.add(from, m) {
+            return;
+        }
+        let (who, decided_upto) = (promises.who(), promises.decided_upto());
+        self.raise_target(decided_upto);
+        match &self.office {
+            Office::Candidate(_) if self.configuration.is_quorum(who) => self.take_office(cx),
+            Office::Leader(_) => self.retry_blocked(cx),
+            _ => {}
+        }
+    }
+
+    /// A quorum has promised: the candidate leads, and proposes what it has to.
+    fn take_office(&mut self, cx: &mut Cx<'_>) {
+        let Office::Candidate(candidate) = core::mem::replace(&mut self.office, Office::Follower)
+        else {
+            return;
+        };
+        let Candidate { ballot, promises, .. } = candidate;
+        let known = self.log.decided_upto.max(promises.decided_upto());
+        let mut top = promises.top().max(known);
+        if self.plants.has(Plant::RangeBoundedByDecided) {
+            top = known;
+        }
+        let now = cx.now.monotonic;
+        self.office =
+            Office::Leader(Leader::new(ballot, promises, known, top, now, &self.configuration));
+        self.election.attempts = 0;
+        cx.observe(Observation::Role { role: Role::Leader, ballot });
+        cx.observe(Observation::Leader(Some(ballot)));
+        let mut slot = known.next();
+        while slot <= top {
+            self.take_over(cx, slot);
+            slot = slot.next();
+        }
+        // A no-op of this ballot: once it is decided, all that was taken over is.
+        self.propose(cx, top.next(), Value::no_op(cx.now.wall));
+        self.show_leader(cx, true);
+        self.flush_due = true;
+    }
+
+    /// Proposes in a slot that an earlier ballot may have used, or notes that it is blocked.
+    fn take_over(&mut self, cx: &mut Cx<'_>, slot: Slot) {
+        let Office::Leader(leader) = &mut self.office else { return };
+        let configuration = &self.configuration;
+        let found = leader.promises.find(slot, |set| configuration.is_quorum(set), &self.plants);
+        match found {
+            Finding::Value(value) => self.propose(cx, slot, value),
+            Finding::Free => self.propose(cx, slot, Value::no_op(cx.now.wall)),
+            Finding::Blocked => {
+                leader.blocked.insert(slot);
+                cx.observe(Observation::Blocked { slot });
+            }
+        }
+    }
+
+    /// A further promise came: blocked slots may have become free.
+    fn retry_blocked(&mut self, cx: &mut Cx<'_>) {
+        let Office::Leader(leader) = &mut self.office else { return };
+        leader.reported_decided = leader.promises.decided_upto().max(leader.reported_decided);
+        let decided = self.log.decided_upto.max(leader.reported_decided);
+        let blocked: BTreeSet<Slot> = core::mem::take(&mut leader.blocked);
+        for slot in blocked {
+            if slot > decided {
+                self.take_over(cx, slot);
+            }
+        }
+    }
+
+    pub(crate) fn on_refused(&mut self, cx: &mut Cx<'_>, _from: ReplicaId, m: Refused) {
+        let own = match &self.office {
+            Office::Candidate(candidate) => candidate.ballot == m.ballot,
+            Office::Leader(leader) => leader.ballot == m.ballot,
+            Office::Follower => false,
+        };
+        match m.reason {
+            RefusedReason::Promised(ballot) => {
+                self.election.note_ballot(ballot);
+                if own && ballot > m.ballot {
+                    // Someone else was let through by a quorum: leave it the time to finish.
+                    self.step_down(cx, self.settings.election_timeout / 2);
+                }
+            }
+            RefusedReason::Decided(upto) => self.raise_target(upto),
+            RefusedReason::NoRoom => self.ignore(cx, "a follower has no room for entries"),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Learning what was decided without this replica, giving it to others, and handing it to the
+//! executor. All of it deals in decided values only.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use mainstay_model::{
+    Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot,
+};
+
+use crate::door::{Effect, ReadPurpose};
+use crate::message::{Body, CatchUp, Decided};
+use crate::replica::{Cx, Office, Replica};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    from: Slot,
+    to: ReplicaId,
+    at: Instant,
+}
+
+/// What is missing here, and who was asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CatchUpState {
+    /// The highest slot that anyone is known to know as decided.
+    pub(crate) target: Slot,
+    /// The highest watermark of the highest ballot heard.
+    watermark: (Ballot, Slot),
+    asked: Option<Asked>,
+    /// Whose turn it is to be asked; goes on when an answer was of no use.
+    turn: usize,
+}
+
+impl CatchUpState {
+    pub(crate) fn new(decided_upto: Slot) -> Self {
+        let watermark = (Ballot::ZERO, Slot::NONE);
+        Self { target: decided_upto, watermark, asked: None, turn: 0 }
+    }
+}
+
+/// What was handed to the executor and is not applied yet, and which reads of the log are under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Delivery {
+    outstanding: VecDeque<(Slot, usize)>,
+    bytes: usize,
+    reading: bool,
+    reading_for: ReplicaSet,
+}
+
+impl<P: Plants> Replica<P> {
+    /// The leader of `ballot` says that what it proposed up to `upto` is decided. Only entries
+    /// accepted in that very ballot are known by it; everything else is fetched (DESIGN rule 5).
+    pub(crate) fn on_watermark(&mut self, cx: &mut Cx<'_>, ballot: Ballot, upto: Slot) {
+        let known = &mut self.catch_up.watermark;
+        if ballot > known.0 {
+            *known = (ballot, upto);
+        } else if ballot == known.0 {
+            known.1 = known.1.max(upto);
+        }
+        let (ballot, upto) = *known;
+        while self.log.decided_upto < upto {
+            let slot = self.log.decided_upto.next();
+            let believed = self.log.get(slot).is_some_and(|kept| {
+                kept.entry.ballot == ballot || self.plants.has(Plant::ForeignWatermarkBelieved)
+            });
+            if !believed {
+                break;
+            }
+            self.log.decide(slot);
+        }
+        self.raise_target(upto);
+        self.deliver(cx);
+    }
+
+    pub(crate) fn raise_target(&mut self, slot: Slot) {
+        self.catch_up.target = self.catch_up.target.max(slot);
+        if self.catch_up.target > self.log.decided_upto {
+            self.flush_due = true;
+        }
+    }
+
+    /// The first slots that are decided and not known here: damaged ones, then those above the
+    /// watermark.
+    fn missing(&self) -> Option<(Slot, Slot)> {
+        let damaged = self.acceptor.first_uncertain(self.log.delivered_upto.next());
+        if let Some(slot) = damaged.filter(|slot| *slot <= self.log.decided_upto) {
+            return Some((slot, self.log.decided_upto));
+        }
+        let next = self.log.decided_upto.next();
+        (self.catch_up.target >= next).then_some((next, self.catch_up.target))
+    }
+
+    /// Asks one replica for the next missing page, unless one has been asked.
+    pub(crate) fn ask_for_missing(&mut self, cx: &mut Cx<'_>) {
+        if self.catch_up.asked.is_some() || !self.acceptor.room {
+            return;
+        }
+        let Some((from, upto)) = self.missing() else { return };
+        let donors = self.donors();
+        if donors.is_empty() {
+            return;
+        }
+        let to = donors[self.catch_up.turn % donors.len()];
+        self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic });
+        self.send(cx, to, Body::CatchUp(CatchUp { from, upto }));
+    }
+
+    /// Who may be asked, in turn; the leader last, it has enough to do.
+    fn donors(&self) -> Vec<ReplicaId> {
+        let leader = self.election.leader.map(|ballot| ballot.leader);
+        let mut donors: Vec<ReplicaId> =
+            self.peers().filter(|peer| !self.election.is_suspected(*peer)).collect();
+        if donors.is_empty() {
+            donors = self.peers().collect();
+        }
+        donors.sort_by_key(|peer| Some(*peer) == leader);
+        donors
+    }
+
+    pub(crate) fn catch_up_deadline(&self) -> Option<Instant> {
+        self.catch_up.asked.map(|asked| asked.at.after(self.settings.resend_interval))
+    }
+
+    pub(crate) fn catch_up_tick(&mut self, cx: &mut Cx<'_>) {
+        if self.catch_up_deadline().is_some_and(|at| cx.now.monotonic >= at) {
+            self.catch_up.asked = None;
+            self.catch_up.turn += 1;
+        }
+    }
+
+    pub(crate) fn on_catch_up(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CatchUp) {
+        let known = if self.plants.has(Plant::UndecidedGivenAway) {
+            self.log.accepted_upto
+        } else {
+            self.log.decided_upto
+        };
+        let upto = m.upto.min(known);
+        if m.from <= self.log.truncated_upto || m.from > upto {
+            return self.give(cx, from, m.from, Vec::new());
+        }
+        let entries = self.log.page(m.from, upto, self.settings.page_bytes_max);
+        if !entries.is_empty() {
+            return self.give(cx, from, m.from, entries);
+        }
+        if self.delivery.reading_for.insert(from.index) {
+            let kept = self.log.first_kept_from(m.from).map_or(upto, Slot::previous);
+            cx.out.push(Effect::ReadLog {
+                from: m.from,
+                upto: upto.min(kept),
+                bytes_max: self.settings.page_bytes_max,
+                purpose: ReadPurpose::CatchUp(from),
+            });
+        }
+    }
+
+    fn give(&self, cx: &mut Cx<'_>, to: ReplicaId, from: Slot, entries: Vec<Entry>) {
+        let decided_upto = self.log.decided_upto;
+        self.send(cx, to, Body::Decided(Decided { from, entries, decided_upto }));
+    }
+
+    pub(crate) fn on_decided(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Decided) {
+        let asked = self.catch_up.asked.filter(|asked| asked.to == from && asked.from == m.from);
+        self.raise_target(m.decided_upto);
+        let useful = !m.entries.is_empty();
+        let mut slot = m.from;
+        for entry in m.entries {
+            if slot > self.log.decided_upto.next() {
+                break;
+            }
+            self.learn(cx, slot, entry);
+            slot = slot.next();
+        }
+        if asked.is_some() {
+            if useful {
+                self.catch_up.asked = None;
+            } else {
+                self.try_next_donor();
+            }
+            self.flush_due = true;
+        }
+        self.deliver(cx);
+    }
+
+    /// The answer was empty: the next one is asked at once, but after a whole round only when the
+    /// time for an answer has passed.
+    fn try_next_donor(&mut self) {
+        let donors = self.donors().len().max(1);
+        if !(self.catch_up.turn + 1).is_multiple_of(donors) {
+            self.catch_up.asked = None;
+            self.catch_up.turn += 1;
+        }
+    }
+
+    /// Takes a value that is decided in `slot`, the next one or one that is known to be decided.
+    fn learn(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
+        let known = self.log.get(slot).map(|kept| kept.entry.value == entry.value);
+        if slot <= self.log.decided_upto {
+            assert!(known != Some(false), "two values are decided in one slot");
+            if self.acceptor.is_uncertain(slot) {
+                self.record(cx, RecordKind::Learn { slot, entry: entry.clone() });
+                self.log.insert(slot, entry, self.outbox.next_mark());
+                self.acceptor.certain_again(slot);
+            }
+            return;
+        }
+        if !self.leader_learned(slot, &entry.value) {
+            self.step_down(cx, self.settings.election_timeout / 2);
+        }
+        if known != Some(true) {
+            self.record(cx, RecordKind::Learn { slot, entry: entry.clone() });
+            self.log.insert(slot, entry, self.outbox.next_mark());
+        }
+        self.acceptor.certain_again(slot);
+        self.log.decide(slot);
+    }
+
+    /// Hands decided values to the executor, in order, as far as it keeps up.
+    pub(crate) fn deliver(&mut self, cx: &mut Cx<'_>) {
+        while !self.delivery.reading
+            && self.log.delivered_upto < self.log.decided_upto
+            && self.delivery.bytes < self.settings.deliver_bytes_max
+        {
+            let slot = self.log.delivered_upto.next();
+            let uncertain = self.acceptor.first_uncertain(slot);
+            if uncertain == Some(slot) {
+                break;
+            }
+            if let Some(kept) = self.log.get(slot) {
+                let value = kept.entry.value.clone();
+                self.deliver_one(cx, slot, value);
+                continue;
+            }
+            let mut upto = self.log.decided_upto;
+            if let Some(kept) = self.log.first_kept_from(slot) {
+                upto = upto.min(kept.previous());
+            }
+            if let Some(damaged) = uncertain {
+                upto = upto.min(damaged.previous());
+            }
+            self.delivery.reading = true;
+            cx.out.push(Effect::ReadLog {
+                from: slot,
+                upto,
+                bytes_max: self.settings.page_bytes_max,
+                purpose: ReadPurpose::Deliver,
+            });
+        }
+    }
+
+    fn deliver_one(&mut self, cx: &mut Cx<'_>, slot: Slot, value: mainstay_model::Value) {
+        self.log.delivered_upto = slot;
+        self.delivery.bytes += value.len();
+        self.delivery.outstanding.push_back((slot, value.len()));
+        cx.out.push(Effect::Deliver { slot, value });
+    }
+
+    pub(crate) fn on_log_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Slot,
+        purpose: ReadPurpose,
+        entries: Vec<Entry>,
+    ) {
+        match purpose {
+            ReadPurpose::CatchUp(peer) => {
+                self.delivery.reading_for.remove(peer.index);
+                self.give(cx, peer, from, entries);
+            }
+            ReadPurpose::Deliver => {
+                self.delivery.reading = false;
+                assert!(from == self.log.delivered_upto.next(), "a read of the log went astray");
+                assert!(!entries.is_empty(), "the log lost a decided entry");
+                let mut slot = from;
+                for entry in entries {
+                    if slot > self.log.decided_upto {
+                        break;
+                    }
+                    self.deliver_one(cx, slot, entry.value);
+                    slot = slot.next();
+                }
+                self.deliver(cx);
+            }
+        }
+    }
+
+    pub(crate) fn on_applied(&mut self, cx: &mut Cx<'_>, upto: Slot) {
+        assert!(upto <= self.log.delivered_upto, "the world applied what was never delivered");
+        self.log.applied_upto = self.log.applied_upto.max(upto);
+        while let Some((slot, len)) = self.delivery.outstanding.front().copied() {
+            if slot > upto {
+                break;
+            }
+            self.delivery.bytes -= len;
+            self.delivery.outstanding.pop_front();
+        }
+        self.deliver(cx);
+    }
+
+    /// Whether this replica leads; for those who only need to know that much.
+    pub(crate) fn leads(&self) -> bool {
+        matches!(self.office, Office::Leader(_))
+    }
+}

@@ -1,0 +1,359 @@
+//! Who should lead, and when to doubt it. Nothing here carries safety: it only decides when a
+//! replica asks the others, and when it becomes a candidate (DESIGN rule 10).
+//!
+//! A replica that hears of no leader asks all others (probe). Only if a quorum, itself included,
+//! hears of none either does it move to a ballot of its own: one replica with a bad link cannot
+//! unseat a working leader. Trusted rank (Lea 2013: lowest epoch first, then highest index) says
+//! how long each waits before it asks; it never forbids.
+
+use core::time::Duration;
+
+use mainstay_model::{Ballot, Instant, Plants, Prng, ReplicaId, ReplicaSet, Slot};
+
+use crate::door::Observation;
+use crate::message::{Body, Lead, Probe, ProbeReply, StepDown};
+use crate::replica::{Cx, Office, Replica};
+
+/// What a replica knows of leaders.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Election {
+    /// The ballot whose leader is followed: the last to show a sign of life and not refuted since.
+    pub(crate) leader: Option<Ballot>,
+    /// When it last showed one.
+    heard_at: Instant,
+    /// The leader's decided watermark, whether it had work open, and since when that is so.
+    shown: (Slot, bool, Instant),
+    /// Leaders that were given up for lack of progress, in a row: each doubles the patience.
+    stalls: u32,
+    /// Candidacies seen since a leader was heard of: each doubles the time the next one has, so that
+    /// disks slower than the time-out do not keep a group from ever having a leader.
+    pub(crate) attempts: u32,
+    /// A candidate's ballot was promised: until then it has the time to become leader.
+    grace: Option<(Ballot, Instant)>,
+    suspected: ReplicaSet,
+    /// When to ask the others; `None` while a leader is heard of.
+    due: Option<Instant>,
+    /// The last question, and who answered that it hears of no leader either.
+    probe: u64,
+    silent: ReplicaSet,
+    /// The highest ballot seen anywhere.
+    ballot_seen: Ballot,
+    prng: Prng,
+}
+
+impl Election {
+    pub(crate) fn new(now: Instant, promised: Ballot, prng: Prng) -> Self {
+        Self {
+            leader: None,
+            heard_at: now,
+            shown: (Slot::NONE, false, now),
+            stalls: 0,
+            attempts: 0,
+            grace: None,
+            suspected: ReplicaSet::EMPTY,
+            due: None,
+            probe: 0,
+            silent: ReplicaSet::EMPTY,
+            ballot_seen: promised,
+            prng,
+        }
+    }
+
+    pub(crate) fn note_ballot(&mut self, ballot: Ballot) {
+        self.ballot_seen = self.ballot_seen.max(ballot);
+    }
+
+    pub(crate) fn ballot_seen(&self) -> Ballot {
+        self.ballot_seen
+    }
+
+    pub(crate) fn is_suspected(&self, peer: ReplicaId) -> bool {
+        self.suspected.contains(peer.index)
+    }
+
+    /// Something between zero and `part` of an election time-out.
+    fn jitter(&mut self, timeout: Duration, part: u32) -> Duration {
+        let nanos = mainstay_model::time::nanos(timeout / part);
+        Duration::from_nanos(self.prng.below(nanos.max(1)))
+    }
+}
+
+impl<P: Plants> Replica<P> {
+    /// Whether this replica hears of a leader that makes progress, or of a candidate that has just
+    /// begun.
+    pub(crate) fn hears_leader(&self, now: Instant) -> bool {
+        match &self.office {
+            Office::Leader(_) => true,
+            Office::Candidate(_) => false,
+            Office::Follower => {
+                self.leader_until().is_some_and(|until| now < until)
+                    || self.grace_until().is_some_and(|until| now < until)
+            }
+        }
+    }
+
+    /// Until when the present leader is believed if it shows nothing more.
+    fn leader_until(&self) -> Option<Instant> {
+        let election = &self.election;
+        let ballot = election.leader?;
+        if election.is_suspected(ballot.leader) {
+            return None;
+        }
+        let heard_until = election.heard_at.after(self.settings.election_timeout);
+        let (_, works, since) = election.shown;
+        if !works {
+            return Some(heard_until);
+        }
+        let patience = self.settings.stall_timeout * (1 << election.stalls.min(6));
+        Some(heard_until.min(since.after(patience)))
+    }
+
+    fn grace_until(&self) -> Option<Instant> {
+        let (ballot, until) = self.election.grace?;
+        (!self.election.is_suspected(ballot.leader)).then_some(until)
+    }
+
+    /// A candidate was promised: it has one time-out to become leader.
+    pub(crate) fn expect_leader(&mut self, cx: &mut Cx<'_>, ballot: Ballot) {
+        self.forget_leader(cx);
+        self.election.attempts += 1;
+        let until = cx.now.monotonic.after(self.candidacy_time());
+        self.election.grace = Some((ballot, until));
+        self.election.due = None;
+    }
+
+    /// How long a candidate has.
+    pub(crate) fn candidacy_time(&self) -> Duration {
+        self.settings.election_timeout * (1 << self.election.attempts.saturating_sub(1).min(5))
+    }
+
+    /// The leader of `ballot` showed a sign of life.
+    pub(crate) fn hear_leader(&mut self, cx: &mut Cx<'_>, ballot: Ballot) {
+        if self.election.leader.is_some_and(|known| known > ballot) {
+            return;
+        }
+        self.election.note_ballot(ballot);
+        self.election.heard_at = cx.now.monotonic;
+        if self.election.leader != Some(ballot) {
+            self.leave_office(cx);
+            self.election.leader = Some(ballot);
+            self.election.shown = (Slot::NONE, false, cx.now.monotonic);
+            self.flush_due = true;
+            cx.observe(Observation::Leader(Some(ballot)));
+        }
+        self.election.attempts = 0;
+        self.election.grace = None;
+        self.election.due = None;
+    }
+
+    /// What the leader shows about its work.
+    pub(crate) fn judge_progress(&mut self, cx: &mut Cx<'_>, m: &Lead) {
+        let (decided, worked, _) = self.election.shown;
+        let works = m.proposed_upto > m.decided_upto;
+        if m.decided_upto > decided {
+            self.election.stalls = 0;
+        }
+        if m.decided_upto > decided || works != worked {
+            self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
+        }
+    }
+
+    /// From now on no leader is known.
+    pub(crate) fn forget_leader(&mut self, cx: &mut Cx<'_>) {
+        if self.election.leader.take().is_some() {
+            cx.observe(Observation::Leader(None));
+        }
+        self.flush_due = true;
+    }
+
+    pub(crate) fn on_suspicion(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, suspected: bool) {
+        if peer == self.me || !self.configuration.lists(peer) {
+            return self.ignore(cx, "suspicion of a replica that is not in the configuration");
+        }
+        if suspected {
+            self.election.suspected.insert(peer.index);
+        } else {
+            self.election.suspected.remove(peer.index);
+        }
+        self.flush_due = true;
+    }
+
+    pub(crate) fn on_link(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, up: bool) {
+        if peer == self.me || !self.configuration.lists(peer) {
+            return self.ignore(cx, "link to a replica that is not in the configuration");
+        }
+        if !up {
+            return;
+        }
+        // Whoever comes back is told at once who leads, or asked whether it knows.
+        self.flush_due = true;
+        match &mut self.office {
+            Office::Leader(leader) => leader.show_now(),
+            Office::Candidate(candidate) => candidate.ask_now(),
+            Office::Follower if self.election.due.is_some() => {
+                self.election.due = Some(cx.now.monotonic);
+            }
+            Office::Follower => {}
+        }
+    }
+
+    /// How long this replica leaves it to others to ask first.
+    fn rank_delay(&mut self) -> Duration {
+        let timeout = self.settings.election_timeout;
+        let trusted_more = |other: &ReplicaId| {
+            let (theirs, mine) = (other.epoch.counter, self.me.epoch.counter);
+            theirs < mine || (theirs == mine && other.index > self.me.index)
+        };
+        let ahead = self
+            .peers()
+            .filter(|peer| !self.election.is_suspected(*peer))
+            .filter(trusted_more)
+            .count();
+        let mut delay = timeout / 8 * u32::try_from(ahead).unwrap_or(u32::MAX);
+        if self.catch_up.target.0 > self.log.decided_upto.0 + self.configuration.alpha {
+            delay += timeout / 4;
+        }
+        if !self.acceptor.room {
+            delay += timeout / 2;
+        }
+        delay + self.election.jitter(timeout, 32)
+    }
+
+    pub(crate) fn election_deadline(&self) -> Option<Instant> {
+        let heard = [self.leader_until(), self.grace_until()].into_iter().flatten().max();
+        let believes = self.election.leader.is_some() || self.election.grace.is_some();
+        let stands = self.votes && !self.retired;
+        match (heard, self.election.due) {
+            (Some(until), None) => Some(until),
+            (_, Some(due)) => Some(due),
+            (None, None) => (believes || stands).then_some(Instant(0)),
+        }
+    }
+
+    /// A follower looks whether it still hears of a leader; if not, and its turn has come, it asks.
+    pub(crate) fn election_tick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        if self.hears_leader(now) {
+            self.election.due = None;
+            return;
+        }
+        if let Some(ballot) = self.election.leader {
+            // Heard and not suspected, and yet not believed any more: it made no progress.
+            let fresh = now < self.election.heard_at.after(self.settings.election_timeout);
+            if fresh && !self.election.is_suspected(ballot.leader) {
+                self.election.stalls += 1;
+            }
+            self.forget_leader(cx);
+        }
+        self.election.grace = None;
+        if !self.votes || self.retired {
+            return;
+        }
+        match self.election.due {
+            None => {
+                let delay = self.rank_delay();
+                self.election.due = Some(now.after(delay));
+            }
+            Some(due) if due <= now => self.ask_all(cx),
+            Some(_) => {}
+        }
+    }
+
+    fn ask_all(&mut self, cx: &mut Cx<'_>) {
+        self.election.probe += 1;
+        self.election.silent = ReplicaSet::EMPTY;
+        self.election.silent.insert(self.me.index);
+        let again =
+            self.settings.lead_interval + self.election.jitter(self.settings.lead_interval, 2);
+        self.election.due = Some(cx.now.monotonic.after(again));
+        let probe = Probe { number: self.election.probe, ballot: self.acceptor.promised };
+        for peer in self.peers() {
+            self.send(cx, peer, Body::Probe(probe));
+        }
+        self.stand_if_quorum_is_silent(cx);
+    }
+
+    fn stand_if_quorum_is_silent(&mut self, cx: &mut Cx<'_>) {
+        if self.configuration.is_quorum(self.election.silent) {
+            self.election.silent = ReplicaSet::EMPTY;
+            self.start_candidacy(cx);
+        }
+    }
+
+    pub(crate) fn on_probe(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Probe) {
+        self.election.note_ballot(m.ballot);
+        if !self.votes {
+            return;
+        }
+        let reply = ProbeReply {
+            number: m.number,
+            hears_leader: self.hears_leader(cx.now.monotonic),
+            ballot: self.acceptor.promised,
+            decided_upto: self.log.decided_upto,
+        };
+        self.send(cx, from, Body::ProbeReply(reply));
+    }
+
+    pub(crate) fn on_probe_reply(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ProbeReply) {
+        self.election.note_ballot(m.ballot);
+        self.raise_target(m.decided_upto);
+        let asking = matches!(self.office, Office::Follower)
+            && self.votes
+            && !self.retired
+            && m.number == self.election.probe
+            && !self.hears_leader(cx.now.monotonic);
+        if asking && !m.hears_leader {
+            self.election.silent.insert(from.index);
+            self.stand_if_quorum_is_silent(cx);
+        }
+    }
+
+    pub(crate) fn on_step_down(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: StepDown) {
+        if m.ballot.leader != from {
+            return self.ignore(cx, "step-down from another's ballot");
+        }
+        self.raise_target(m.decided_upto);
+        if self.election.leader != Some(m.ballot) {
+            return;
+        }
+        self.forget_leader(cx);
+        let wait = match m.successor {
+            Some(index) if index == self.me.index => Duration::ZERO,
+            Some(_) => self.settings.election_timeout / 4 + self.rank_delay(),
+            None => self.rank_delay(),
+        };
+        self.election.due = Some(cx.now.monotonic.after(wait));
+    }
+
+    /// Whoever leads or wants to stops, for good in this ballot.
+    pub(crate) fn leave_office(&mut self, cx: &mut Cx<'_>) {
+        match core::mem::replace(&mut self.office, Office::Follower) {
+            Office::Follower => return,
+            Office::Candidate(_) => {}
+            Office::Leader(leader) => {
+                self.submissions.drop_forwarded();
+                self.reads.take_back(leader.rounds, cx.now.monotonic);
+                cx.observe(Observation::Leader(None));
+            }
+        }
+        self.flush_due = true;
+        self.observe_role(cx);
+    }
+
+    /// As [`Replica::leave_office`], and nobody is known to lead: this replica waits its turn.
+    pub(crate) fn step_down(&mut self, cx: &mut Cx<'_>, patience: Duration) {
+        self.leave_office(cx);
+        self.forget_leader(cx);
+        self.election.grace = None;
+        let wait = patience + self.rank_delay();
+        self.election.due = Some(cx.now.monotonic.after(wait));
+    }
+
+    pub(crate) fn on_room(&mut self, cx: &mut Cx<'_>, entries: bool) {
+        self.acceptor.room = entries;
+        if !entries && matches!(self.office, Office::Leader(_)) {
+            // Another may have room.
+            self.resign(cx);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Phase 2: a leader proposes, counts votes, and says what is decided (DESIGN rules 3, 5 and 10).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use mainstay_model::{
+    Ballot, Batch, Configuration, Entry, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot,
+    Timestamp, Value,
+};
+
+use crate::candidate::Promises;
+use crate::message::{Accept, Accepted, Body, Follow, Lead, StepDown};
+use crate::outbox::Held;
+use crate::reads::Rounds;
+use crate::replica::{Cx, Office, Replica};
+
+/// A proposal that is not decided yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Open {
+    value: Value,
+    votes: ReplicaSet,
+    sent_at: Instant,
+}
+
+/// What a leader knows of one replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    heard_at: Instant,
+    pub(crate) round: u64,
+    decided_upto: Slot,
+}
+
+/// A leader in its ballot.
+///
+/// Invariant: `open` holds exactly the slots above `decided_upto` in which it proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leader {
+    pub(crate) ballot: Ballot,
+    /// Kept for slots that are still blocked.
+    pub(crate) promises: Promises,
+    /// Slots where too few certain replicas have answered.
+    pub(crate) blocked: BTreeSet<Slot>,
+    /// Everything up to here was reported as decided by those who promised: it must be fetched
+    /// before anything above can be decided.
+    pub(crate) reported_decided: Slot,
+    /// The leader's own no-op: once it is decided, so is everything taken over.
+    takeover_upto: Slot,
+    next_slot: Slot,
+    open: BTreeMap<Slot, Open>,
+    open_bytes: usize,
+    /// The time of the last batch.
+    time: Timestamp,
+    /// The watermark that was told last.
+    announced: Slot,
+    pub(crate) peers: BTreeMap<u16, Peer>,
+    pub(crate) rounds: Rounds,
+    show_at: Instant,
+    /// Since when something reported as decided has been missing without progress.
+    missing_since: (Slot, Instant),
+    /// Asked to hand over: proposes nothing new, leaves when nothing is open or this instant comes.
+    handing_over: Option<Instant>,
+}
+
+impl Leader {
+    pub(crate) fn new(
+        ballot: Ballot,
+        promises: Promises,
+        reported_decided: Slot,
+        top: Slot,
+        now: Instant,
+        configuration: &Configuration,
+    ) -> Self {
+        let peer = Peer { heard_at: now, ..Peer::default() };
+        let indices = configuration.replicas.iter().map(|replica| replica.index);
+        Self {
+            ballot,
+            promises,
+            blocked: BTreeSet::new(),
+            reported_decided,
+            takeover_upto: top.next(),
+            next_slot: top.next(),
+            open: BTreeMap::new(),
+            open_bytes: 0,
+            time: Timestamp(0),
+            announced: Slot::NONE,
+            peers: indices.filter(|i| *i != ballot.leader.index).map(|i| (i, peer)).collect(),
+            rounds: Rounds::default(),
+            show_at: now,
+            missing_since: (Slot::NONE, now),
+            handing_over: None,
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.show_at
+    }
+
+    pub(crate) fn show_now(&mut self) {
+        self.show_at = Instant(0);
+    }
+
+    pub(crate) fn first_blocked(&self) -> Option<Slot> {
+        self.blocked.first().copied()
+    }
+
+    pub(crate) fn open_above(&self, slot: Slot) -> bool {
+        self.open.first_key_value().is_none_or(|(first, _)| *first > slot)
+    }
+
+    /// Whether everything taken over is decided, so that reads may be answered.
+    pub(crate) fn took_over(&self, decided_upto: Slot) -> bool {
+        decided_upto >= self.takeover_upto
+    }
+
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.handing_over.is_none()
+    }
+
+    fn close(&mut self, slot: Slot) {
+        if let Some(open) = self.open.remove(&slot) {
+            self.open_bytes -= open.value.len();
+        }
+    }
+
+    fn highest_proposed(&self) -> Slot {
+        self.next_slot.previous()
+    }
+}
+
+impl<P: Plants> Replica<P> {
+    /// Proposes `value` in `slot`: to all at once, its own vote counting when it is durable.
+    pub(crate) fn propose(&mut self, cx: &mut Cx<'_>, slot: Slot, value: Value) {
+        assert!(slot > self.log.decided_upto, "proposed in a decided slot");
+        let now = cx.now.monotonic;
+        let Office::Leader(leader) = &mut self.office else { return };
+        let ballot = leader.ballot;
+        let open = Open { value: value.clone(), votes: ReplicaSet::EMPTY, sent_at: now };
+        leader.open_bytes += value.len();
+        let again = leader.open.insert(slot, open);
+        assert!(again.is_none(), "proposed twice in one slot and ballot");
+        leader.next_slot = leader.next_slot.max(slot.next());
+        leader.time = leader.time.max(value.time());
+        leader.announced = leader.announced.max(self.log.decided_upto);
+        let accept =
+            Accept { ballot, slot, value: value.clone(), decided_upto: self.log.decided_upto };
+        for peer in self.peers() {
+            self.send(cx, peer, Body::Accept(accept.clone()));
+        }
+        self.keep_accepted(cx, slot, Entry { ballot, value });
+        cx.held.push(Held::OwnVote(ballot, slot));
+    }
+
+    pub(crate) fn on_own_vote(&mut self, cx: &mut Cx<'_>, ballot: Ballot, slot: Slot) {
+        let me = self.me.index;
+        if let Office::Leader(leader) = &mut self.office
+            && leader.ballot == ballot
+            && let Some(open) = leader.open.get_mut(&slot)
+        {
+            open.votes.insert(me);
+            self.advance(cx);
+        }
+    }
+
+    pub(crate) fn on_accepted(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Accepted) {
+        let Office::Leader(leader) = &mut self.office else {
+            return self.ignore(cx, "accepted at a replica that does not lead");
+        };
+        if leader.ballot != m.ballot {
+            return self.ignore(cx, "accepted in another ballot");
+        }
+        for (_, open) in leader.open.range_mut(m.slots.first..=m.slots.last) {
+            open.votes.insert(from.index);
+        }
+        self.advance(cx);
+    }
+
+    /// Moves the decided watermark over every slot that a quorum accepted, in order.
+    fn advance(&mut self, cx: &mut Cx<'_>) {
+        let before = self.log.decided_upto;
+        let Office::Leader(leader) = &mut self.office else { return };
+        let configuration = &self.configuration;
+        let mut upto = before;
+        if self.plants.has(Plant::DecidedOverHole) {
+            let accepted = |(_, open): &(&Slot, &Open)| configuration.is_quorum(open.votes);
+            upto = leader.open.iter().rev().find(accepted).map_or(upto, |(slot, _)| *slot);
+        } else {
+            while leader.open.get(&upto.next()).is_some_and(|o| configuration.is_quorum(o.votes)) {
+                upto = upto.next();
+            }
+        }
+        while self.log.decided_upto < upto {
+            let slot = self.log.decided_upto.next();
+            leader.close(slot);
+            self.log.decide(slot);
+        }
+        if upto > before {
+            self.flush_due = true;
+            self.deliver(cx);
+        }
+    }
+
+    /// A slot was learned as decided from elsewhere. False if the leader proposed something else
+    /// there: it is deposed.
+    pub(crate) fn leader_learned(&mut self, slot: Slot, value: &Value) -> bool {
+        let Office::Leader(leader) = &mut self.office else { return true };
+        leader.blocked.remove(&slot);
+        if leader.open.get(&slot).is_some_and(|open| open.value != *value) {
+            return false;
+        }
+        leader.close(slot);
+        true
+    }
+
+    /// The end of a turn: what is queued becomes batches, reads start a confirming round, and a
+    /// watermark that nothing carried is told.
+    pub(crate) fn flush_leader(&mut self, cx: &mut Cx<'_>) {
+        // What lies above the watermark may have its quorum already, once a hole is filled.
+        self.advance(cx);
+        self.propose_queued(cx);
+        let round_due = self.start_round();
+        let Office::Leader(leader) = &mut self.office else { return };
+        if round_due {
+            self.show_leader(cx, true);
+        } else if leader.announced < self.log.decided_upto {
+            self.show_leader(cx, false);
+        }
+        self.answer_reads(cx);
+        if self.handed_over(cx.now.monotonic) {
+            self.resign(cx);
+        }
+    }
+
+    fn propose_queued(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            let Office::Leader(leader) = &mut self.office else { return };
+            let full = self.submissions.has_full_batch(&self.settings);
+            let window = self.log.decided_upto.0 + self.configuration.alpha;
+            let may = leader.takes_requests()
+                && leader.next_slot.0 <= window
+                && leader.open_bytes < self.settings.inflight_bytes_max
+                && (full || leader.open.len() < self.settings.pipeline);
+            if !may {
+                return;
+            }
+            let time = leader.time.max(cx.now.wall);
+            let slot = leader.next_slot;
+            let Some(requests) = self.submissions.take_batch(&self.settings) else { return };
+            self.propose(cx, slot, Batch { time, requests }.encode());
+        }
+    }
+
+    /// Tells all who leads, how far it is, and, with `round`, asks them to confirm it.
+    pub(crate) fn show_leader(&mut self, cx: &mut Cx<'_>, round: bool) {
+        let decided_upto = self.log.decided_upto;
+        let (durable_upto, applied_upto) = (self.log.durable_upto, self.log.applied_upto);
+        let Office::Leader(leader) = &mut self.office else { return };
+        leader.announced = decided_upto;
+        let lead = Lead {
+            ballot: leader.ballot,
+            decided_upto,
+            proposed_upto: leader.highest_proposed().max(decided_upto),
+            durable_upto,
+            applied_upto,
+            round: if round { leader.rounds.current() } else { 0 },
+        };
+        for peer in self.peers() {
+            self.send(cx, peer, Body::Lead(lead));
+        }
+    }
+
+    pub(crate) fn on_lead(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Lead) {
+        if m.ballot.leader != from {
+            return self.ignore(cx, "lead in another's ballot");
+        }
+        self.election.note_ballot(m.ballot);
+        if m.ballot < self.acceptor.promised && self.votes {
+            return self.refuse_promised(cx, from, m.ballot);
+        }
+        self.hear_leader(cx, m.ballot);
+        self.judge_progress(cx, &m);
+        self.on_watermark(cx, m.ballot, m.decided_upto);
+        if m.round > 0 && self.votes {
+            let follow = Follow {
+                ballot: m.ballot,
+                round: m.round,
+                decided_upto: self.log.decided_upto,
+                durable_upto: self.log.durable_upto,
+                applied_upto: self.log.applied_upto,
+            };
+            self.send(cx, from, Body::Follow(follow));
+        }
+    }
+
+    pub(crate) fn on_follow(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Follow) {
+        let Office::Leader(leader) = &mut self.office else {
+            return self.ignore(cx, "follow at a replica that does not lead");
+        };
+        if leader.ballot != m.ballot || m.round > leader.rounds.current() {
+            return self.ignore(cx, "follow of another ballot");
+        }
+        if let Some(peer) = leader.peers.get_mut(&from.index) {
+            peer.heard_at = cx.now.monotonic;
+            peer.round = peer.round.max(m.round);
+            peer.decided_upto = peer.decided_upto.max(m.decided_upto);
+        }
+        self.flush_due |= leader.rounds.waits();
+        self.raise_target(m.decided_upto);
+    }
+
+    pub(crate) fn leader_tick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let Office::Leader(leader) = &mut self.office else { return };
+        if now < leader.show_at {
+            return;
+        }
+        leader.show_at = now.after(self.settings.lead_interval);
+        if !self.hears_quorum(now) && !self.plants.has(Plant::NoStepDown) {
+            return self.resign(cx);
+        }
+        if self.misses_reported(now) {
+            // Whoever knew it as decided is gone: ask again what was accepted.
+            return self.start_candidacy_anew(cx);
+        }
+        if let Office::Leader(leader) = &mut self.office {
+            leader.rounds.begin();
+        }
+        self.show_leader(cx, true);
+        self.send_open_again(cx);
+    }
+
+    /// Whether a quorum, itself included, has answered within one election time-out.
+    fn hears_quorum(&self, now: Instant) -> bool {
+        let Office::Leader(leader) = &self.office else { return false };
+        let timeout = self.settings.election_timeout;
+        let heard = |peer: &Peer| now < peer.heard_at.after(timeout);
+        let mut set: ReplicaSet =
+            leader.peers.iter().filter(|(_, peer)| heard(peer)).map(|(index, _)| *index).collect();
+        set.insert(self.me.index);
+        self.configuration.is_quorum(set)
+    }
+
+    /// Whether something that was reported as decided could not be fetched for one time-out.
+    fn misses_reported(&mut self, now: Instant) -> bool {
+        let decided_upto = self.log.decided_upto;
+        let Office::Leader(leader) = &mut self.office else { return false };
+        if decided_upto >= leader.reported_decided || leader.missing_since.0 != decided_upto {
+            leader.missing_since = (decided_upto, now);
+            return false;
+        }
+        now >= leader.missing_since.1.after(self.settings.election_timeout)
+    }
+
+    fn start_candidacy_anew(&mut self, cx: &mut Cx<'_>) {
+        self.leave_office(cx);
+        self.start_candidacy(cx);
+    }
+
+    fn send_open_again(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let decided_upto = self.log.decided_upto;
+        let peers: alloc::vec::Vec<ReplicaId> = self.peers().collect();
+        let mut bytes = 0;
+        let Office::Leader(leader) = &mut self.office else { return };
+        let ballot = leader.ballot;
+        let mut again = alloc::vec::Vec::new();
+        for (slot, open) in &mut leader.open {
+            if now < open.sent_at.after(self.settings.resend_interval) {
+                continue;
+            }
+            if bytes >= self.settings.page_bytes_max {
+                break;
+            }
+            open.sent_at = now;
+            bytes += open.value.len();
+            let accept = Accept { ballot, slot: *slot, value: open.value.clone(), decided_upto };
+            for peer in peers.iter().filter(|peer| !open.votes.contains(peer.index)) {
+                again.push((*peer, accept.clone()));
+            }
+        }
+        for (peer, accept) in again {
+            self.send(cx, peer, Body::Accept(accept));
+        }
+    }
+
+    /// Gives up the ballot for good and tells all, naming who is farthest as the one to try first.
+    pub(crate) fn resign(&mut self, cx: &mut Cx<'_>) {
+        let Office::Leader(leader) = &self.office else { return };
+        let now = cx.now.monotonic;
+        let timeout = self.settings.election_timeout;
+        let successor = leader
+            .peers
+            .iter()
+            .filter(|(_, peer)| now < peer.heard_at.after(timeout))
+            .max_by_key(|(index, peer)| (peer.decided_upto, **index))
+            .map(|(index, _)| *index);
+        let (ballot, decided_upto) = (leader.ballot, self.log.decided_upto);
+        for peer in self.peers() {
+            self.send(cx, peer, Body::StepDown(StepDown { ballot, successor, decided_upto }));
+        }
+        self.step_down(cx, timeout / 2);
+    }
+
+    /// Never to lead again: a leader finishes what is open, then names a successor.
+    pub(crate) fn on_retire(&mut self, cx: &mut Cx<'_>) {
+        self.retired = true;
+        self.flush_due = true;
+        if let Office::Leader(leader) = &mut self.office {
+            let until = cx.now.monotonic.after(self.settings.election_timeout);
+            leader.handing_over.get_or_insert(until);
+        }
+        if let Office::Candidate(_) = &self.office {
+            self.step_down(cx, self.settings.election_timeout);
+        }
+    }
+
+    fn handed_over(&self, now: Instant) -> bool {
+        let Office::Leader(leader) = &self.office else { return false };
+        leader.handing_over.is_some_and(|until| leader.open.is_empty() || now >= until)
+    }
+}

@@ -1,0 +1,129 @@
+//! The part of the log that stays in memory, and the watermarks.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use mainstay_model::{Entry, Mark, Slot};
+
+/// An entry and the mark of the record that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Kept {
+    pub(crate) entry: Entry,
+    pub(crate) mark: Mark,
+}
+
+/// Slots and watermarks of one replica.
+///
+/// Invariant: `applied_upto ≤ delivered_upto ≤ decided_upto`, none of them ever decreases, and every
+/// entry above `decided_upto` that was accepted is in `kept`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Log {
+    kept: BTreeMap<Slot, Kept>,
+    /// Bytes of the values in `kept`, and of those above `decided_upto`.
+    bytes: usize,
+    undecided_bytes: usize,
+    /// Every slot up to here is decided.
+    pub(crate) decided_upto: Slot,
+    /// Every slot up to here has been handed to the executor.
+    pub(crate) delivered_upto: Slot,
+    /// Every slot up to here has been applied by the executor.
+    pub(crate) applied_upto: Slot,
+    /// Every slot up to here has been discarded from the log.
+    pub(crate) truncated_upto: Slot,
+    /// The highest slot in which anything was accepted.
+    pub(crate) accepted_upto: Slot,
+    /// The highest slot whose record is known to be durable.
+    pub(crate) durable_upto: Slot,
+}
+
+impl Log {
+    pub(crate) fn new(
+        decided_upto: Slot,
+        truncated_upto: Slot,
+        accepted: BTreeMap<Slot, Entry>,
+    ) -> Self {
+        let accepted_upto = accepted.keys().next_back().copied().unwrap_or(decided_upto);
+        let mut log = Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            undecided_bytes: 0,
+            decided_upto,
+            delivered_upto: truncated_upto,
+            applied_upto: truncated_upto,
+            truncated_upto,
+            accepted_upto: accepted_upto.max(decided_upto),
+            durable_upto: accepted_upto.max(decided_upto),
+        };
+        for (slot, entry) in accepted {
+            assert!(slot > decided_upto, "the log gave an accepted entry at a decided slot");
+            log.insert(slot, entry, Mark(0));
+        }
+        log
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Kept> {
+        self.kept.get(&slot)
+    }
+
+    /// Keeps `entry` in `slot`, in place of what was there.
+    pub(crate) fn insert(&mut self, slot: Slot, entry: Entry, mark: Mark) {
+        let len = entry.value.len();
+        let replaced = self.kept.insert(slot, Kept { entry, mark });
+        let freed = replaced.map_or(0, |kept| kept.entry.value.len());
+        self.bytes = self.bytes + len - freed;
+        if slot > self.decided_upto {
+            self.undecided_bytes = self.undecided_bytes + len - freed;
+        }
+        self.accepted_upto = self.accepted_upto.max(slot);
+    }
+
+    /// Moves the decided watermark by one slot, which must be kept unless it is only learned.
+    pub(crate) fn decide(&mut self, slot: Slot) {
+        assert!(slot == self.decided_upto.next(), "slots are decided in order");
+        if let Some(kept) = self.kept.get(&slot) {
+            self.undecided_bytes -= kept.entry.value.len();
+        }
+        self.decided_upto = slot;
+        self.accepted_upto = self.accepted_upto.max(slot);
+    }
+
+    /// Bytes of values accepted and not known as decided.
+    pub(crate) fn undecided_bytes(&self) -> usize {
+        self.undecided_bytes
+    }
+
+    /// Everything kept above `slot`, ascending.
+    pub(crate) fn above(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Kept)> {
+        self.kept.range(slot.next()..).map(|(slot, kept)| (*slot, kept))
+    }
+
+    /// The first kept slot at or above `slot`.
+    pub(crate) fn first_kept_from(&self, slot: Slot) -> Option<Slot> {
+        self.kept.range(slot..).next().map(|(slot, _)| *slot)
+    }
+
+    /// Entries from `from` to `upto` as far as they are kept without a hole, until they reach
+    /// `bytes_max`; at least one if it is there.
+    pub(crate) fn page(&self, from: Slot, upto: Slot, bytes_max: usize) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let (mut slot, mut bytes) = (from, 0);
+        while slot <= upto && (entries.is_empty() || bytes < bytes_max) {
+            let Some(kept) = self.kept.get(&slot) else { break };
+            bytes += kept.entry.value.len();
+            entries.push(kept.entry.clone());
+            slot = slot.next();
+        }
+        entries
+    }
+
+    /// Forgets decided and durable entries, the lowest first, until at most `bytes_max` are kept.
+    pub(crate) fn evict(&mut self, bytes_max: usize, durable: Mark) {
+        while self.bytes > bytes_max {
+            let Some(first) = self.kept.first_entry() else { break };
+            if *first.key() > self.decided_upto || first.get().mark > durable {
+                break;
+            }
+            self.bytes -= first.remove().entry.value.len();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Holds back whatever promises something until what it promises is durable.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use mainstay_model::{Ballot, Mark, ReplicaId, Slot};
+
+use crate::message::{Body, Message};
+
+/// Something that waits for durability.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    /// A message that promises something.
+    Message(ReplicaId, Message),
+    /// The candidate's promise to itself.
+    OwnPromise(Ballot),
+    /// The leader's vote for its own proposal.
+    OwnVote(Ballot, Slot),
+}
+
+/// Invariant: `durable ≤ issued`; everything held waits for a mark above `durable`, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Outbox {
+    issued: Mark,
+    durable: Mark,
+    held: VecDeque<(Mark, Held)>,
+}
+
+impl Outbox {
+    /// The mark that the records of the present step will get.
+    pub(crate) fn next_mark(&self) -> Mark {
+        self.issued.next()
+    }
+
+    /// Uses up that mark.
+    pub(crate) fn issue(&mut self) -> Mark {
+        self.issued = self.issued.next();
+        self.issued
+    }
+
+    /// Everything up to here is on stable storage.
+    pub(crate) fn durable(&self) -> Mark {
+        self.durable
+    }
+
+    /// Notes durability; false for a mark that was never issued.
+    pub(crate) fn on_durable(&mut self, mark: Mark) -> bool {
+        if mark > self.issued {
+            return false;
+        }
+        self.durable = self.durable.max(mark);
+        true
+    }
+
+    /// Holds `what` until every record issued so far is durable.
+    pub(crate) fn hold(&mut self, what: Held) {
+        self.held.push_back((self.issued, what));
+    }
+
+    /// Takes what needs to wait no longer (`all`: everything, whether durable or not). Neighbouring
+    /// acknowledgements of one ballot to one replica become one.
+    pub(crate) fn release(&mut self, all: bool) -> Vec<Held> {
+        let mut released: Vec<Held> = Vec::new();
+        while let Some((mark, _)) = self.held.front() {
+            if *mark > self.durable && !all {
+                break;
+            }
+            let Some((_, held)) = self.held.pop_front() else { break };
+            if !released.last_mut().is_some_and(|last| join(last, &held)) {
+                released.push(held);
+            }
+        }
+        released
+    }
+}
+
+/// Lets an acknowledgement swallow the one that follows it; false where they do not fit together.
+fn join(last: &mut Held, next: &Held) -> bool {
+    let (Held::Message(to, message), Held::Message(next_to, next)) = (last, next) else {
+        return false;
+    };
+    let (Body::Accepted(a), Body::Accepted(b)) = (&mut message.body, &next.body) else {
+        return false;
+    };
+    let fits = to == next_to
+        && message.configuration == next.configuration
+        && a.ballot == b.ballot
+        && a.slots.last.next() == b.slots.first;
+    if fits {
+        a.slots.last = b.slots.last;
+    }
+    fits
+}

@@ -1,0 +1,217 @@
+//! Linearizable reads (DESIGN rule 11; "ReadIndex" in Ongaro's dissertation, 2014, section 6.4).
+//!
+//! A read's slot is the leader's decided watermark once the read has arrived there; it is told only
+//! after a round of answers, begun after the read arrived, has shown that no quorum can have
+//! promised a higher ballot by then. Any replica that has applied the slot may then answer.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use mainstay_model::{Ballot, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot, Token};
+
+use crate::door::{Effect, Rejection};
+use crate::message::{Body, NotLeader, ReadAsk, ReadSlot};
+use crate::replica::{Cx, Office, Replica};
+
+/// Who waits for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asker {
+    Own(Token),
+    Peer(ReplicaId, u64),
+}
+
+/// The confirming rounds of a leader. An answer to a round confirms every earlier one as well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rounds {
+    current: u64,
+    /// Arrived, and not part of a round yet.
+    arrived: Vec<Asker>,
+    /// Waits for the round of that number, to be told that slot.
+    waiting: VecDeque<(u64, Slot, Asker)>,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { current: 1, arrived: Vec::new(), waiting: VecDeque::new() }
+    }
+}
+
+impl Rounds {
+    /// The number of the last round begun, from 1.
+    pub(crate) fn current(&self) -> u64 {
+        self.current
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.current += 1;
+    }
+
+    /// Whether an answer could be of use.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.arrived.len() + self.waiting.len()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    number: u64,
+    ballot: Ballot,
+    at: Instant,
+    tokens: Vec<Token>,
+}
+
+/// Reads of local clients at a replica that does not lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reads {
+    arrived: Vec<Token>,
+    asked: Option<Asked>,
+    /// Since when no leader could be asked.
+    leaderless_since: Option<Instant>,
+}
+
+impl Reads {
+    /// What waited at this replica while it led waits here again.
+    pub(crate) fn take_back(&mut self, rounds: Rounds, now: Instant) {
+        let askers = rounds.waiting.into_iter().map(|(_, _, asker)| asker).chain(rounds.arrived);
+        self.arrived.extend(askers.filter_map(|asker| match asker {
+            Asker::Own(token) => Some(token),
+            Asker::Peer(..) => None,
+        }));
+        self.leaderless_since = Some(now);
+    }
+
+    fn take_all(&mut self) -> Vec<Token> {
+        let mut tokens = self.asked.take().map_or_else(Vec::new, |asked| asked.tokens);
+        tokens.append(&mut self.arrived);
+        tokens
+    }
+}
+
+impl<P: Plants> Replica<P> {
+    pub(crate) fn on_read(&mut self, cx: &mut Cx<'_>, token: Token) {
+        if self.reads.arrived.len() >= self.settings.queue_requests_max {
+            return cx.out.push(Effect::Rejected { token, reason: Rejection::Busy });
+        }
+        self.reads.arrived.push(token);
+        self.flush_due = true;
+    }
+
+    /// At a follower: one question at a time, for all reads that have arrived.
+    pub(crate) fn flush_reads(&mut self, cx: &mut Cx<'_>) {
+        let Some(ballot) = self.election.leader else {
+            if !self.reads.arrived.is_empty() || self.reads.asked.is_some() {
+                self.reads.leaderless_since.get_or_insert(cx.now.monotonic);
+            }
+            return;
+        };
+        self.reads.leaderless_since = None;
+        let stale = self.reads.asked.as_ref().is_none_or(|asked| asked.ballot != ballot);
+        if !stale || (self.reads.arrived.is_empty() && self.reads.asked.is_none()) {
+            return;
+        }
+        let tokens = self.reads.take_all();
+        let number = self.next_number();
+        self.reads.asked = Some(Asked { number, ballot, at: cx.now.monotonic, tokens });
+        self.send(cx, ballot.leader, Body::ReadAsk(ReadAsk { number }));
+    }
+
+    pub(crate) fn reads_deadline(&self) -> Option<Instant> {
+        let again = self.reads.asked.as_ref().map(|a| a.at.after(self.settings.resend_interval));
+        let give_up =
+            self.reads.leaderless_since.map(|since| since.after(self.settings.election_timeout));
+        again.into_iter().chain(give_up).min()
+    }
+
+    pub(crate) fn reads_tick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let timeout = self.settings.election_timeout;
+        if self.reads.leaderless_since.is_some_and(|since| now >= since.after(timeout)) {
+            self.reads.leaderless_since = None;
+            for token in self.reads.take_all() {
+                cx.out.push(Effect::Rejected { token, reason: Rejection::NoLeader });
+            }
+        }
+        let interval = self.settings.resend_interval;
+        if let Some(asked) = &mut self.reads.asked
+            && now >= asked.at.after(interval)
+        {
+            asked.at = now;
+            let (to, number) = (asked.ballot.leader, asked.number);
+            self.send(cx, to, Body::ReadAsk(ReadAsk { number }));
+        }
+    }
+
+    pub(crate) fn on_read_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ReadAsk) {
+        let room = self.settings.queue_requests_max;
+        match &mut self.office {
+            Office::Leader(leader) if leader.rounds.len() < room => {
+                leader.rounds.arrived.push(Asker::Peer(from, m.number));
+                self.flush_due = true;
+            }
+            _ => self.answer_not_leader(cx, from, m.number),
+        }
+    }
+
+    pub(crate) fn answer_not_leader(&self, cx: &mut Cx<'_>, to: ReplicaId, number: u64) {
+        let hint = self.election.leader.unwrap_or(self.acceptor.promised);
+        let leads = self.leads() || self.election.leader.is_some();
+        self.send(cx, to, Body::NotLeader(NotLeader { ballot: hint, leads, number }));
+    }
+
+    /// Reads that have arrived at the leader get a slot and a round; true if that must be begun.
+    pub(crate) fn start_round(&mut self) -> bool {
+        let own = self.reads.take_all();
+        self.reads.leaderless_since = None;
+        let decided_upto = self.log.decided_upto;
+        let early = self.plants.has(Plant::ReadBeforeTakeover);
+        let Office::Leader(leader) = &mut self.office else { return false };
+        let ready = leader.took_over(decided_upto) || early;
+        let rounds = &mut leader.rounds;
+        rounds.arrived.extend(own.into_iter().map(Asker::Own));
+        if rounds.arrived.is_empty() || !ready {
+            return false;
+        }
+        rounds.begin();
+        let round = rounds.current;
+        let arrived = core::mem::take(&mut rounds.arrived);
+        rounds.waiting.extend(arrived.into_iter().map(|asker| (round, decided_upto, asker)));
+        true
+    }
+
+    /// Tells the slot to every read whose round a quorum has confirmed.
+    pub(crate) fn answer_reads(&mut self, cx: &mut Cx<'_>) {
+        let unconfirmed = self.plants.has(Plant::ReadUnconfirmed);
+        loop {
+            let Office::Leader(leader) = &mut self.office else { return };
+            let Some((round, slot, asker)) = leader.rounds.waiting.front().copied() else { return };
+            let confirmed = leader.peers.iter().filter(|(_, peer)| peer.round >= round);
+            let mut set: ReplicaSet = confirmed.map(|(index, _)| *index).collect();
+            set.insert(self.me.index);
+            if !self.configuration.is_quorum(set) && !unconfirmed {
+                return;
+            }
+            leader.rounds.waiting.pop_front();
+            match asker {
+                Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot }),
+                Asker::Peer(to, number) => {
+                    self.send(cx, to, Body::ReadSlot(ReadSlot { number, slot }));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_read_slot(&mut self, cx: &mut Cx<'_>, m: ReadSlot) {
+        let Some(asked) = self.reads.asked.take_if(|asked| asked.number == m.number) else {
+            return self.ignore(cx, "answer to a read that does not wait");
+        };
+        for token in asked.tokens {
+            cx.out.push(Effect::ReadAt { token, slot: m.slot });
+        }
+        self.raise_target(m.slot);
+        self.flush_due = true;
+    }
+}

@@ -1,0 +1,388 @@
+//! The replica: routes every input to the part it concerns, then checks what must always hold.
+
+use alloc::vec::Vec;
+
+use mainstay_model::{
+    Ballot, Configuration, Entry, Instant, NoPlants, Now, Plant, Plants, Prng, Record, RecordKind,
+    Recovered, ReplicaId, Slot,
+};
+
+use crate::acceptor::Acceptor;
+use crate::candidate::Candidate;
+use crate::catch_up::{CatchUpState, Delivery};
+use crate::door::{Effect, Input, Observation, Role};
+use crate::election::Election;
+use crate::leader::Leader;
+use crate::log::Log;
+use crate::message::{Body, Message};
+use crate::outbox::{Held, Outbox};
+use crate::reads::Reads;
+use crate::settings::Settings;
+use crate::submissions::Submissions;
+
+/// What a replica is told about itself at start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Who it is.
+    pub me: ReplicaId,
+    /// The configuration it belongs to; it lists `me`.
+    pub configuration: Configuration,
+    /// Whether it may vote; an amnesiac replica may not.
+    pub votes: bool,
+    /// What its log held.
+    pub recovered: Recovered,
+    /// Its generator.
+    pub prng: Prng,
+}
+
+/// Whether a replica leads, wants to, or neither.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Office {
+    Follower,
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+/// One replica of one group. See the [crate] documentation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica<P = NoPlants> {
+    pub(crate) plants: P,
+    pub(crate) settings: Settings,
+    pub(crate) me: ReplicaId,
+    pub(crate) configuration: Configuration,
+    pub(crate) votes: bool,
+    pub(crate) prng: Prng,
+    pub(crate) log: Log,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) outbox: Outbox,
+    pub(crate) office: Office,
+    pub(crate) election: Election,
+    pub(crate) catch_up: CatchUpState,
+    pub(crate) delivery: Delivery,
+    pub(crate) submissions: Submissions,
+    pub(crate) reads: Reads,
+    /// Work was left for the end of the turn, see [`Replica::deadline`].
+    pub(crate) flush_due: bool,
+    /// Asked not to lead (again).
+    pub(crate) retired: bool,
+    /// Numbers the questions that a [`Body::NotLeader`] may answer.
+    pub(crate) numbers: u64,
+    pub(crate) ignored: u64,
+}
+
+/// One step: the clocks, and what the step asks for.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Vec<Effect>,
+    /// Records of this step, written in one piece at its end.
+    pub(crate) records: Vec<Record>,
+    /// What this step promises.
+    pub(crate) held: Vec<Held>,
+}
+
+impl Cx<'_> {
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.out.push(Effect::Observe(observation));
+    }
+}
+
+/// A picture of a replica, for `status` and for checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is.
+    pub role: Role,
+    /// The highest ballot it has promised.
+    pub ballot: Ballot,
+    /// Who leads, as far as it knows.
+    pub leader: Option<ReplicaId>,
+    /// The highest slot it has accepted anything in.
+    pub accepted: Slot,
+    /// Every slot up to here is decided, as far as it knows.
+    pub decided: Slot,
+    /// Every slot up to here has been applied.
+    pub applied: Slot,
+    /// The highest slot it has heard of as decided.
+    pub heard_decided: Slot,
+    /// A leader only: the lowest slot that it cannot take over until a replica that is certain about
+    /// it answers.
+    pub blocked: Option<Slot>,
+    /// Inputs from outside that were wrong or too old.
+    pub ignored: u64,
+}
+
+impl<P: Plants> Replica<P> {
+    /// Builds a replica from what its log held. It does nothing until its first deadline.
+    ///
+    /// # Panics
+    /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
+    pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
+        let Start { me, configuration, votes, recovered, mut prng } = start;
+        assert!(configuration.lists(me), "a replica belongs to its configuration");
+        let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
+        let votes = votes || plants.has(Plant::AmnesiacVotes);
+        let election = Election::new(now.monotonic, promised, prng.split());
+        Self {
+            plants,
+            settings,
+            me,
+            configuration,
+            votes,
+            prng,
+            log: Log::new(decided_upto, truncated_upto, accepted),
+            acceptor: Acceptor { promised, uncertain, room: true },
+            outbox: Outbox::default(),
+            office: Office::Follower,
+            election,
+            catch_up: CatchUpState::new(decided_upto),
+            delivery: Delivery::default(),
+            submissions: Submissions::default(),
+            reads: Reads::default(),
+            flush_due: true,
+            retired: false,
+            numbers: 0,
+            ignored: 0,
+        }
+    }
+
+    /// The one door: takes what happened and appends what is to be done about it to `out`, to be
+    /// carried out in order. Never blocks.
+    ///
+    /// # Panics
+    /// Only when an invariant of the protocol is broken; the process must then end.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        let mut cx = Cx { now, out, records: Vec::new(), held: Vec::new() };
+        self.route(&mut cx, input);
+        self.finish(&mut cx);
+        self.log.evict(self.settings.window_bytes_max, self.outbox.durable());
+        self.invariants();
+    }
+
+    fn route(&mut self, cx: &mut Cx<'_>, input: Input) {
+        match input {
+            Input::Message { from, message } => self.on_message(cx, from, message),
+            Input::Submit { token, request } => self.on_submit(cx, token, request),
+            Input::Read { token } => self.on_read(cx, token),
+            Input::Durable { mark } => {
+                assert!(self.outbox.on_durable(mark), "the world invented a mark");
+            }
+            Input::Applied { upto } => self.on_applied(cx, upto),
+            Input::LogRead { from, purpose, entries } => {
+                self.on_log_read(cx, from, purpose, entries);
+            }
+            Input::Link { peer, up } => self.on_link(cx, peer, up),
+            Input::Suspicion { peer, suspected } => self.on_suspicion(cx, peer, suspected),
+            Input::Room { entries } => self.on_room(cx, entries),
+            Input::Retire => self.on_retire(cx),
+            Input::Deadline => self.on_deadline(cx),
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, from: ReplicaId, message: Message) {
+        if from == self.me || !self.configuration.lists(from) {
+            return self.ignore(cx, "message of a replica that is not in the configuration");
+        }
+        if message.configuration != self.configuration.id {
+            return self.ignore(cx, "message of another configuration");
+        }
+        match message.body {
+            Body::Prepare(m) => self.on_prepare(cx, from, m),
+            Body::Promise(m) => self.on_promise(cx, from, m),
+            Body::Accept(m) => self.on_accept(cx, from, m),
+            Body::Accepted(m) => self.on_accepted(cx, from, m),
+            Body::Refused(m) => self.on_refused(cx, from, m),
+            Body::Lead(m) => self.on_lead(cx, from, m),
+            Body::Follow(m) => self.on_follow(cx, from, m),
+            Body::Probe(m) => self.on_probe(cx, from, m),
+            Body::ProbeReply(m) => self.on_probe_reply(cx, from, m),
+            Body::StepDown(m) => self.on_step_down(cx, from, m),
+            Body::CatchUp(m) => self.on_catch_up(cx, from, m),
+            Body::Decided(m) => self.on_decided(cx, from, m),
+            Body::Forward(m) => self.on_forward(cx, from, m),
+            Body::NotLeader(m) => self.on_not_leader(cx, from, m),
+            Body::ReadAsk(m) => self.on_read_ask(cx, from, m),
+            Body::ReadSlot(m) => self.on_read_slot(cx, m),
+        }
+    }
+
+    /// Ends a step: what it wrote is persisted in one piece, what it promises waits for that.
+    fn finish(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            if !cx.records.is_empty() {
+                let records = core::mem::take(&mut cx.records);
+                cx.out.push(Effect::Persist { mark: self.outbox.issue(), records });
+            }
+            for held in cx.held.drain(..) {
+                self.outbox.hold(held);
+            }
+            let released = self.outbox.release(self.plants.has(Plant::PromiseBeforeDurable));
+            if released.is_empty() {
+                break;
+            }
+            for held in released {
+                self.on_released(cx, held);
+            }
+        }
+    }
+
+    fn on_released(&mut self, cx: &mut Cx<'_>, held: Held) {
+        match held {
+            Held::Message(to, message) => {
+                if let Body::Accepted(accepted) = &message.body {
+                    self.log.durable_upto = self.log.durable_upto.max(accepted.slots.last);
+                }
+                cx.out.push(Effect::Send { to, message });
+            }
+            Held::OwnPromise(ballot) => self.on_own_promise(cx, ballot),
+            Held::OwnVote(ballot, slot) => {
+                self.log.durable_upto = self.log.durable_upto.max(slot);
+                self.on_own_vote(cx, ballot, slot);
+            }
+        }
+    }
+
+    /// The earliest instant at which the machine wants an [`Input::Deadline`]; one that has passed
+    /// asks for it at the end of the world's present turn, once all input that is ready has been
+    /// stepped: batches are formed then.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.flush_due {
+            return Some(Instant(0));
+        }
+        let office = match &self.office {
+            Office::Follower => self.election_deadline(),
+            Office::Candidate(candidate) => {
+                Some(candidate.deadline(&self.settings, self.candidacy_time()))
+            }
+            Office::Leader(leader) => Some(leader.deadline()),
+        };
+        [office, self.catch_up_deadline(), self.reads_deadline(), self.submissions_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        match &self.office {
+            Office::Follower => self.election_tick(cx),
+            Office::Candidate(_) => self.candidate_tick(cx),
+            Office::Leader(_) => self.leader_tick(cx),
+        }
+        self.catch_up_tick(cx);
+        self.reads_tick(cx);
+        self.submissions_tick(cx);
+        self.flush_due = false;
+        self.flush(cx);
+    }
+
+    /// The end of a turn: batches, forwards, reads and watermarks leave.
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        self.deliver(cx);
+        if matches!(self.office, Office::Leader(_)) {
+            self.flush_leader(cx);
+        } else {
+            self.flush_forwards(cx);
+            self.flush_reads(cx);
+        }
+        self.ask_for_missing(cx);
+    }
+
+    pub(crate) fn send(&self, cx: &mut Cx<'_>, to: ReplicaId, body: Body) {
+        cx.out.push(Effect::Send { to, message: self.message(body) });
+    }
+
+    /// Sends once every record issued up to the end of this step is durable.
+    pub(crate) fn send_held(&self, cx: &mut Cx<'_>, to: ReplicaId, body: Body) {
+        cx.held.push(Held::Message(to, self.message(body)));
+    }
+
+    pub(crate) fn message(&self, body: Body) -> Message {
+        Message { configuration: self.configuration.id, body }
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = ReplicaId> + use<P> {
+        let me = self.me;
+        self.configuration.replicas.clone().into_iter().filter(move |peer| *peer != me)
+    }
+
+    /// Adds a record to the step; it carries promise and watermark as they are now.
+    pub(crate) fn record(&self, cx: &mut Cx<'_>, kind: RecordKind) {
+        cx.records.push(Record {
+            group: mainstay_model::GroupId::FIRST,
+            configuration: self.configuration.id,
+            promised: self.acceptor.promised,
+            decided_upto: self.log.decided_upto,
+            kind,
+        });
+    }
+
+    /// Keeps an accepted entry, in the log and on disk.
+    pub(crate) fn keep_accepted(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
+        self.record(cx, RecordKind::Accept { slot, entry: entry.clone() });
+        self.log.insert(slot, entry, self.outbox.next_mark());
+        self.acceptor.certain_again(slot);
+    }
+
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn ignore(&mut self, cx: &mut Cx<'_>, why: &'static str) {
+        self.ignored += 1;
+        cx.observe(Observation::Ignored(why));
+    }
+
+    pub(crate) fn observe_role(&self, cx: &mut Cx<'_>) {
+        cx.observe(Observation::Role { role: self.role(), ballot: self.acceptor.promised });
+    }
+
+    fn role(&self) -> Role {
+        match (&self.office, self.votes) {
+            (_, false) => Role::Learner,
+            (Office::Follower, _) => Role::Follower,
+            (Office::Candidate(_), _) => Role::Candidate,
+            (Office::Leader(_), _) => Role::Leader,
+        }
+    }
+
+    /// A picture of the replica.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (leader, blocked) = match &self.office {
+            Office::Leader(leader) => (Some(self.me), leader.first_blocked()),
+            _ => (self.election.leader.map(|ballot| ballot.leader), None),
+        };
+        Status {
+            role: self.role(),
+            ballot: self.acceptor.promised,
+            leader,
+            accepted: self.log.accepted_upto,
+            decided: self.log.decided_upto,
+            applied: self.log.applied_upto,
+            heard_decided: self.catch_up.target.max(self.log.decided_upto),
+            blocked,
+            ignored: self.ignored,
+        }
+    }
+
+    fn invariants(&self) {
+        let log = &self.log;
+        assert!(log.applied_upto <= log.delivered_upto, "applied what was never delivered");
+        assert!(log.delivered_upto <= log.decided_upto, "delivered what is not decided");
+        assert!(log.truncated_upto <= log.decided_upto, "discarded what is not decided");
+        match &self.office {
+            Office::Follower => {}
+            Office::Candidate(candidate) => {
+                assert!(self.votes, "a learner stands as candidate");
+                assert!(candidate.ballot == self.acceptor.promised, "candidate past its promise");
+                assert!(candidate.ballot.leader == self.me, "candidate in another's ballot");
+            }
+            Office::Leader(leader) => {
+                assert!(self.votes, "a learner leads");
+                assert!(leader.ballot == self.acceptor.promised, "leader past its promise");
+                assert!(leader.ballot.leader == self.me, "leader in another's ballot");
+                assert!(leader.open_above(log.decided_upto), "an open slot is decided");
+            }
+        }
+    }
+}
