@@ -1,0 +1,332 @@
+//! What a request may meet when it is applied, and that nothing of it depends on anything but the
+//! log.
+
+use crate::world::{Journal, LIMITS, Replica, replied, request};
+use bytes::Bytes;
+use mainstay_model::plant::Planted;
+use mainstay_model::{
+    Batch, NoPlants, Nonce, Plant, RequestNumber, SessionId, Slot, Timestamp, Value,
+};
+use mainstay_service::{Applied, Applier, ApplyError, Command, Plain, SessionLimits};
+
+#[test]
+fn a_request_is_carried_out_once_and_answered_as_often_as_it_comes() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", false)]);
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", true)]);
+    assert_eq!(replica.ask(session, 2, "b"), [replied(session, 2, "2", false)]);
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", true)]);
+    assert_eq!(replica.query("count"), "2");
+    assert_eq!(replica.applier.session_applied_upto(session), Some(RequestNumber(2)));
+}
+
+#[test]
+fn duplicates_inside_one_batch_are_told_apart_too() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    let commands = [1, 2, 1, 2, 3].map(|number| request(session, number, 0, "x").encode());
+    let out = replica.batch(0, commands.to_vec());
+    assert_eq!(
+        out,
+        [
+            replied(session, 1, "1", false),
+            replied(session, 2, "2", false),
+            replied(session, 1, "1", true),
+            replied(session, 2, "2", true),
+            replied(session, 3, "3", false),
+        ]
+    );
+}
+
+#[test]
+fn a_gap_changes_nothing_and_names_what_is_due() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    let (number, expected) = (RequestNumber(2), RequestNumber(1));
+    assert_eq!(replica.ask(session, 2, "b"), [Applied::Gap { session, number, expected }]);
+    assert_eq!(replica.query("count"), "0");
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", false)]);
+    assert_eq!(replica.ask(session, 2, "b"), [replied(session, 2, "2", false)]);
+}
+
+#[test]
+fn a_reply_is_kept_until_acknowledged_and_then_the_request_is_ignored() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    replica.ask(session, 1, "a");
+    replica.ask(session, 2, "b");
+    assert_eq!(
+        replica.one(&request(session, 3, 1, "c")),
+        [replied(session, 3, "3", false)],
+        "acknowledges the first"
+    );
+    assert_eq!(replica.ask(session, 1, "a"), []);
+    assert_eq!(replica.ask(session, 2, "b"), [replied(session, 2, "2", true)]);
+    assert_eq!(replica.ask(session, 0, "z"), [], "there is no request 0");
+    assert_eq!(replica.query("count"), "3");
+}
+
+#[test]
+fn more_than_was_applied_cannot_be_acknowledged() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    replica.one(&request(session, 1, u64::MAX, "a"));
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", true)]);
+    replica.one(&request(session, 2, u64::MAX, "b"));
+    assert_eq!(replica.ask(session, 1, "a"), []);
+    assert_eq!(replica.ask(session, 2, "b"), [replied(session, 2, "2", true)]);
+}
+
+#[test]
+fn too_many_kept_replies_hold_requests_back_until_some_are_acknowledged() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    for number in 1..=4 {
+        replica.ask(session, number, "x");
+    }
+    let number = RequestNumber(5);
+    assert_eq!(replica.ask(session, 5, "x"), [Applied::WindowFull { session, number }]);
+    let behind = Applied::Gap { session, number: RequestNumber(6), expected: number };
+    assert_eq!(replica.ask(session, 6, "x"), [behind]);
+    assert_eq!(replica.ask(session, 4, "x"), [replied(session, 4, "4", true)], "still kept");
+    assert_eq!(replica.one(&request(session, 5, 1, "x")), [replied(session, 5, "5", false)]);
+    assert_eq!(replica.query("count"), "5");
+}
+
+#[test]
+fn too_many_bytes_of_kept_replies_do_the_same() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    replica.ask(session, 1, "size 1000");
+    let number = RequestNumber(2);
+    assert_eq!(replica.ask(session, 2, "x"), [Applied::WindowFull { session, number }]);
+    assert_eq!(replica.one(&request(session, 2, 1, "x")), [replied(session, 2, "2", false)]);
+}
+
+#[test]
+fn limits_of_nothing_still_let_one_request_through() {
+    let limits = SessionLimits { sessions_max: 1, replies_max: 0, reply_bytes_max: 0 };
+    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let mut replica = Replica { applier, next: Slot::FIRST };
+    let session = replica.open(1);
+    for number in 1..10 {
+        let out = replica.one(&request(session, number, number - 1, "x"));
+        assert_eq!(out, [replied(session, number, &number.to_string(), false)]);
+    }
+}
+
+/// tigerbeetle#2153: a registration that is ordered again must not make a second session.
+#[test]
+fn a_nonce_has_one_session_however_often_it_registers() {
+    let mut replica = Replica::new();
+    let session = replica.open(7);
+    assert_eq!(session, SessionId { slot: Slot(1), position: 0 });
+    replica.ask(session, 1, "a");
+    assert_eq!(replica.open(7), session);
+    let nonce = Nonce(7);
+    let again = Command::Register { nonce }.encode();
+    let standing = Applied::Registered { nonce, session };
+    assert_eq!(replica.batch(0, vec![again.clone(), again]), [standing.clone(), standing]);
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", true)]);
+    let other =
+        replica.batch(0, vec![Bytes::new(), Command::Register { nonce: Nonce(8) }.encode()]);
+    let session = SessionId { slot: replica.applier.applied_upto(), position: 1 };
+    assert_eq!(other, [Applied::Registered { nonce: Nonce(8), session }], "named by its place");
+}
+
+#[test]
+fn an_unknown_session_is_an_error_and_never_silently_a_new_one() {
+    let mut replica = Replica::new();
+    let session = SessionId { slot: Slot(9), position: 9 };
+    let number = RequestNumber(1);
+    assert_eq!(replica.ask(session, 1, "a"), [Applied::UnknownSession { session, number }]);
+    assert_eq!(replica.query("count"), "0");
+    assert_eq!(replica.applier.session_applied_upto(session), None);
+}
+
+#[test]
+fn a_full_table_refuses_and_asks_for_the_idlest_to_be_ended() {
+    let mut replica = Replica::new();
+    let [first, second, third] = [1, 2, 3].map(|nonce| replica.open(nonce));
+    assert_eq!(
+        (replica.applier.sessions_over(), replica.applier.trim()),
+        (0, None),
+        "full is fine"
+    );
+    replica.ask(first, 1, "a");
+    assert_eq!(replica.open(2), second, "to register again is use as well");
+
+    let refused = [Applied::RegistrationRefused { nonce: Nonce(4) }];
+    for _ in 0..5 {
+        assert_eq!(replica.one(&Command::Register { nonce: Nonce(4) }), refused);
+    }
+    assert_eq!(replica.applier.sessions_over(), 1, "one client, however often it asked");
+    let trim = replica.applier.trim().unwrap();
+    assert_eq!(replica.one(&trim), [Applied::Ended { session: third }]);
+    assert_eq!(replica.one(&trim), [], "a repeated trim ends nothing more");
+    assert_eq!(replica.applier.sessions_over(), 0);
+
+    let number = RequestNumber(1);
+    let gone = Applied::UnknownSession { session: third, number };
+    assert_eq!(replica.ask(third, 1, "late"), [gone]);
+    assert_eq!(replica.ask(first, 1, "a"), [replied(first, 1, "1", true)], "kept over the trim");
+    let fourth = replica.open(4);
+    assert!(fourth > third);
+    assert_ne!(replica.one(&Command::Register { nonce: Nonce(3) }), [], "refused, not revived");
+    assert_eq!(replica.applier.sessions_over(), 1);
+}
+
+#[test]
+fn sessions_end_in_the_order_of_their_last_use_in_the_log() {
+    let mut replica = Replica::new();
+    let [first, second, third] = [1, 2, 3].map(|nonce| replica.open(nonce));
+    replica.batch(
+        0,
+        vec![request(second, 1, 0, "x").encode(), request(first, 5, 0, "a gap").encode()],
+    );
+    let ended = [third, second, first].map(|session| Applied::Ended { session });
+    assert_eq!(replica.one(&Command::TrimSessions { keep: 0 }), ended);
+}
+
+#[test]
+fn decided_time_never_goes_back_and_seeds_differ_by_place_and_cluster() {
+    let run = |cluster_seed| {
+        let applier = Applier::new(Plain(Journal::default()), LIMITS, cluster_seed, NoPlants);
+        let mut replica = Replica { applier, next: Slot::FIRST };
+        let session = replica.open(1);
+        let mut seen = Vec::new();
+        for (number, time) in (1..).zip([5, 9, 3, 10]) {
+            let acknowledged = request(session, number, number - 1, "x");
+            replica.batch(time, vec![acknowledged.encode()]);
+            seen.push(replica.query("last"));
+        }
+        assert_eq!(replica.applier.time(), Timestamp(10));
+        seen
+    };
+    let seen = run(1);
+    let times: Vec<&str> = seen.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(times, ["5", "9", "9", "10"]);
+    let seeds = |seen: &[String]| -> Vec<String> {
+        seen.iter().map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect()
+    };
+    let mut all = seeds(&seen);
+    assert_eq!(all, seeds(&run(1)), "the same at every replica");
+    all.extend(seeds(&run(2)));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 8);
+}
+
+#[test]
+fn bytes_that_are_no_command_are_skipped() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    let garbage = [&b""[..], b"\xff", b"\x01short", b"\x02short"].map(Bytes::from_static);
+    let mut requests = garbage.to_vec();
+    requests.push(request(session, 1, 0, "a").encode());
+    assert_eq!(replica.batch(0, requests), [replied(session, 1, "1", false)]);
+    assert_eq!(replica.applier.undecodable(), 4);
+}
+
+#[test]
+fn a_panic_stops_the_executor_and_names_slot_and_request() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    let bodies = ["fine", "panic", "never"];
+    let requests =
+        (1..).zip(bodies).map(|(n, body)| request(session, n, 0, body).encode()).collect();
+    let value = Batch { time: Timestamp(0), requests }.encode();
+    let mut out = Vec::new();
+    let error = replica.applier.apply(Slot(2), &value, &mut out).unwrap_err();
+    let message = "asked to".to_owned();
+    assert_eq!(error, ApplyError::Panic { slot: Slot(2), position: 1, message });
+    assert_eq!(error.to_string(), "the service panicked in slot 2 at request 1: asked to");
+    assert_eq!(out, [replied(session, 1, "1", false)], "what stood before it was carried out");
+
+    let no_op = Value::no_op(Timestamp(0));
+    assert_eq!(replica.applier.apply(Slot(2), &no_op, &mut out), Err(error.clone()));
+    assert_eq!(replica.applier.apply(Slot(3), &no_op, &mut out), Err(error.clone()));
+    assert_eq!(replica.applier.applied_upto(), Slot(1));
+    assert_eq!(replica.applier.stopped(), Some(&error));
+    assert_eq!(replica.applier.query(b"count", &mut Vec::new()), Err(error.to_string()));
+    assert_eq!(replica.applier.digest(), None);
+    assert_eq!(replica.applier.wake(), None);
+}
+
+#[test]
+fn a_panic_in_a_query_fails_that_query_only() {
+    let mut replica = Replica::new();
+    let session = replica.open(1);
+    let mut reply = b"before ".to_vec();
+    assert_eq!(replica.applier.query(b"panic", &mut reply), Err("asked to".to_owned()));
+    assert_eq!(reply, b"before ");
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", false)]);
+    assert_eq!(replica.query("count"), "1");
+}
+
+#[test]
+fn slots_are_applied_in_order_without_holes() {
+    for got in [0, 2, 3, u64::MAX].map(Slot) {
+        let mut replica = Replica::new();
+        let error = ApplyError::Order { expected: Slot(1), got };
+        let no_op = Value::no_op(Timestamp(0));
+        assert_eq!(replica.applier.apply(got, &no_op, &mut Vec::new()), Err(error.clone()));
+        assert_eq!(replica.applier.apply(Slot(1), &no_op, &mut Vec::new()), Err(error));
+    }
+}
+
+#[test]
+fn a_value_that_is_no_batch_stops_the_executor() {
+    let mut replica = Replica::new();
+    let value = Value::new(Bytes::from_static(b"nonsense"));
+    let error = ApplyError::Batch(Slot(1));
+    assert_eq!(replica.applier.apply(Slot(1), &value, &mut Vec::new()), Err(error));
+}
+
+#[test]
+fn equal_logs_have_equal_digests_and_everything_replicated_shows_in_it() {
+    type Step = fn(&mut Replica, SessionId);
+    let digest_after = |steps: &[Step]| {
+        let mut replica = Replica::new();
+        let session = replica.open(1);
+        steps.iter().for_each(|step| step(&mut replica, session));
+        let digest = replica.applier.digest().unwrap();
+        assert_eq!(replica.applier.digest(), Some(digest), "to look changes nothing");
+        digest
+    };
+    let steps: [&[Step]; 9] = [
+        &[],
+        &[|r, _| drop(r.batch(0, vec![]))],
+        &[|r, _| drop(r.batch(1, vec![]))],
+        &[|r, s| drop(r.ask(s, 1, "a"))],
+        &[|r, s| drop(r.ask(s, 1, "b"))],
+        &[|r, s| drop(r.ask(s, 1, "a")), |r, s| drop(r.ask(s, 1, "a"))],
+        &[|r, s| drop(r.ask(s, 1, "a")), |r, s| drop(r.one(&request(s, 1, 1, "a")))],
+        &[|r, _| assert_ne!(r.open(2), SessionId::default())],
+        &[|r, _| drop(r.one(&Command::TrimSessions { keep: 0 }))],
+    ];
+    let mut digests: Vec<u64> = steps.iter().map(|steps| digest_after(steps)).collect();
+    assert_eq!(digests, steps.iter().map(|steps| digest_after(steps)).collect::<Vec<_>>());
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), steps.len(), "each of them leads to another state");
+}
+
+#[test]
+fn planted_bugs_do_what_their_names_say() {
+    let mut replica = Replica::planted(Planted(Some(Plant::DuplicateApplied)));
+    let session = replica.open(1);
+    replica.ask(session, 1, "a");
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "2", false)]);
+
+    let mut replica = Replica::planted(Planted(Some(Plant::ReplyLost)));
+    let session = replica.open(1);
+    replica.ask(session, 1, "a");
+    assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "", true)]);
+
+    let mut replica = Replica::planted(Planted(Some(Plant::GapApplied)));
+    let session = replica.open(1);
+    assert_eq!(replica.ask(session, 3, "c"), [replied(session, 3, "1", false)]);
+    assert_eq!(replica.ask(session, 2, "b"), [], "taken for one carried out long ago");
+}

@@ -1,0 +1,8 @@
+//! Sessions from both ends: what replicas apply, what clients send.
+
+#![forbid(unsafe_code)]
+
+mod applier;
+mod client;
+mod twin;
+mod world;
