@@ -5,6 +5,12 @@ use std::io;
 
 use mainstay_model::{ClusterId, ReplicaId, Slot};
 
+/// Whether the operating system says that there is no room.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | FileTooLarge | QuotaExceeded)
+}
+
 /// What a damaged place means for the replica that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {

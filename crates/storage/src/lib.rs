@@ -7,9 +7,14 @@
 
 pub mod disk;
 mod error;
+mod group;
 mod identity;
+mod index;
+mod layout;
 mod log;
+mod open;
 mod real;
+mod scan;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};

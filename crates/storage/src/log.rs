@@ -1,11 +1,23 @@
 //! The state log: append, sync, read back.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+
+use bytes::Bytes;
 use mainstay_model::{
-    ClusterId, Entry, GroupId, NoPlants, Plants, Record, Recovered, ReplicaId, Slot,
+    ClusterId, Entry, GroupId, NoPlants, Plant, Plants, Record, RecordKind, Recovered, ReplicaId,
+    Slot, Value,
 };
 
-use crate::disk::Disk;
-use crate::error::{AppendError, OpenError, ReadError, SyncError};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError, is_no_room};
+use crate::group::Group;
+use crate::index::Location;
+use crate::layout::{
+    Kind, Owner, RECORD_HEAD_LEN, RECORDS_START, RecordHead, Salt, SegmentHead, TEMPORARY,
+    VALUE_LEN_MAX, record_len, segment_name,
+};
+use crate::open::{self, Segment};
 
 /// What to do about damage to the value of a single slot. Damage to promises is always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,7 +39,8 @@ pub struct LogOptions {
     /// Whether the folder must hold a log already ([`crate::Identity::log_begun`]): without one,
     /// what was promised is lost.
     pub begun: bool,
-    /// Bytes of a segment, at least [`LogOptions::SEGMENT_BYTES_MIN`].
+    /// Bytes of a segment, held between [`LogOptions::SEGMENT_BYTES_MIN`] and
+    /// [`LogOptions::SEGMENT_BYTES_MAX`].
     pub segment_bytes: u64,
     /// The most bytes of all segments together; beyond that there is no room.
     pub bytes_max: Option<u64>,
@@ -40,6 +53,8 @@ impl LogOptions {
     pub const SEGMENT_BYTES: u64 = 64 << 20;
     /// The smallest size of a segment: 16 KiB.
     pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+    /// The largest size of a segment: 4 GiB.
+    pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
     /// The options of a replica's log, all others at their defaults.
     #[must_use]
@@ -61,6 +76,27 @@ impl LogOptions {
 pub struct Log<D: Disk, P: Plants = NoPlants> {
     disk: D,
     plants: P,
+    options: LogOptions,
+    groups: BTreeMap<GroupId, Group>,
+    current: Segment<D::File>,
+    salt: Salt,
+    /// Segments allocated ahead, in the order in which they will be used. The last one is the
+    /// reserve.
+    prepared: VecDeque<Segment<D::File>>,
+    /// The sequence of the next record.
+    sequence: u64,
+    /// The checksum of the last record.
+    previous: u32,
+    /// Records up to this sequence are on stable storage. Invariant: below `sequence`.
+    synced_upto: u64,
+    /// Bytes used, and bytes allocated, by the segments before the current one.
+    bytes_before: u64,
+    allocated_before: u64,
+    first_segment: u32,
+    /// Why the last attempt to allocate ahead found no room.
+    no_room: Option<String>,
+    /// A write or a sync failed: nothing is taken any more.
+    poisoned: bool,
 }
 
 impl<D: Disk, P: Plants> Log<D, P> {
@@ -70,21 +106,190 @@ impl<D: Disk, P: Plants> Log<D, P> {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(
-        _disk: D,
-        _options: LogOptions,
-        _plants: P,
-    ) -> Result<(Self, Recovered), OpenError> {
-        unimplemented!()
+    pub fn open(disk: D, options: LogOptions, plants: P) -> Result<(Self, Recovered), OpenError> {
+        let mut options = options;
+        options.segment_bytes = options
+            .segment_bytes
+            .clamp(LogOptions::SEGMENT_BYTES_MIN, LogOptions::SEGMENT_BYTES_MAX);
+        let opened = open::open(&disk, &options, plants)?;
+        let owner = Owner { cluster: options.cluster, replica: options.replica };
+        let mut log = Self {
+            salt: Salt::new(owner, opened.current.number),
+            disk,
+            plants,
+            options,
+            groups: opened.groups,
+            current: opened.current,
+            prepared: VecDeque::new(),
+            sequence: opened.sequence,
+            previous: opened.previous,
+            synced_upto: opened.sequence - 1,
+            bytes_before: opened.bytes_before,
+            allocated_before: opened.allocated_before,
+            first_segment: opened.first_segment,
+            no_room: None,
+            poisoned: false,
+        };
+        let file = segment_name(log.current.number);
+        log.prepare().map_err(|error| OpenError::Io {
+            file,
+            tried: "allocate the segment after",
+            source: io::Error::other(error.to_string()),
+        })?;
+        let recovered = log.recovered(GroupId::FIRST)?;
+        Ok((log, recovered))
+    }
+
+    /// What the log holds for a group.
+    fn recovered(&self, group: GroupId) -> Result<Recovered, OpenError> {
+        let Some(known) = self.groups.get(&group) else {
+            return Ok(Recovered::default());
+        };
+        let mut accepted = BTreeMap::new();
+        for (slot, location) in known.index.from(known.decided_upto.next()) {
+            let entry = self.entry(slot, location).map_err(|error| match error {
+                ReadError::Damaged(damage) => OpenError::Damaged(damage),
+                ReadError::Io { file, source } => OpenError::Io { file, tried: "read", source },
+            })?;
+            accepted.insert(slot, entry);
+        }
+        Ok(Recovered {
+            promised: known.promised,
+            decided_upto: known.decided_upto,
+            truncated_upto: known.truncated_upto,
+            accepted,
+            uncertain: known.uncertain(),
+        })
     }
 
     /// Appends records with one write (one more where a segment ends between them). Durable after
     /// the next successful [`Log::sync`].
     ///
+    /// Whoever appends has looked at [`Log::has_room`] before it accepted requests; what it
+    /// accepted before that turned false is taken here, out of the reserve if need be.
+    ///
     /// # Errors
     /// See [`AppendError`]; all but [`AppendError::NoRoom`] are final.
-    pub fn append(&mut self, _records: &[Record]) -> Result<(), AppendError> {
-        unimplemented!()
+    pub fn append(&mut self, records: &[Record]) -> Result<(), AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        self.make_room(records)?;
+        let result = self.write(records);
+        self.poisoned |= result.is_err();
+        result
+    }
+
+    /// Allocates whatever segments `records` need.
+    fn make_room(&mut self, records: &[Record]) -> Result<(), AppendError> {
+        let mut free = self.current.capacity.saturating_sub(self.current.end);
+        let mut taken = 0;
+        let mut new = BTreeSet::new();
+        for record in records {
+            let len = record_len(value_len(record));
+            if len <= free {
+                free -= len;
+            } else {
+                // Behind the head stands the state of every group known by then.
+                let states = (self.groups.len() + new.len()) as u64;
+                let needed = RECORDS_START + record_len(0) * states + len;
+                if self.prepared.len() == taken {
+                    self.prepare_one(needed)?;
+                }
+                let next = &mut self.prepared[taken];
+                if next.capacity < needed {
+                    let allocated = next.file.allocate(needed);
+                    allocated.map_err(|source| no_room(next.number, needed, source))?;
+                    next.capacity = needed;
+                }
+                free = next.capacity - needed;
+                taken += 1;
+            }
+            if !self.groups.contains_key(&record.group) {
+                new.insert(record.group);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[Record]) -> Result<(), AppendError> {
+        let mut buffer = Vec::new();
+        let mut start = self.current.end;
+        for record in records {
+            let len = record_len(value_len(record));
+            if self.current.end + len > self.current.capacity {
+                self.flush(start, &buffer)?;
+                buffer.clear();
+                self.roll(&mut buffer)?;
+                start = 0;
+            }
+            let group = self.groups.entry(record.group).or_default();
+            assert!(
+                record.promised >= group.promised && record.decided_upto >= group.decided_upto,
+                "the promise or the decided watermark of a record went back: {record:?}"
+            );
+            let head = RecordHead::of(record, self.previous, self.sequence, self.synced_upto);
+            self.put(&head, &mut buffer);
+            if let RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } = &record.kind
+            {
+                buffer.extend_from_slice(entry.value.bytes());
+                buffer.resize(buffer.len().next_multiple_of(8), 0);
+            }
+        }
+        self.flush(start, &buffer)
+    }
+
+    /// Encodes the head of the next record, and takes note of it.
+    fn put(&mut self, head: &RecordHead, buffer: &mut Vec<u8>) {
+        let location = Location { segment: self.current.number, offset: self.current.end };
+        self.previous = head.encode(&self.salt, self.current.end, buffer);
+        self.sequence += 1;
+        self.current.end += head.len();
+        let group = self.groups.entry(head.group).or_default();
+        group.note(self.options.replica, head, location, None);
+    }
+
+    /// Writes `bytes` at `start` of the current segment.
+    fn flush(&mut self, start: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = self.current.file.write_at(start, bytes);
+        written.map_err(|source| write_failed(self.current.number, source))
+    }
+
+    /// Closes the current segment, which must be written, and begins the next one in `buffer`.
+    fn roll(&mut self, buffer: &mut Vec<u8>) -> Result<(), AppendError> {
+        self.sync_current().map_err(|error| match error {
+            SyncError::Failed { file, source } => AppendError::Failed { file, source },
+            SyncError::Poisoned => AppendError::Poisoned,
+        })?;
+        let next = self.prepared.pop_front().expect("room was made before anything was written");
+        let closed = std::mem::replace(&mut self.current, next);
+        self.bytes_before += closed.end;
+        self.allocated_before += closed.capacity;
+        let owner = Owner { cluster: self.options.cluster, replica: self.options.replica };
+        self.salt = Salt::new(owner, self.current.number);
+        let head = SegmentHead {
+            owner,
+            number: self.current.number,
+            predecessor_closed: true,
+            first_sequence: self.sequence,
+            synced_upto: self.synced_upto,
+            previous: self.previous,
+        };
+        buffer.extend_from_slice(&head.encode());
+        buffer.resize(RECORDS_START as usize, 0);
+        self.current.end = RECORDS_START;
+        let states: Vec<_> = self.groups.iter().map(|(&id, group)| (id, group.state())).collect();
+        for (group, mut state) in states {
+            state.group = group;
+            state.previous = self.previous;
+            state.sequence = self.sequence;
+            state.synced_upto = self.synced_upto;
+            self.put(&state, buffer);
+        }
+        Ok(())
     }
 
     /// Makes everything appended durable.
@@ -92,17 +297,104 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// # Errors
     /// See [`SyncError`]; always final.
     pub fn sync(&mut self) -> Result<(), SyncError> {
-        unimplemented!()
+        if self.poisoned {
+            return Err(SyncError::Poisoned);
+        }
+        let result = self.sync_current();
+        self.poisoned |= result.is_err();
+        result
+    }
+
+    fn sync_current(&mut self) -> Result<(), SyncError> {
+        if self.synced_upto == self.sequence - 1 {
+            return Ok(());
+        }
+        let mut synced = self.current.file.sync();
+        if synced.is_err() && self.plants.has(Plant::SyncRetried) {
+            synced = self.current.file.sync();
+        }
+        synced.map_err(|source| SyncError::Failed {
+            file: segment_name(self.current.number),
+            source,
+        })?;
+        self.synced_upto = self.sequence - 1;
+        Ok(())
     }
 
     /// Allocates segments ahead where they are missing. To be called when nothing waits, after what
     /// depends on the last [`Log::sync`] has been told; cheap when there is nothing to do. Whether
-    /// it succeeded shows in [`Log::has_room`].
+    /// it found room shows in [`Log::has_room`].
     ///
     /// # Errors
     /// See [`AppendError`]; lack of room is no error here.
     pub fn prepare(&mut self) -> Result<(), AppendError> {
-        unimplemented!()
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        while self.prepared.len() < self.prepared_wanted() {
+            match self.prepare_one(self.options.segment_bytes) {
+                Ok(()) => self.no_room = None,
+                Err(error @ AppendError::NoRoom { .. }) => {
+                    self.no_room = Some(error.to_string());
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.poisoned = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The reserve; and once the current segment is half full, the one that will follow it.
+    fn prepared_wanted(&self) -> usize {
+        if self.current.end * 2 < self.current.capacity { 1 } else { 2 }
+    }
+
+    /// Allocates one more segment of at least `bytes`. Its name is durable before anything is
+    /// written to it.
+    fn prepare_one(&mut self, bytes: u64) -> Result<(), AppendError> {
+        let number = self.prepared.back().unwrap_or(&self.current).number + 1;
+        let capacity = bytes.max(self.options.segment_bytes);
+        let allocated = self.allocated() + capacity;
+        if self.options.bytes_max.is_some_and(|max| allocated > max) {
+            let source = io::Error::new(io::ErrorKind::StorageFull, "the log's own limit");
+            return Err(no_room(number, capacity, source));
+        }
+        let name = segment_name(number);
+        let temporary = format!("{name}{TEMPORARY}");
+        let failed = |source| write_failed(number, source);
+        let mut file = self.create(&temporary).map_err(|source| {
+            // Whatever it is, nothing written so far is in doubt.
+            no_room(number, capacity, source)
+        })?;
+        if let Err(source) = file.allocate(capacity) {
+            drop(file);
+            self.disk.remove(&temporary).map_err(failed)?;
+            let is_no_room = is_no_room(&source);
+            return Err(if is_no_room {
+                no_room(number, capacity, source)
+            } else {
+                failed(source)
+            });
+        }
+        file.sync().map_err(failed)?;
+        self.disk.rename(&temporary, &name).map_err(failed)?;
+        self.disk.sync_folder().map_err(failed)?;
+        self.prepared.push_back(Segment { number, file, end: 0, capacity });
+        Ok(())
+    }
+
+    /// Makes a temporary file, in place of one that an earlier attempt left.
+    fn create(&self, name: &str) -> io::Result<D::File> {
+        match self.disk.create(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(name)?;
+                self.disk.create(name)
+            }
+            result => result,
+        }
     }
 
     /// The latest entries of the slots `from..=upto`, contiguous from `from`, up to and including
@@ -112,12 +404,62 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// See [`ReadError`].
     pub fn read(
         &self,
-        _group: GroupId,
-        _from: Slot,
-        _upto: Slot,
-        _bytes_max: usize,
+        group: GroupId,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        unimplemented!()
+        let mut entries = Vec::new();
+        let Some(group) = self.groups.get(&group) else {
+            return Ok(entries);
+        };
+        let (mut slot, mut bytes) = (from, 0);
+        while slot <= upto && (entries.is_empty() || bytes < bytes_max) {
+            let Some(location) = group.index.get(slot) else {
+                break;
+            };
+            let entry = self.entry(slot, location)?;
+            bytes += entry.value.len();
+            entries.push(entry);
+            slot = slot.next();
+        }
+        Ok(entries)
+    }
+
+    /// Reads one record back and checks it.
+    fn entry(&self, slot: Slot, location: Location) -> Result<Entry, ReadError> {
+        let file = segment_name(location.segment);
+        let failed = |source| ReadError::Io { file: file.clone(), source };
+        let opened;
+        let source = if location.segment == self.current.number {
+            &self.current.file
+        } else {
+            opened = self.disk.open(&file).map_err(failed)?;
+            &opened
+        };
+        let owner = Owner { cluster: self.options.cluster, replica: self.options.replica };
+        let salt = Salt::new(owner, location.segment);
+        let mut bytes = [0; RECORD_HEAD_LEN];
+        source.read_at(location.offset, &mut bytes).map_err(failed)?;
+        let damaged = |found| {
+            let (file, offset) = (file.clone(), location.offset);
+            ReadError::Damaged(Damage { file, offset, found, meaning: Meaning::Uncertain(slot) })
+        };
+        let head = match RecordHead::decode(&bytes, &salt, location.offset) {
+            Ok((head, _))
+                if head.slot == slot && matches!(head.kind, Kind::Accept | Kind::Learn) =>
+            {
+                head
+            }
+            _ => return Err(damaged("the head of a record that was intact is unreadable")),
+        };
+        let mut value = vec![0; head.value_len as usize];
+        source.read_at(location.offset + RECORD_HEAD_LEN as u64, &mut value).map_err(failed)?;
+        let value = Value::new(Bytes::from(value));
+        if value.checksum() != head.value_checksum {
+            return Err(damaged("the checksum of a value does not fit its bytes"));
+        }
+        Ok(Entry { ballot: head.ballot, value })
     }
 
     /// Whether requests may be accepted: the reserve of one segment is whole, and there is space
@@ -125,25 +467,56 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// before this turned false.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        unimplemented!()
+        !self.poisoned && self.prepared.len() >= self.prepared_wanted()
+    }
+
+    /// Why there was no room when [`Log::prepare`] last looked for it.
+    #[must_use]
+    pub fn no_room(&self) -> Option<&str> {
+        if self.has_room() { None } else { self.no_room.as_deref() }
     }
 
     /// Bytes of records and heads in all segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        unimplemented!()
+        self.bytes_before + self.current.end
+    }
+
+    /// Bytes that the log takes on the disk, with what is allocated ahead.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        let ahead: u64 = self.prepared.iter().map(|segment| segment.capacity).sum();
+        self.allocated_before + self.current.capacity + ahead
     }
 
     /// How many segments hold records.
     #[must_use]
     pub fn segments(&self) -> u64 {
-        unimplemented!()
+        u64::from(self.current.number - self.first_segment) + 1
     }
 
     /// The folder the log lives in, which holds the identity as well.
     #[must_use]
     pub fn disk(&self) -> &D {
-        let _ = self.plants;
         &self.disk
     }
+}
+
+/// Length of a record's value.
+fn value_len(record: &Record) -> u64 {
+    match &record.kind {
+        RecordKind::Promise => 0,
+        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
+            assert!(entry.value.len() <= VALUE_LEN_MAX, "values are below 2 GiB");
+            entry.value.len() as u64
+        }
+    }
+}
+
+fn write_failed(segment: u32, source: io::Error) -> AppendError {
+    AppendError::Failed { file: segment_name(segment), source }
+}
+
+fn no_room(segment: u32, bytes: u64, source: io::Error) -> AppendError {
+    AppendError::NoRoom { file: segment_name(segment), bytes, source }
 }

@@ -1,7 +1,8 @@
 //! A folder of the operating system.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
@@ -11,8 +12,8 @@ use crate::error::OpenError;
 #[derive(Debug)]
 pub struct RealDisk {
     path: PathBuf,
-    /// Holds the lock.
-    lock: File,
+    /// Holds the lock; the operating system lets go of it when the process ends, however it ends.
+    _lock: File,
 }
 
 /// A real file.
@@ -29,64 +30,151 @@ impl RealDisk {
     ///
     /// # Errors
     /// [`OpenError::Locked`]; those of the operating system.
-    pub fn open(_path: &Path) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed =
+            |tried| move |source| OpenError::Io { file: path.display().to_string(), tried, source };
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(Self::LOCK))
+            .map_err(failed("open the lock in the folder"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(OpenError::Locked { folder: path.display().to_string() })
+            }
+            Err(TryLockError::Error(source)) => Err(failed("lock the folder")(source)),
+        }
     }
 
-    /// Makes a folder where there is none, then opens and locks it.
+    /// Makes the folder, durably, where there is none; then opens and locks it.
     ///
     /// # Errors
     /// Those of [`RealDisk::open`].
-    pub fn create(_path: &Path) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub fn create(path: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Io {
+            file: path.display().to_string(),
+            tried: "make the folder",
+            source,
+        };
+        let missing = path.ancestors().take_while(|folder| is_missing(folder)).count();
+        std::fs::create_dir_all(path).map_err(failed)?;
+        for parent in path.ancestors().skip(1).take(missing) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            sync_folder(parent).map_err(failed)?;
+        }
+        Self::open(path)
     }
 
     /// Where the folder is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        let _ = &self.lock;
         &self.path
     }
+}
+
+fn is_missing(folder: &Path) -> bool {
+    !folder.as_os_str().is_empty() && !folder.is_dir()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 impl Disk for RealDisk {
     type File = RealFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        unimplemented!()
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            // A name that is no UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
-    fn create(&self, _name: &str) -> io::Result<RealFile> {
-        unimplemented!()
+
+    fn create(&self, name: &str) -> io::Result<RealFile> {
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        Ok(RealFile { file: options.open(self.path.join(name))? })
     }
-    fn open(&self, _name: &str) -> io::Result<RealFile> {
-        unimplemented!()
+
+    fn open(&self, name: &str) -> io::Result<RealFile> {
+        let mut options = File::options();
+        options.read(true).write(true);
+        Ok(RealFile { file: options.open(self.path.join(name))? })
     }
-    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-        unimplemented!()
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
     }
-    fn remove(&self, _name: &str) -> io::Result<()> {
-        unimplemented!()
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
     }
+
     fn sync_folder(&self) -> io::Result<()> {
-        unimplemented!()
+        sync_folder(&self.path)
     }
 }
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        let _ = &self.file;
-        unimplemented!()
+        Ok(self.file.metadata()?.len())
     }
-    fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<usize> {
-        unimplemented!()
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(len) => filled += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
-    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
-        unimplemented!()
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
-    fn allocate(&mut self, _len: u64) -> io::Result<()> {
-        unimplemented!()
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        let held = self.len()?;
+        if len <= held {
+            return Ok(());
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                // A file system that cannot reserve: write the zeros.
+                Err(rustix::io::Errno::OPNOTSUPP) => return self.fill(held, len),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.len()? < len { self.file.set_len(len) } else { Ok(()) }
     }
+
     fn sync(&mut self) -> io::Result<()> {
-        unimplemented!()
+        self.file.sync_data()
+    }
+}
+
+impl RealFile {
+    fn fill(&self, from: u64, upto: u64) -> io::Result<()> {
+        let zeros = vec![0; 1 << 20];
+        let mut at = from;
+        while at < upto {
+            let len = (upto - at).min(zeros.len() as u64) as usize;
+            self.file.write_all_at(&zeros[..len], at)?;
+            at += len as u64;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,407 @@
+//! Opening a log: telling damage from a torn tail, and making what is left durable anew.
+//!
+//! A record is *known to be synced* if its sequence is at or below a `synced_upto` found anywhere,
+//! in the head of a segment or of a record, before or after it. A bad record that is known to be
+//! synced is damage. The first bad record above the highest `synced_upto` begins the tail: it and
+//! everything behind it was never promised to anyone, and is dropped.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use mainstay_model::{GroupId, Plant, Plants};
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Damage, Meaning, OpenError, is_no_room};
+use crate::group::Group;
+use crate::index::Location;
+use crate::layout::{
+    HeadFault, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN, Salt, SegmentHead,
+    TEMPORARY, segment_name, segment_number,
+};
+use crate::log::{LogOptions, OnDamage};
+use crate::scan::{Found, Walk, evidence};
+
+/// How much is copied at a time.
+const COPY_LEN: usize = 1 << 20;
+
+/// A segment that records are appended to, or will be.
+#[derive(Debug)]
+pub(crate) struct Segment<F> {
+    pub(crate) number: u32,
+    pub(crate) file: F,
+    /// Where the next record goes.
+    pub(crate) end: u64,
+    /// How many bytes are allocated.
+    pub(crate) capacity: u64,
+}
+
+/// A log that has been opened: all of it is durable.
+#[derive(Debug)]
+pub(crate) struct Opened<F> {
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) current: Segment<F>,
+    /// The sequence of the next record.
+    pub(crate) sequence: u64,
+    /// The checksum of the last record.
+    pub(crate) previous: u32,
+    /// Bytes used in the segments before the current one.
+    pub(crate) bytes_before: u64,
+    /// Bytes allocated by them.
+    pub(crate) allocated_before: u64,
+    pub(crate) first_segment: u32,
+}
+
+/// Opens the log of `disk`.
+pub(crate) fn open<D: Disk, P: Plants>(
+    disk: &D,
+    options: &LogOptions,
+    plants: P,
+) -> Result<Opened<D::File>, OpenError> {
+    let owner = Owner { cluster: options.cluster, replica: options.replica };
+    let opening = Opening { disk, options, plants, owner };
+    let numbers = opening.numbers()?;
+    let Some(&first) = numbers.first() else {
+        return opening.begin();
+    };
+    let heads = opening.heads(&numbers)?;
+    let live = opening.live(&numbers, &heads)?;
+    let open_from = live.iter().rposition(|head| head.predecessor_closed).unwrap_or(0);
+    let synced_upto = opening.synced_upto(&numbers[open_from..], &live)?;
+    let mut replay = opening.replay(&live, synced_upto)?;
+    opening.refuse_damage(first, &replay)?;
+
+    // What lies behind the end goes first, so that it can never be read again.
+    let kept = replay.ends.len();
+    for &number in &numbers[kept..] {
+        let name = segment_name(number);
+        disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
+    }
+    if kept < numbers.len() {
+        disk.sync_folder().map_err(|source| failed("", "sync", source))?;
+    }
+    let current = opening.make_durable(&live, open_from, &mut replay)?;
+    let mut opened = Opened {
+        groups: replay.groups,
+        current,
+        sequence: replay.sequence,
+        previous: replay.previous,
+        bytes_before: replay.ends[..kept - 1].iter().sum(),
+        allocated_before: 0,
+        first_segment: first,
+    };
+    for &number in &numbers[..kept - 1] {
+        let name = segment_name(number);
+        let file = disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+        opened.allocated_before += file.len().map_err(|source| failed(&name, "read", source))?;
+    }
+    Ok(opened)
+}
+
+fn failed(file: &str, tried: &'static str, source: io::Error) -> OpenError {
+    OpenError::Io { file: file.to_owned(), tried, source }
+}
+
+fn amnesia(segment: u32, offset: u64, found: &'static str) -> OpenError {
+    let file = segment_name(segment);
+    OpenError::Damaged(Damage { file, offset, found, meaning: Meaning::Amnesia })
+}
+
+fn newer(segment: u32, found: u32) -> OpenError {
+    let known = u32::from(LOG_VERSION);
+    OpenError::NewerFormat { file: segment_name(segment), found, known }
+}
+
+/// What the records of the live segments add up to.
+struct Replay {
+    groups: BTreeMap<GroupId, Group>,
+    sequence: u64,
+    previous: u32,
+    /// Where the records of each kept segment end.
+    ends: Vec<u64>,
+}
+
+struct Opening<'a, D, P> {
+    disk: &'a D,
+    options: &'a LogOptions,
+    plants: P,
+    owner: Owner,
+}
+
+impl<D: Disk, P: Plants> Opening<'_, D, P> {
+    /// Deletes temporary files; returns the numbers of the segments, which have no gap.
+    fn numbers(&self) -> Result<Vec<u32>, OpenError> {
+        let names = self.disk.list().map_err(|source| failed("", "list", source))?;
+        let mut numbers = Vec::new();
+        let mut removed = false;
+        for name in names {
+            if name.ends_with(TEMPORARY) {
+                self.disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
+                removed = true;
+            }
+            numbers.extend(segment_number(&name));
+        }
+        if removed {
+            self.disk.sync_folder().map_err(|source| failed("", "sync", source))?;
+        }
+        numbers.sort_unstable();
+        for pair in numbers.windows(2) {
+            if pair[1] != pair[0] + 1 {
+                return Err(amnesia(pair[0] + 1, 0, "the file is missing"));
+            }
+        }
+        if numbers.is_empty() && self.options.begun {
+            return Err(amnesia(1, 0, "the log that was begun here is missing"));
+        }
+        Ok(numbers)
+    }
+
+    /// Makes the first segment of a new log.
+    fn begin(&self) -> Result<Opened<D::File>, OpenError> {
+        let head = SegmentHead {
+            owner: self.owner,
+            number: 1,
+            predecessor_closed: true,
+            first_sequence: 1,
+            synced_upto: 0,
+            previous: 0,
+        };
+        let current = self.replace(&head, None, RECORDS_START)?;
+        Ok(Opened {
+            groups: BTreeMap::new(),
+            current,
+            sequence: 1,
+            previous: 0,
+            bytes_before: 0,
+            allocated_before: 0,
+            first_segment: 1,
+        })
+    }
+
+    fn heads(&self, numbers: &[u32]) -> Result<Vec<Result<SegmentHead, HeadFault>>, OpenError> {
+        let mut heads = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let name = segment_name(number);
+            let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+            let mut bytes = [0; SEGMENT_HEAD_LEN];
+            file.read_at(0, &mut bytes).map_err(|source| failed(&name, "read", source))?;
+            let head = SegmentHead::decode(&bytes);
+            match head {
+                Ok(head) if head.owner != self.owner => {
+                    return Err(OpenError::Foreign {
+                        file: name,
+                        found: (head.owner.cluster, head.owner.replica),
+                        expected: (self.owner.cluster, self.owner.replica),
+                    });
+                }
+                Ok(head) if head.number != number => {
+                    return Err(amnesia(number, 0, "it holds another segment"));
+                }
+                Err(HeadFault::Newer(found)) => return Err(newer(number, found)),
+                _ => heads.push(head),
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The segments that were ever begun: all up to the last intact head. A bad head before that is
+    /// damage, for a successor is begun only after a sync; those after it were prepared, or their
+    /// beginning was never synced.
+    fn live(
+        &self,
+        numbers: &[u32],
+        heads: &[Result<SegmentHead, HeadFault>],
+    ) -> Result<Vec<SegmentHead>, OpenError> {
+        let count = heads.iter().rposition(Result::is_ok).map_or(1, |last| last + 1);
+        let live = numbers.iter().zip(&heads[..count]);
+        live.map(|(&number, head)| {
+            head.map_err(|_| amnesia(number, 0, "the head of the segment is unreadable"))
+        })
+        .collect()
+    }
+
+    /// The highest sequence known to be synced, from the heads of all segments and the records of
+    /// those in `open`.
+    fn synced_upto(&self, open: &[u32], live: &[SegmentHead]) -> Result<u64, OpenError> {
+        let mut synced_upto = live.iter().map(|head| head.synced_upto).max().unwrap_or(0);
+        for &number in open {
+            let name = segment_name(number);
+            let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+            let found = evidence(&file, &Salt::new(self.owner, number))
+                .map_err(|source| failed(&name, "read", source))?;
+            match found {
+                Ok(found) => synced_upto = synced_upto.max(found),
+                Err(HeadFault::Newer(found)) => return Err(newer(number, found)),
+                Err(HeadFault::Blank | HeadFault::Bad) => {}
+            }
+        }
+        Ok(synced_upto)
+    }
+
+    /// Takes note of every record up to the end of the log.
+    fn replay(&self, live: &[SegmentHead], synced_upto: u64) -> Result<Replay, OpenError> {
+        let mut replay = Replay {
+            groups: BTreeMap::new(),
+            sequence: live[0].first_sequence,
+            previous: live[0].previous,
+            ends: Vec::with_capacity(live.len()),
+        };
+        for (index, head) in live.iter().enumerate() {
+            if head.first_sequence != replay.sequence || head.previous != replay.previous {
+                return Err(amnesia(head.number, 0, "it does not continue the file before it"));
+            }
+            let next = live.get(index + 1);
+            let is_whole = self.replay_segment(head, next, synced_upto, &mut replay)?;
+            if !is_whole {
+                break;
+            }
+        }
+        Ok(replay)
+    }
+
+    /// Takes note of the records of one segment; false if the log ends inside it.
+    fn replay_segment(
+        &self,
+        segment: &SegmentHead,
+        next: Option<&SegmentHead>,
+        synced_upto: u64,
+        replay: &mut Replay,
+    ) -> Result<bool, OpenError> {
+        let number = segment.number;
+        let name = segment_name(number);
+        let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+        let salt = Salt::new(self.owner, number);
+        let mut walk = Walk::new(&file, salt, replay.sequence, replay.previous);
+        let damage_is_tail = self.plants.has(Plant::DamageTakenForTail);
+        let is_whole = loop {
+            if next.is_some_and(|next| next.first_sequence == walk.sequence) {
+                break true;
+            }
+            let is_synced = walk.sequence <= synced_upto && !damage_is_tail;
+            match walk.look().map_err(|source| failed(&name, "read", source))? {
+                Found::Record { head, checksum, value_intact } => {
+                    if !value_intact && !is_synced {
+                        break false;
+                    }
+                    let location = Location { segment: number, offset: walk.offset };
+                    self.note(replay, &head, location, value_intact);
+                    walk.pass(&head, checksum);
+                }
+                Found::Nothing(HeadFault::Newer(found)) => return Err(newer(number, found)),
+                Found::Nothing(fault) if is_synced => {
+                    let found = match fault {
+                        HeadFault::Blank => "zeros stand where a record was synced",
+                        _ => "the head of a record that was synced is unreadable",
+                    };
+                    return Err(amnesia(number, walk.offset, found));
+                }
+                Found::Nothing(_) => break false,
+            }
+        };
+        replay.sequence = walk.sequence;
+        replay.previous = walk.previous;
+        replay.ends.push(walk.offset);
+        Ok(is_whole)
+    }
+
+    fn note(&self, replay: &mut Replay, head: &RecordHead, at: Location, value_intact: bool) {
+        let damage = (!value_intact).then(|| Damage {
+            file: segment_name(at.segment),
+            offset: at.offset,
+            found: "the checksum of a value does not fit its bytes",
+            meaning: Meaning::Uncertain(head.slot),
+        });
+        let group = replay.groups.entry(head.group).or_default();
+        group.note(self.owner.replica, head, at, damage);
+    }
+
+    /// Refuses damage to single slots unless it is to be reported, and a log whose beginning or
+    /// decided slots are missing.
+    fn refuse_damage(&self, first: u32, replay: &Replay) -> Result<(), OpenError> {
+        if first != 1 && replay.groups.values().all(|group| group.truncated_upto.0 == 0) {
+            return Err(amnesia(first - 1, 0, "the file is missing"));
+        }
+        if self.options.on_damage == OnDamage::Report {
+            return Ok(());
+        }
+        let damage = replay.groups.values().find_map(|group| group.damaged.values().next());
+        damage.map_or(Ok(()), |damage| Err(OpenError::Damaged(damage.clone())))
+    }
+
+    /// Writes every open segment anew, without the tail; returns the last one, ready to append to.
+    /// Bytes merely read back may still be in memory only, and a sync that failed may have left
+    /// them there looking clean: only a new copy that is synced makes them durable.
+    fn make_durable(
+        &self,
+        live: &[SegmentHead],
+        open_from: usize,
+        replay: &mut Replay,
+    ) -> Result<Segment<D::File>, OpenError> {
+        let kept = replay.ends.len();
+        let last = kept - 1;
+        let (mut head, end) = (live[last], replay.ends[last]);
+        let name = segment_name(head.number);
+        if self.plants.has(Plant::ReadBackTakenForDurable) {
+            let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+            let capacity = file.len().map_err(|source| failed(&name, "read", source))?;
+            return Ok(Segment { number: head.number, file, end, capacity });
+        }
+        for index in open_from.min(last)..last {
+            let mut head = live[index];
+            head.synced_upto = live[index + 1].first_sequence - 1;
+            self.replace(&head, Some(head.number), replay.ends[index])?;
+        }
+        head.synced_upto = replay.sequence - 1;
+        self.replace(&head, Some(head.number), end)
+    }
+
+    /// Writes a segment to a temporary file, with this head and the bytes of the records of `from`
+    /// up to `end`; syncs it, renames it into place and syncs the folder.
+    fn replace(
+        &self,
+        head: &SegmentHead,
+        from: Option<u32>,
+        end: u64,
+    ) -> Result<Segment<D::File>, OpenError> {
+        let name = segment_name(head.number);
+        let temporary = format!("{name}{TEMPORARY}");
+        let write_failed = |source: io::Error| {
+            let file = temporary.clone();
+            if is_no_room(&source) {
+                OpenError::NoRoom { file, bytes: end, source }
+            } else {
+                OpenError::Io { file, tried: "write", source }
+            }
+        };
+        let mut file = self.disk.create(&temporary).map_err(write_failed)?;
+        let mut capacity = self.options.segment_bytes.max(end);
+        if let Err(error) = file.allocate(capacity) {
+            // With the disk full the log must still open: it then has no room for entries.
+            if !is_no_room(&error) || from.is_none() {
+                return Err(write_failed(error));
+            }
+            capacity = end;
+        }
+        file.write_at(0, &head.encode()).map_err(write_failed)?;
+        if let Some(from) = from {
+            let source_name = segment_name(from);
+            let source = self.disk.open(&source_name);
+            let source = source.map_err(|source| failed(&source_name, "open", source))?;
+            let mut buffer = vec![0; COPY_LEN];
+            let mut at = RECORDS_START;
+            while at < end {
+                let len = (end - at).min(COPY_LEN as u64) as usize;
+                let read = source.read_at(at, &mut buffer[..len]);
+                let read = read.map_err(|source| failed(&source_name, "read", source))?;
+                buffer[read..len].fill(0);
+                file.write_at(at, &buffer[..len]).map_err(write_failed)?;
+                at += len as u64;
+            }
+        }
+        file.sync().map_err(|source| failed(&temporary, "sync", source))?;
+        self.disk
+            .rename(&temporary, &name)
+            .map_err(|source| failed(&temporary, "rename", source))?;
+        self.disk.sync_folder().map_err(|source| failed("", "sync", source))?;
+        Ok(Segment { number: head.number, file, end, capacity })
+    }
+}
