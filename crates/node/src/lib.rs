@@ -16,7 +16,9 @@ pub use config::{Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};
 pub use front::Front;
 pub use sockets::Sockets;
-pub use status::{NodeStatus, ReplicaStatus, RoleName, StateName};
+pub use status::{
+    ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
+};
 pub use stop::StopHandle;
 
 use mainstay_model::Recovered;

@@ -27,6 +27,33 @@ pub struct NodeStatus {
     /// What an operator should know, one sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Who votes: enough to make the folder of a replica that lost its own, and to ask the others.
+    #[serde(default)]
+    pub configuration: Option<ConfigurationStatus>,
+}
+
+/// The configuration a replica stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// Which one.
+    pub id: u64,
+    /// How many slots past the decided ones may be proposed.
+    pub alpha: u64,
+    /// `Service::version` of the group's service.
+    pub service_version: u32,
+    /// Its replicas, by index.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One replica of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The counter of its epoch.
+    pub epoch: u32,
+    /// The instance of its epoch.
+    pub instance: u32,
+    /// Where peers and administrators connect, `host:port`.
+    pub peer: String,
 }
 
 /// One replica's part of a status.
