@@ -1,0 +1,367 @@
+//! Commands and their answers, byte for byte, in both versions of the protocol. An end of line is
+//! written as a middle dot.
+
+use crate::server::Server;
+use mainstay_kv::RedisFront;
+use mainstay_node::front::{Failure, Front as _, Outcome};
+
+/// Runs the lines in order on one connection a version.
+fn check(lines: &[(&str, &str, &str)]) {
+    let (mut two, mut three) = (Server::new(), Server::new());
+    assert!(three.line("HELLO 3").starts_with("%7·"));
+    for (line, expected_2, expected_3) in lines {
+        assert_eq!(two.line(line), *expected_2, "RESP2: {line}");
+        let expected_3 = if expected_3.is_empty() { expected_2 } else { expected_3 };
+        assert_eq!(three.line(line), *expected_3, "RESP3: {line}");
+    }
+}
+
+const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range·";
+
+#[test]
+fn strings() {
+    check(&[
+        ("GET k", "$-1·", "_·"),
+        ("SET k v", "+OK·", ""),
+        ("get K", "$-1·", "_·"),
+        ("gEt k", "$1·v·", ""),
+        ("SET k \"\"", "+OK·", ""),
+        ("GET k", "$0··", ""),
+        ("SET k w NX", "$-1·", "_·"),
+        ("SET k w xx", "+OK·", ""),
+        ("SET k x GET", "$1·w·", ""),
+        ("SET n x NX GET", "$-1·", "_·"),
+        ("SET n y GET NX", "$1·x·", ""),
+        ("SET none y XX", "$-1·", "_·"),
+        ("SET none y XX GET", "$-1·", "_·"),
+        ("MGET k none n", "*3·$1·x·$-1·$1·x·", "*3·$1·x·_·$1·x·"),
+        ("MSET a 1 b 2 a 3", "+OK·", ""),
+        ("MGET a b", "*2·$1·3·$1·2·", ""),
+        ("APPEND a 45", ":3·", ""),
+        ("APPEND fresh xy", ":2·", ""),
+        ("GET a", "$3·345·", ""),
+        ("STRLEN a", ":3·", ""),
+        ("STRLEN none", ":0·", ""),
+        ("SET k \"\\x00\\xff\\r\\n\" ", "+OK·", ""),
+        ("STRLEN k", ":4·", ""),
+    ]);
+}
+
+#[test]
+fn numbers() {
+    check(&[
+        ("INCR c", ":1·", ""),
+        ("INCRBY c 41", ":42·", ""),
+        ("DECR c", ":41·", ""),
+        ("DECRBY c -9", ":50·", ""),
+        ("GET c", "$2·50·", ""),
+        ("INCRBY c x", NOT_AN_INTEGER, ""),
+        ("INCRBY c 1.5", NOT_AN_INTEGER, ""),
+        ("INCRBY c +1", NOT_AN_INTEGER, ""),
+        ("INCRBY c 9223372036854775808", NOT_AN_INTEGER, ""),
+        ("DECRBY c -9223372036854775808", "-ERR decrement would overflow·", ""),
+        ("INCRBY c 9223372036854775807", "-ERR increment or decrement would overflow·", ""),
+        ("GET c", "$2·50·", ""),
+        ("SET c 9223372036854775807", "+OK·", ""),
+        ("INCR c", "-ERR increment or decrement would overflow·", ""),
+        ("SET c 007", "+OK·", ""),
+        ("INCR c", NOT_AN_INTEGER, ""),
+        ("SET c abc", "+OK·", ""),
+        ("DECR c", NOT_AN_INTEGER, ""),
+    ]);
+}
+
+#[test]
+fn keys() {
+    check(&[
+        ("DBSIZE", ":0·", ""),
+        ("MSET a 1 b 2 c 3", "+OK·", ""),
+        ("DBSIZE", ":3·", ""),
+        ("EXISTS a a none b", ":3·", ""),
+        ("DEL a a none", ":1·", ""),
+        ("UNLINK b", ":1·", ""),
+        ("EXISTS a b", ":0·", ""),
+        ("DBSIZE", ":1·", ""),
+        ("FLUSHALL ASYNC", "+OK·", ""),
+        ("DBSIZE", ":0·", ""),
+        ("SET a 1", "+OK·", ""),
+        ("FLUSHDB", "+OK·", ""),
+        ("GET a", "$-1·", "_·"),
+        ("FLUSHALL NOW", "-ERR syntax error·", ""),
+    ]);
+}
+
+#[test]
+fn refusals() {
+    let expiry = "-ERR keys cannot expire yet: SET without EX, PX, EXAT, PXAT and KEEPTTL·";
+    check(&[
+        ("GET", "-ERR wrong number of arguments for 'get' command·", ""),
+        ("GET a b", "-ERR wrong number of arguments for 'get' command·", ""),
+        ("MSET a", "-ERR wrong number of arguments for 'mset' command·", ""),
+        ("MSET a 1 b", "-ERR wrong number of arguments for 'mset' command·", ""),
+        ("CLIENT", "-ERR wrong number of arguments for 'client' command·", ""),
+        ("CLIENT SETNAME", "-ERR wrong number of arguments for 'client|setname' command·", ""),
+        ("CONFIG GET", "-ERR wrong number of arguments for 'config|get' command·", ""),
+        ("CLIENT KILL 1", "-ERR unknown subcommand 'KILL'. Try CLIENT HELP.·", ""),
+        ("foo", "-ERR unknown command 'foo', with args beginning with: ·", ""),
+        ("Foo a 'b c'", "-ERR unknown command 'Foo', with args beginning with: 'a' 'b c' ·", ""),
+        ("foo \"a\\r\\nb\"", "-ERR unknown command 'foo', with args beginning with: 'a  b' ·", ""),
+        ("MULTI", "-ERR unknown command 'MULTI', with args beginning with: ·", ""),
+        ("SET k v EX", "-ERR syntax error·", ""),
+        ("SET k v EX ten", NOT_AN_INTEGER, ""),
+        ("SET k v EX 10 PX 10", "-ERR syntax error·", ""),
+        ("SET k v EX 10", expiry, ""),
+        ("SET k v KEEPTTL", expiry, ""),
+        ("SET k v NX XX", "-ERR syntax error·", ""),
+        ("SET k v FOO", "-ERR syntax error·", ""),
+        ("EXISTS k", ":0·", ""),
+    ]);
+    let long = "x".repeat(300);
+    let x100 = "x".repeat(100);
+    let mut server = Server::new();
+    assert_eq!(
+        server.line(&format!("{long} {x100} {x100} {x100}")),
+        format!(
+            "-ERR unknown command '{}', with args beginning with: '{x100}' '{}' ·",
+            &long[..128],
+            &long[..25]
+        )
+    );
+}
+
+#[test]
+fn connections() {
+    check(&[
+        ("PING", "+PONG·", ""),
+        ("PING hi", "$2·hi·", ""),
+        ("PING a b", "-ERR wrong number of arguments for 'ping' command·", ""),
+        ("ECHO hi", "$2·hi·", ""),
+        ("SELECT 0", "+OK·", ""),
+        ("SELECT 1", "-ERR DB index is out of range: there is one database, 0·", ""),
+        ("SELECT x", NOT_AN_INTEGER, ""),
+        ("CLIENT ID", ":7·", ""),
+        ("CLIENT GETNAME", "$-1·", "_·"),
+        ("CLIENT SETNAME me", "+OK·", ""),
+        ("CLIENT GETNAME", "$2·me·", ""),
+        (
+            "CLIENT SETNAME 'a b'",
+            "-ERR Client names cannot contain spaces, newlines or special characters.·",
+            "",
+        ),
+        ("CLIENT SETINFO LIB-NAME lib", "+OK·", ""),
+        ("CLIENT SETINFO lib-ver 1.2", "+OK·", ""),
+        ("CLIENT SETINFO x 1", "-ERR Unrecognized option 'x'·", ""),
+        (
+            "CLIENT SETINFO LIB-VER 'a b'",
+            "-ERR lib-ver cannot contain spaces, newlines or special characters.·",
+            "",
+        ),
+        (
+            "CLIENT INFO",
+            "$50·id=7 name=me db=0 resp=2 lib-name=lib lib-ver=1.2\n·",
+            "=54·txt:id=7 name=me db=0 resp=3 lib-name=lib lib-ver=1.2\n·",
+        ),
+        ("CLIENT NO-EVICT on", "+OK·", ""),
+        ("CLIENT NO-TOUCH maybe", "-ERR syntax error·", ""),
+        ("CONFIG RESETSTAT", "+OK·", ""),
+        ("CONFIG GET save", "*2·$4·save·$0··", "%1·$4·save·$0··"),
+        ("CONFIG GET nothing", "*0·", "%0·"),
+        (
+            "CONFIG GET max* save",
+            "*6·$9·maxmemory·$1·0·$16·maxmemory-policy·$10·noeviction·$4·save·$0··",
+            "%3·$9·maxmemory·$1·0·$16·maxmemory-policy·$10·noeviction·$4·save·$0··",
+        ),
+        (
+            "CONFIG SET maxmemory 1",
+            "-ERR CONFIG SET is not supported: give settings when the replica starts·",
+            "",
+        ),
+        (
+            "AUTH secret",
+            "-ERR this server has no authentication yet: connect without user name and password·",
+            "",
+        ),
+        ("RESET", "+RESET·", ""),
+        ("CLIENT GETNAME", "$-1·", "$-1·"),
+    ]);
+}
+
+#[test]
+fn hello_chooses_the_version() {
+    let mut server = Server::new();
+    let body = |version: u8| {
+        format!(
+            "$6·server·$5·redis·$7·version·$5·7.4.0·$5·proto·:{version}·$2·id·:7·\
+             $4·mode·$10·standalone·$4·role·$6·master·$7·modules·*0·"
+        )
+    };
+    assert_eq!(server.line("HELLO"), format!("*14·{}", body(2)));
+    assert_eq!(server.line("HELLO 3 SETNAME me"), format!("%7·{}", body(3)));
+    assert_eq!(server.line("HELLO"), format!("%7·{}", body(3)));
+    assert_eq!(server.line("CLIENT GETNAME"), "$2·me·");
+    for (line, answer) in [
+        ("HELLO 4", "-NOPROTO unsupported protocol version·"),
+        ("HELLO x", "-ERR Protocol version is not an integer or out of range·"),
+        ("HELLO 2 FOO", "-ERR Syntax error in HELLO option 'FOO'·"),
+        ("HELLO 2 SETNAME", "-ERR Syntax error in HELLO option 'SETNAME'·"),
+        (
+            "HELLO 2 AUTH default secret",
+            "-ERR this server has no authentication yet: connect without user name and password·",
+        ),
+    ] {
+        assert_eq!(server.line(line), answer);
+        assert_eq!(server.line("GET none"), "_·", "a refused HELLO changes nothing: {line}");
+    }
+    assert_eq!(server.line("HELLO 2"), format!("*14·{}", body(2)));
+    assert_eq!(server.line("GET none"), "$-1·");
+}
+
+#[test]
+fn info_says_what_clients_look_for() {
+    let mut server = Server::new();
+    let all = server.line("INFO");
+    for line in [
+        "# Server·redis_version:7.4.0·redis_mode:standalone·",
+        "·tcp_port:7401·uptime_in_seconds:90000·uptime_in_days:1·",
+        "·connected_clients:3·",
+        "·loading:0·",
+        "·role:master·",
+        "·mainstay_replica:1·mainstay_leader:2·mainstay_decided:50·mainstay_applied:49·\
+         mainstay_log_bytes:1234·",
+    ] {
+        assert!(all.contains(line), "{line} in {all}");
+    }
+    assert_eq!(server.line("INFO everything"), all);
+    assert_eq!(server.line("INFO CLIENTS"), "$32·# Clients·connected_clients:3··");
+    assert_eq!(server.line("INFO nothing"), "$0··");
+    server.view.loading = true;
+    server.view.leader = None;
+    assert!(server.line("info persistence").contains("·loading:1·"));
+    assert!(server.line("info mainstay").contains("·mainstay_leader:none·"));
+}
+
+#[test]
+fn command_describes_the_table() {
+    let mut server = Server::new();
+    let get = "*10·$3·get·:2·*2·+readonly·+fast·:1·:1·:1·*3·+@read·+@string·+@fast·*0·\
+               *1·*6·$5·flags·*2·+RO·+ACCESS·$12·begin_search·*4·$4·type·$5·index·$4·spec·*2·\
+               $5·index·:1·$9·find_keys·*4·$4·type·$5·range·$4·spec·*6·$7·lastkey·:0·\
+               $7·keystep·:1·$5·limit·:0·*0·";
+    assert_eq!(server.line("COMMAND INFO get none"), format!("*2·{get}*-1·"));
+    let count = mainstay_kv::command::COMMANDS.len();
+    assert_eq!(server.line("COMMAND COUNT"), format!(":{count}·"));
+    assert!(server.line("COMMAND").starts_with(&format!("*{count}·*10·$6·append·:3·")));
+    assert!(server.line("COMMAND").contains(get));
+    assert_eq!(server.line("COMMAND"), server.line("COMMAND INFO"));
+    assert!(server.line("COMMAND LIST").starts_with(&format!("*{count}·$6·append·")));
+    assert_eq!(
+        server.line("COMMAND LIST FILTERBY PATTERN f*b"),
+        "*1·$7·flushdb·",
+        "patterns are those of CONFIG GET"
+    );
+    assert_eq!(
+        server.line("COMMAND DOCS get none"),
+        "*2·$3·get·*6·$7·summary·$19·The value of a key.·$5·since·$5·1.0.0·$5·group·$6·string·"
+    );
+    assert!(server.line("COMMAND DOCS client").contains("$9·client|id·"));
+    assert!(server.line("COMMAND DOCS").starts_with(&format!("*{}·", 2 * count)));
+    assert!(server.line("COMMAND INFO client|id").starts_with("*1·*10·$9·client|id·:2·"));
+    for (line, answer) in [
+        ("COMMAND GETKEYS MSET a 1 b 2", "*2·$1·a·$1·b·"),
+        ("COMMAND GETKEYS GET k", "*1·$1·k·"),
+        ("COMMAND GETKEYS MGET a b c", "*3·$1·a·$1·b·$1·c·"),
+        ("COMMAND GETKEYS foo a", "-ERR Invalid command specified·"),
+        ("COMMAND GETKEYS PING a", "-ERR The command has no key arguments·"),
+        ("COMMAND GETKEYS", "-ERR wrong number of arguments for 'command|getkeys' command·"),
+        ("COMMAND GETKEYS GET", "-ERR Invalid number of arguments specified for command·"),
+        ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command·"),
+    ] {
+        assert_eq!(server.line(line), answer, "{line}");
+    }
+    for parent in ["CLIENT", "COMMAND", "CONFIG"] {
+        assert!(server.line(&format!("{parent} HELP")).contains("+HELP -- Lists these"));
+    }
+    server.line("HELLO 3");
+    assert!(server.line("COMMAND DOCS get").starts_with("%1·$3·get·%3·"));
+    assert!(server.line("COMMAND INFO get").starts_with("*1·*10·$3·get·:2·~2·+readonly·"));
+    assert_eq!(server.line("COMMAND INFO none"), "*1·_·");
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order() {
+    let mut server = Server::new();
+    let answers = server.feed(
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\nGET k\r\n\r\n*0\r\nHELLO x\r\nPING\r\n*1\r\n$4\r\nPI",
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&answers),
+        "+OK\r\n$1\r\nv\r\n-ERR Protocol version is not an integer or out of range\r\n+PONG\r\n"
+    );
+}
+
+#[test]
+fn a_version_chosen_in_a_pipeline_holds_from_there_on() {
+    let mut server = Server::new();
+    let answers = server.feed(b"GET none\r\nHELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n");
+    let answers = String::from_utf8_lossy(&answers);
+    assert!(answers.starts_with("$-1\r\n%7\r\n"), "{answers}");
+    assert!(answers.ends_with("*0\r\n_\r\n+RESET\r\n$-1\r\n"), "{answers}");
+}
+
+#[test]
+fn what_ends_a_connection() {
+    for (bytes, answer) in [
+        (&b"QUIT\r\nPING\r\n"[..], "+OK·"),
+        (b"PING\r\n*x\r\nPING\r\n", "+PONG·-ERR Protocol error: invalid multibulk length·"),
+        (b"set 'a\r\nPING\r\n", "-ERR Protocol error: unbalanced quotes in request·"),
+        (
+            b"POST / HTTP/1.1\r\nPING\r\n",
+            "-ERR this port speaks the Redis protocol; what came looks like HTTP·",
+        ),
+    ] {
+        let mut server = Server::new();
+        let answers = server.feed(bytes);
+        assert_eq!(String::from_utf8_lossy(&answers).replace("\r\n", "·"), answer);
+        assert!(server.closed);
+        assert_eq!(server.feed(b"PING\r\n"), b"", "nothing is read any more");
+    }
+}
+
+#[test]
+fn a_reply_that_would_be_too_large_is_refused() {
+    let mut server = Server::new();
+    let value = vec![b'x'; mainstay_kv::VALUE_LEN_MAX];
+    let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len());
+    let set = [head.as_bytes(), &value, b"\r\n"];
+    assert_eq!(server.feed(&set.concat()), b"+OK\r\n");
+    assert_eq!(
+        server.line("MGET k k k k"),
+        "-ERR the reply would be above 64 MiB: ask for fewer keys at once·"
+    );
+    assert!(server.line("MGET k k k").starts_with("*3·$16777216·xxx"));
+    assert_eq!(
+        server.line("APPEND k y"),
+        "-ERR string exceeds maximum allowed size (proto-max-bulk-len)·"
+    );
+}
+
+#[test]
+fn failures_begin_with_words_that_clients_know() {
+    for (failure, word) in [
+        (Failure::Unavailable, "-CLUSTERDOWN "),
+        (Failure::Loading, "-LOADING "),
+        (Failure::NoRoom, "-MISCONF "),
+        (Failure::TooLarge, "-ERR "),
+        (Failure::Uncertain, "-UNCERTAIN "),
+        (Failure::Stopped, "-CLUSTERDOWN "),
+    ] {
+        let mut out = Vec::new();
+        RedisFront.write(3, Outcome::Failed(failure), &mut out);
+        let text = String::from_utf8(out).expect("errors are text");
+        assert!(text.starts_with(word) && text.ends_with("\r\n"), "{text}");
+        assert!(!text.contains("  "), "{text}");
+    }
+    let mut out = Vec::new();
+    RedisFront.write(2, Outcome::Reply(b"\xff"), &mut out);
+    assert!(out.starts_with(b"-ERR the reply of the service cannot be read"));
+}

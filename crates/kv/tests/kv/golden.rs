@@ -1,0 +1,77 @@
+//! The encodings of requests, replies and checkpoints, as bytes that must not change: replicas of
+//! different builds exchange them, and logs keep them for years. `UPDATE=1` writes the file anew;
+//! a change of it needs another [`Service::version`].
+
+use std::fmt::Write as _;
+
+use crate::server::context;
+use mainstay_kv::{Condition, Operation, Reply, Store};
+use mainstay_service::{Checkpoint as _, Service as _};
+
+const GOLDEN: &str = "tests/golden/encodings.txt";
+
+fn line(out: &mut String, name: &str, bytes: &[u8]) {
+    write!(out, "{name}:").expect("a string takes every character");
+    for byte in bytes {
+        write!(out, " {byte:02x}").expect("a string takes every character");
+    }
+    out.push('\n');
+}
+
+fn operations() -> Vec<Operation<'static>> {
+    let set = |condition, previous| Operation::Set { key: b"k", value: b"v", condition, previous };
+    vec![
+        Operation::Get { key: b"k" },
+        set(Condition::Always, false),
+        set(Condition::Absent, false),
+        set(Condition::Present, true),
+        Operation::Delete { keys: vec![b"a", b"b"] },
+        Operation::Exists { keys: vec![b"a"] },
+        Operation::Add { key: b"k", summand: -2 },
+        Operation::Append { key: b"k", value: b"vw" },
+        Operation::Length { key: b"k" },
+        Operation::GetMany { keys: vec![b"a", b""] },
+        Operation::SetMany { pairs: vec![(b"a", b"1"), (b"b", b"2")] },
+        Operation::Count,
+        Operation::Clear,
+    ]
+}
+
+fn replies() -> Vec<Reply<'static>> {
+    vec![
+        Reply::OK,
+        Reply::Error(b"ERR x"),
+        Reply::Integer(-2),
+        Reply::Bulk(b"v"),
+        Reply::Nil,
+        Reply::Array(vec![Reply::Nil, Reply::Integer(1)]),
+        Reply::Map(vec![(Reply::Bulk(b"k"), Reply::Nil)]),
+    ]
+}
+
+#[test]
+fn encodings_are_those_of_the_golden_file() {
+    let mut text = String::new();
+    for operation in operations() {
+        line(&mut text, &format!("{operation:?}"), &operation.encode());
+    }
+    for reply in replies() {
+        let mut bytes = Vec::new();
+        reply.encode(&mut bytes);
+        line(&mut text, &format!("{reply:?}"), &bytes);
+    }
+    let mut store = Store::default();
+    for (key, value) in [(&b"a"[..], &b"1"[..]), (b"b", b""), (b"c", &[b'x'; 40])] {
+        let set = Operation::Set { key, value, condition: Condition::Always, previous: false };
+        store.apply(&context(), &set.encode(), &mut Vec::new());
+    }
+    let mut bytes = Vec::new();
+    store.checkpoint().write(&mut bytes).expect("a vector takes every byte");
+    line(&mut text, &format!("checkpoint of version {}", Store::version()), &bytes);
+    let path = format!("{}/{GOLDEN}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).expect("the golden file can be written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("the golden file can be read");
+    assert_eq!(text, golden, "an encoding changed; see the head of this file");
+}

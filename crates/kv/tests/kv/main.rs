@@ -1,0 +1,7 @@
+//! The store and its front together, without a network.
+
+mod commands;
+mod determinism;
+mod documentation;
+mod golden;
+mod server;
