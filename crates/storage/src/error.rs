@@ -122,9 +122,14 @@ impl fmt::Display for OpenError {
             ),
             Self::Foreign { file, found, expected } => write!(
                 f,
-                "the file '{file}' belongs to replica {} of cluster {}, but this is replica {} of \
-                 cluster {}: give this replica its own data folder",
-                found.1, found.0, expected.1, expected.0
+                "the file '{file}' belongs to replica {} ({:08x}) of cluster {}, but this is \
+                 replica {} ({:08x}) of cluster {}: give this replica its own data folder",
+                found.1,
+                found.1.epoch.instance,
+                found.0,
+                expected.1,
+                expected.1.epoch.instance,
+                expected.0
             ),
             Self::NewerFormat { file, found, known } => write!(
                 f,

@@ -76,10 +76,22 @@ impl Group {
         }
     }
 
-    /// The slots the replica cannot speak for, as ranges in ascending order.
+    /// The slots the replica cannot speak for, as ranges in ascending order: decided ones that have
+    /// no intact record, and others whose latest record is damaged.
     pub(crate) fn uncertain(&self) -> Vec<SlotRange> {
         let mut ranges: Vec<SlotRange> = Vec::new();
-        for &slot in self.damaged.keys() {
+        let mut next = self.truncated_upto.next();
+        let decided = self.index.from(next).map(|(slot, _)| slot);
+        for slot in decided.take_while(|&slot| slot <= self.decided_upto) {
+            if slot > next {
+                ranges.push(SlotRange { first: next, last: slot.previous() });
+            }
+            next = slot.next();
+        }
+        if next <= self.decided_upto {
+            ranges.push(SlotRange { first: next, last: self.decided_upto });
+        }
+        for (&slot, _) in self.damaged.range(self.decided_upto.next()..) {
             match ranges.last_mut() {
                 Some(range) if range.last.next() == slot => range.last = slot,
                 _ => ranges.push(SlotRange { first: slot, last: slot }),

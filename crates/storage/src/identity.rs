@@ -5,11 +5,15 @@ use std::io;
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
 use mainstay_model::quorum::REPLICAS_MAX;
-use mainstay_model::{ClusterId, Configuration, ConfigurationId, GroupId, ReplicaId};
+use mainstay_model::{
+    ClusterId, Configuration, ConfigurationId, GroupId, Plants, Recovered, ReplicaId,
+};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, Meaning, OpenError, is_no_room};
 use crate::layout::TEMPORARY;
+use crate::log::Log;
+use crate::options::LogOptions;
 
 const MAGIC: [u8; 8] = *b"MNSTYIDN";
 const VERSION: u16 = 1;
@@ -117,6 +121,24 @@ impl Identity {
         file.sync().map_err(|source| failed("sync", source))?;
         disk.rename(&temporary, Self::FILE).map_err(|source| failed("replace", source))?;
         disk.sync_folder().map_err(|source| failed("sync the folder of", source))
+    }
+
+    /// Opens the log of this replica, or begins it, and marks that it was begun before it returns:
+    /// from then on a folder without a log is one that lost it. Whose log it is, and whether it must
+    /// exist, is filled into `options`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_log<D: Disk, P: Plants>(
+        &mut self,
+        disk: D,
+        options: LogOptions,
+        plants: P,
+    ) -> Result<(Log<D, P>, Recovered), OpenError> {
+        let (cluster, replica, begun) = (self.cluster, self.me, self.log_begun);
+        let opened = Log::open(disk, LogOptions { cluster, replica, begun, ..options }, plants)?;
+        self.mark_log_begun(opened.0.disk())?;
+        Ok(opened)
     }
 
     /// Marks the replica as one that lost what it promised; durable when this returns. Only a

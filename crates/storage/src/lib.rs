@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 pub mod disk;
 mod error;
 mod group;
@@ -12,12 +13,16 @@ mod identity;
 mod index;
 mod layout;
 mod log;
+pub mod memory;
 mod open;
+mod options;
 mod real;
 mod scan;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};
 pub use identity::{Durability, Identity, Style};
-pub use log::{Log, LogOptions, OnDamage};
+pub use log::Log;
+pub use memory::MemoryDisk;
+pub use options::{LogOptions, OnDamage};
 pub use real::{RealDisk, RealFile};

@@ -5,8 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use mainstay_model::{
-    ClusterId, Entry, GroupId, NoPlants, Plant, Plants, Record, RecordKind, Recovered, ReplicaId,
-    Slot, Value,
+    Entry, GroupId, NoPlants, Plant, Plants, Record, RecordKind, Recovered, Slot, Value,
 };
 
 use crate::disk::{Disk, DiskFile};
@@ -14,61 +13,11 @@ use crate::error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError
 use crate::group::Group;
 use crate::index::Location;
 use crate::layout::{
-    Kind, Owner, RECORD_HEAD_LEN, RECORDS_START, RecordHead, Salt, SegmentHead, TEMPORARY,
-    VALUE_LEN_MAX, record_len, segment_name,
+    Kind, RECORD_HEAD_LEN, RECORDS_START, RecordHead, Salt, SegmentHead, TEMPORARY, VALUE_LEN_MAX,
+    record_len, segment_name,
 };
 use crate::open::{self, Segment};
-
-/// What to do about damage to the value of a single slot. Damage to promises is always refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnDamage {
-    /// Refuse to open: [`OpenError::Damaged`].
-    #[default]
-    Refuse,
-    /// Open, and name the slots in [`Recovered::uncertain`].
-    Report,
-}
-
-/// How a log is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogOptions {
-    /// The cluster the log belongs to.
-    pub cluster: ClusterId,
-    /// The replica it belongs to.
-    pub replica: ReplicaId,
-    /// Whether the folder must hold a log already ([`crate::Identity::log_begun`]): without one,
-    /// what was promised is lost.
-    pub begun: bool,
-    /// Bytes of a segment, held between [`LogOptions::SEGMENT_BYTES_MIN`] and
-    /// [`LogOptions::SEGMENT_BYTES_MAX`].
-    pub segment_bytes: u64,
-    /// The most bytes of all segments together; beyond that there is no room.
-    pub bytes_max: Option<u64>,
-    /// What to do about damage to single slots.
-    pub on_damage: OnDamage,
-}
-
-impl LogOptions {
-    /// The default size of a segment: 64 MiB.
-    pub const SEGMENT_BYTES: u64 = 64 << 20;
-    /// The smallest size of a segment: 16 KiB.
-    pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
-    /// The largest size of a segment: 4 GiB.
-    pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
-
-    /// The options of a replica's log, all others at their defaults.
-    #[must_use]
-    pub const fn new(cluster: ClusterId, replica: ReplicaId) -> Self {
-        Self {
-            cluster,
-            replica,
-            begun: false,
-            segment_bytes: Self::SEGMENT_BYTES,
-            bytes_max: None,
-            on_damage: OnDamage::Refuse,
-        }
-    }
-}
+use crate::options::LogOptions;
 
 /// The state log of one replica, all its groups in one sequence of records. Owned by the one thread
 /// that writes to the disk.
@@ -112,7 +61,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
             .segment_bytes
             .clamp(LogOptions::SEGMENT_BYTES_MIN, LogOptions::SEGMENT_BYTES_MAX);
         let opened = open::open(&disk, &options, plants)?;
-        let owner = Owner { cluster: options.cluster, replica: options.replica };
+        let owner = options.owner();
         let mut log = Self {
             salt: Salt::new(owner, opened.current.number),
             disk,
@@ -146,8 +95,9 @@ impl<D: Disk, P: Plants> Log<D, P> {
             return Ok(Recovered::default());
         };
         let mut accepted = BTreeMap::new();
+        let mut source = None;
         for (slot, location) in known.index.from(known.decided_upto.next()) {
-            let entry = self.entry(slot, location).map_err(|error| match error {
+            let entry = self.entry(slot, location, &mut source).map_err(|error| match error {
                 ReadError::Damaged(damage) => OpenError::Damaged(damage),
                 ReadError::Io { file, source } => OpenError::Io { file, tried: "read", source },
             })?;
@@ -174,9 +124,8 @@ impl<D: Disk, P: Plants> Log<D, P> {
         if self.poisoned {
             return Err(AppendError::Poisoned);
         }
-        self.make_room(records)?;
-        let result = self.write(records);
-        self.poisoned |= result.is_err();
+        let result = self.make_room(records).and_then(|()| self.write(records));
+        self.poisoned |= matches!(result, Err(AppendError::Failed { .. }));
         result
     }
 
@@ -196,18 +145,37 @@ impl<D: Disk, P: Plants> Log<D, P> {
                 if self.prepared.len() == taken {
                     self.prepare_one(needed)?;
                 }
-                let next = &mut self.prepared[taken];
-                if next.capacity < needed {
-                    let allocated = next.file.allocate(needed);
-                    allocated.map_err(|source| no_room(next.number, needed, source))?;
-                    next.capacity = needed;
-                }
-                free = next.capacity - needed;
+                free = self.widen(taken, needed)? - needed;
                 taken += 1;
             }
             if !self.groups.contains_key(&record.group) {
                 new.insert(record.group);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes a segment allocated ahead hold at least `needed` bytes; returns how many it holds. So
+    /// a record larger than a segment gets one of its own size.
+    fn widen(&mut self, index: usize, needed: u64) -> Result<u64, AppendError> {
+        let held = self.prepared[index].capacity;
+        if needed <= held {
+            return Ok(held);
+        }
+        let number = self.prepared[index].number;
+        self.check_limit(number, needed - held)?;
+        let next = &mut self.prepared[index];
+        next.file.allocate(needed).map_err(|source| no_room(number, needed, source))?;
+        next.capacity = needed;
+        Ok(needed)
+    }
+
+    /// Refuses `more` bytes above the limit of [`LogOptions::bytes_max`].
+    fn check_limit(&self, segment: u32, more: u64) -> Result<(), AppendError> {
+        let allocated = self.allocated() + more;
+        if self.options.bytes_max.is_some_and(|max| allocated > max) {
+            let source = io::Error::new(io::ErrorKind::StorageFull, "the limit set for the log");
+            return Err(no_room(segment, more, source));
         }
         Ok(())
     }
@@ -268,7 +236,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         let closed = std::mem::replace(&mut self.current, next);
         self.bytes_before += closed.end;
         self.allocated_before += closed.capacity;
-        let owner = Owner { cluster: self.options.cluster, replica: self.options.replica };
+        let owner = self.options.owner();
         self.salt = Salt::new(owner, self.current.number);
         let head = SegmentHead {
             owner,
@@ -357,11 +325,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
     fn prepare_one(&mut self, bytes: u64) -> Result<(), AppendError> {
         let number = self.prepared.back().unwrap_or(&self.current).number + 1;
         let capacity = bytes.max(self.options.segment_bytes);
-        let allocated = self.allocated() + capacity;
-        if self.options.bytes_max.is_some_and(|max| allocated > max) {
-            let source = io::Error::new(io::ErrorKind::StorageFull, "the log's own limit");
-            return Err(no_room(number, capacity, source));
-        }
+        self.check_limit(number, capacity)?;
         let name = segment_name(number);
         let temporary = format!("{name}{TEMPORARY}");
         let failed = |source| write_failed(number, source);
@@ -413,36 +377,48 @@ impl<D: Disk, P: Plants> Log<D, P> {
         let Some(group) = self.groups.get(&group) else {
             return Ok(entries);
         };
+        let mut source = None;
         let (mut slot, mut bytes) = (from, 0);
         while slot <= upto && (entries.is_empty() || bytes < bytes_max) {
             let Some(location) = group.index.get(slot) else {
                 break;
             };
-            let entry = self.entry(slot, location)?;
-            bytes += entry.value.len();
-            entries.push(entry);
+            match self.entry(slot, location, &mut source) {
+                Ok(entry) => {
+                    bytes += entry.value.len();
+                    entries.push(entry);
+                }
+                Err(error) if entries.is_empty() => return Err(error),
+                Err(_) => break,
+            }
             slot = slot.next();
         }
         Ok(entries)
     }
 
-    /// Reads one record back and checks it.
-    fn entry(&self, slot: Slot, location: Location) -> Result<Entry, ReadError> {
-        let file = segment_name(location.segment);
-        let failed = |source| ReadError::Io { file: file.clone(), source };
-        let opened;
+    /// Reads one record back and checks it. `opened` keeps the last segment's file open from one
+    /// call to the next.
+    fn entry(
+        &self,
+        slot: Slot,
+        location: Location,
+        opened: &mut Option<(u32, D::File)>,
+    ) -> Result<Entry, ReadError> {
+        let file = || segment_name(location.segment);
+        let failed = |source| ReadError::Io { file: file(), source };
         let source = if location.segment == self.current.number {
             &self.current.file
         } else {
-            opened = self.disk.open(&file).map_err(failed)?;
-            &opened
+            if opened.as_ref().is_none_or(|(segment, _)| *segment != location.segment) {
+                *opened = Some((location.segment, self.disk.open(&file()).map_err(failed)?));
+            }
+            opened.as_ref().map_or(&self.current.file, |(_, file)| file)
         };
-        let owner = Owner { cluster: self.options.cluster, replica: self.options.replica };
-        let salt = Salt::new(owner, location.segment);
+        let salt = Salt::new(self.options.owner(), location.segment);
         let mut bytes = [0; RECORD_HEAD_LEN];
         source.read_at(location.offset, &mut bytes).map_err(failed)?;
         let damaged = |found| {
-            let (file, offset) = (file.clone(), location.offset);
+            let (file, offset) = (file(), location.offset);
             ReadError::Damaged(Damage { file, offset, found, meaning: Meaning::Uncertain(slot) })
         };
         let head = match RecordHead::decode(&bytes, &salt, location.offset) {

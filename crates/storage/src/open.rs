@@ -18,7 +18,7 @@ use crate::layout::{
     HeadFault, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN, Salt, SegmentHead,
     TEMPORARY, segment_name, segment_number,
 };
-use crate::log::{LogOptions, OnDamage};
+use crate::options::{LogOptions, OnDamage};
 use crate::scan::{Found, Walk, evidence};
 
 /// How much is copied at a time.
@@ -57,7 +57,7 @@ pub(crate) fn open<D: Disk, P: Plants>(
     options: &LogOptions,
     plants: P,
 ) -> Result<Opened<D::File>, OpenError> {
-    let owner = Owner { cluster: options.cluster, replica: options.replica };
+    let owner = options.owner();
     let opening = Opening { disk, options, plants, owner };
     let numbers = opening.numbers()?;
     let Some(&first) = numbers.first() else {
@@ -323,8 +323,16 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         if self.options.on_damage == OnDamage::Report {
             return Ok(());
         }
-        let damage = replay.groups.values().find_map(|group| group.damaged.values().next());
-        damage.map_or(Ok(()), |damage| Err(OpenError::Damaged(damage.clone())))
+        let damaged = replay.groups.values().find_map(|group| group.damaged.values().next());
+        if let Some(damage) = damaged {
+            return Err(OpenError::Damaged(damage.clone()));
+        }
+        let uncertain = replay.groups.values().find_map(|group| group.uncertain().first().copied());
+        uncertain.map_or(Ok(()), |range| {
+            let meaning = Meaning::Uncertain(range.first);
+            let found = "no record of a decided slot stands in the log that begins here";
+            Err(OpenError::Damaged(Damage { file: segment_name(first), offset: 0, found, meaning }))
+        })
     }
 
     /// Writes every open segment anew, without the tail; returns the last one, ready to append to.
