@@ -1,0 +1,693 @@
+//! Joins a replica of `consensus` to the world: machine, log, applier, detector and front in one
+//! process, each with the delays of the thread it has in reality.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mainstay_consensus::{Body, Effect, Input, Message, ReadPurpose, Replica, Role, Start};
+use mainstay_detect::Detector;
+use mainstay_model::frame::{self, Frame};
+use mainstay_model::plant::Planted;
+use mainstay_model::{
+    ClusterId, Configuration, Entry, Epoch, GroupId, Instant, Mark, Nonce, Now, Record, ReplicaId,
+    Slot, Token, Value,
+};
+use mainstay_service::{Applier, Plain, SessionLimits};
+use mainstay_storage::{AppendError, Identity, Log, LogOptions, OnDamage, OpenError, Style};
+
+use crate::disk::SimDisk;
+use crate::drive::front::{Asker, Front, Read, Todo};
+use crate::registers::Registers;
+use crate::wire::{self, ClientMessage, Told};
+use crate::world::{Cx, NodeId, Picture, Process};
+
+/// What all replicas of a run have in common.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Timing and bounds of the machine.
+    pub ordering: mainstay_consensus::Settings,
+    /// Timing of the detector.
+    pub detection: mainstay_detect::Settings,
+    /// Bounds of the session table.
+    pub sessions: SessionLimits,
+    /// The configuration.
+    pub configuration: Configuration,
+    /// The planted bug, if any.
+    pub plants: Planted,
+    /// How long a write and sync usually takes, in nanoseconds.
+    pub disk_latency: u64,
+    /// How long applying a batch usually takes, in nanoseconds.
+    pub apply_latency: u64,
+}
+
+/// The configuration of the first `count` replicas.
+#[must_use]
+pub fn configuration(count: u16) -> Configuration {
+    let replica = |index| ReplicaId { index, epoch: Epoch { counter: 1, instance: 7 } };
+    Configuration {
+        id: mainstay_model::ConfigurationId(1),
+        replicas: (0..count).map(replica).collect(),
+        alpha: 4096,
+    }
+}
+
+const MACHINE: u64 = 0;
+const DETECT: u64 = 1;
+const DISK: u64 = 2;
+const EXECUTOR: u64 = 3;
+const RETRY: u64 = 4;
+const TICK: u64 = 5;
+
+const TICK_NANOS: u64 = 100_000_000;
+
+/// What waits for the disk's thread.
+#[derive(Debug)]
+enum Job {
+    Write(Mark, Vec<Record>),
+    Read { from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose },
+}
+
+/// Whose a submission or a read is.
+#[derive(Debug)]
+enum Origin {
+    Front,
+    Own,
+    Client(Asker),
+}
+
+/// One process of a replica.
+pub(crate) struct ReplicaProcess {
+    group: GroupOptions,
+    me: ReplicaId,
+    machine: Replica<Planted>,
+    effects: Vec<Effect>,
+    armed: Option<Instant>,
+    role: Role,
+    detector: Detector,
+    detector_armed: Option<Instant>,
+    log: Log<SimDisk, Planted>,
+    jobs: VecDeque<Job>,
+    at_work: Vec<Job>,
+    disk_busy: bool,
+    had_room: bool,
+    applier: Applier<Plain<Registers>, Planted>,
+    deliveries: VecDeque<(Slot, Value)>,
+    executing: bool,
+    front: Front,
+    retry_armed: bool,
+    applied_at_tick: Slot,
+    token: u64,
+    origins: BTreeMap<Token, Origin>,
+    reads: BTreeMap<Token, Read>,
+}
+
+impl ReplicaProcess {
+    fn peer(&self, node: NodeId) -> Option<ReplicaId> {
+        self.group.configuration.replicas.get(usize::from(node.0)).copied()
+    }
+
+    fn token(&mut self) -> Token {
+        self.token += 1;
+        Token(self.token)
+    }
+
+    /// One step of the machine, and everything that follows from it.
+    fn step(&mut self, cx: &mut Cx<'_>, input: Input) {
+        let now = cx.now();
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(cx, effect);
+        }
+        self.effects = effects;
+        self.arm(cx, now);
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_>, now: Now) {
+        let Some(deadline) = self.machine.deadline() else { return };
+        let deadline = deadline.max(now.monotonic);
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.armed = Some(deadline);
+            cx.timer_at(deadline, MACHINE);
+        }
+    }
+
+    fn carry_out(&mut self, cx: &mut Cx<'_>, effect: Effect) {
+        match effect {
+            Effect::Persist { mark, records } => {
+                cx.line(format_args!("persist {mark}: {}", Records(&records)));
+                self.jobs.push_back(Job::Write(mark, records));
+                self.work(cx);
+            }
+            Effect::Send { to, message } => {
+                let mut out = Vec::new();
+                let kind = message.kind();
+                frame::encode(&mut out, kind, GroupId::FIRST, self.me.epoch.counter, |out| {
+                    message.encode(out);
+                });
+                cx.send(NodeId(to.index), Bytes::from(out));
+            }
+            Effect::ReadLog { from, upto, bytes_max, purpose } => {
+                self.jobs.push_back(Job::Read { from, upto, bytes_max, purpose });
+                self.work(cx);
+            }
+            Effect::Deliver { slot, value } => {
+                cx.line(format_args!("decided {slot}: {value:?}"));
+                cx.delivered(slot, &value);
+                self.deliveries.push_back((slot, value));
+                self.execute(cx);
+            }
+            Effect::ReadAt { token, slot } => {
+                if let Some(read) = self.reads.get_mut(&token) {
+                    cx.line(format_args!("read {token} at {slot}"));
+                    read.slot = Some(slot);
+                    self.answer_reads(cx);
+                }
+            }
+            Effect::Rejected { token, reason } => {
+                cx.line(format_args!("rejected {token}: {reason:?}"));
+                self.on_rejected(cx, token);
+            }
+            Effect::Observe(observation) => {
+                if let mainstay_consensus::Observation::Role { role, .. } = observation {
+                    self.role = role;
+                }
+                cx.line(format_args!("* {observation:?}"));
+            }
+        }
+    }
+
+    // The disk's thread.
+
+    fn work(&mut self, cx: &mut Cx<'_>) {
+        if self.disk_busy || self.jobs.is_empty() {
+            return;
+        }
+        self.disk_busy = true;
+        self.at_work.extend(self.jobs.drain(..));
+        for job in &self.at_work {
+            let Job::Write(_, records) = job else { continue };
+            if let Err(error) = self.log.append(records) {
+                return cx.stop(format!("append: {error}"));
+            }
+        }
+        let usual = self.group.disk_latency * cx.disk_slowness();
+        let nanos = cx.prng().between(usual / 4 + 1, usual * 2 + 1);
+        cx.timer_in(nanos, DISK);
+    }
+
+    fn on_disk(&mut self, cx: &mut Cx<'_>) {
+        let jobs = std::mem::take(&mut self.at_work);
+        let mark = jobs.iter().rev().find_map(|job| match job {
+            Job::Write(mark, _) => Some(*mark),
+            Job::Read { .. } => None,
+        });
+        if let Some(mark) = mark {
+            if let Err(error) = self.log.sync() {
+                return cx.stop(format!("sync: {error}"));
+            }
+            cx.line(format_args!("durable {mark}"));
+            self.step(cx, Input::Durable { mark });
+        }
+        for job in jobs {
+            if let Job::Read { from, upto, bytes_max, purpose } = job {
+                let entries = self.read_log(cx, from, upto, bytes_max);
+                self.step(cx, Input::LogRead { from, purpose, entries });
+            }
+        }
+        self.disk_busy = false;
+        self.look_for_room(cx);
+        self.work(cx);
+    }
+
+    fn read_log(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+    ) -> Vec<Entry> {
+        match self.log.read(GroupId::FIRST, from, upto, bytes_max) {
+            Ok(entries) => {
+                cx.line(format_args!("read {from}..={upto} from the log: {}", entries.len()));
+                entries
+            }
+            Err(error) => {
+                // At the next start the log is classified, and what is damaged is fetched anew.
+                cx.stop(error.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    fn look_for_room(&mut self, cx: &mut Cx<'_>) {
+        match self.log.prepare() {
+            Ok(()) | Err(AppendError::NoRoom { .. }) => {}
+            Err(error) => return cx.stop(format!("prepare: {error}")),
+        }
+        let entries = self.log.has_room();
+        if entries != self.had_room {
+            self.had_room = entries;
+            cx.line(format_args!("room for entries: {entries}"));
+            self.step(cx, Input::Room { entries });
+        }
+    }
+
+    // The executor's thread.
+
+    fn execute(&mut self, cx: &mut Cx<'_>) {
+        if !self.executing && !self.deliveries.is_empty() {
+            self.executing = true;
+            let usual = self.group.apply_latency;
+            let nanos = cx.prng().between(usual / 4 + 1, usual * 2 + 1);
+            cx.timer_in(nanos, EXECUTOR);
+        }
+    }
+
+    fn on_executor(&mut self, cx: &mut Cx<'_>) {
+        self.executing = false;
+        let Some((slot, value)) = self.deliveries.pop_front() else { return };
+        let mut applied = Vec::new();
+        if let Err(error) = self.applier.apply(slot, &value, &mut applied) {
+            return cx.violated("invariant", format!("replica {}: {error}", self.me));
+        }
+        let digest = self.applier.digest().unwrap_or_default();
+        cx.applied(slot, &applied, digest);
+        let mut todo = Vec::new();
+        for applied in &applied {
+            let nonce = Nonce(u128::from(cx.prng().next_u64()));
+            self.front.on_applied(applied, || nonce, &mut todo);
+        }
+        self.step(cx, Input::Applied { upto: slot });
+        self.carry_out_todo(cx, todo);
+        self.answer_reads(cx);
+        self.trim_sessions(cx);
+        self.execute(cx);
+    }
+
+    fn trim_sessions(&mut self, cx: &mut Cx<'_>) {
+        if self.role == Role::Leader
+            && let Some(trim) = self.applier.trim()
+        {
+            self.submit(cx, Origin::Own, trim.encode());
+        }
+    }
+
+    // The front.
+
+    fn submit(&mut self, cx: &mut Cx<'_>, origin: Origin, request: Bytes) {
+        let token = self.token();
+        self.origins.insert(token, origin);
+        // A submission that is not rejected is not heard of again: its outcome shows at apply.
+        while self.origins.len() > 4096 {
+            self.origins.pop_first();
+        }
+        self.step(cx, Input::Submit { token, request });
+    }
+
+    fn carry_out_todo(&mut self, cx: &mut Cx<'_>, todo: Vec<Todo>) {
+        for todo in todo {
+            match todo {
+                Todo::Submit(request) => self.submit(cx, Origin::Front, request),
+                Todo::Read(read) => {
+                    let token = self.token();
+                    self.reads.insert(token, read);
+                    self.step(cx, Input::Read { token });
+                }
+                Todo::Tell(asker, outcome) => tell(cx, asker, outcome),
+                Todo::Pass(client, applied) => {
+                    cx.send(client, ClientMessage::Applied(applied).encode());
+                }
+                Todo::Retry => self.retry_soon(cx),
+            }
+        }
+    }
+
+    fn retry_soon(&mut self, cx: &mut Cx<'_>) {
+        if !self.retry_armed {
+            self.retry_armed = true;
+            let nanos = cx.prng().between(2_000_000, 20_000_000);
+            cx.timer_in(nanos, RETRY);
+        }
+    }
+
+    fn on_retry(&mut self, cx: &mut Cx<'_>) {
+        self.retry_armed = false;
+        let mut todo = Vec::new();
+        self.front.send_again(&mut todo);
+        self.carry_out_todo(cx, todo);
+    }
+
+    /// What stands still for a whole tick is sent again: no message is trusted to arrive.
+    fn on_tick(&mut self, cx: &mut Cx<'_>) {
+        let applied = self.applier.applied_upto();
+        if applied == self.applied_at_tick && self.front.open() > 0 {
+            self.retry_soon(cx);
+        }
+        self.applied_at_tick = applied;
+        if !self.had_room {
+            self.look_for_room(cx);
+        }
+        cx.timer_in(TICK_NANOS, TICK);
+    }
+
+    fn on_rejected(&mut self, cx: &mut Cx<'_>, token: Token) {
+        if let Some(read) = self.reads.remove(&token) {
+            return self.end_read(cx, read.asker, Told::NotDone);
+        }
+        match self.origins.remove(&token) {
+            Some(Origin::Front) => self.retry_soon(cx),
+            Some(Origin::Client(asker)) => tell(cx, asker, Told::NotDone),
+            Some(Origin::Own) | None => {}
+        }
+    }
+
+    fn end_read(&mut self, cx: &mut Cx<'_>, asker: Asker, outcome: Told) {
+        tell(cx, asker, outcome);
+        let mut todo = Vec::new();
+        self.front.on_read_done(asker.client, &mut todo);
+        self.carry_out_todo(cx, todo);
+    }
+
+    fn answer_reads(&mut self, cx: &mut Cx<'_>) {
+        let applied = self.applier.applied_upto();
+        let generation = self.front.generation();
+        let number = self.front.session().and_then(|id| self.applier.session_applied_upto(id));
+        let mut done = Vec::new();
+        for (&token, read) in &self.reads {
+            let lost = read.after.is_some() && read.generation != generation;
+            let ready = read.slot.is_some_and(|slot| applied >= slot)
+                && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
+            if lost || ready {
+                done.push((token, lost));
+            }
+        }
+        for (token, lost) in done {
+            let Some(read) = self.reads.remove(&token) else { continue };
+            let mut reply = Vec::new();
+            let outcome = if lost || self.applier.query(&read.body, &mut reply).is_err() {
+                Told::NotDone
+            } else {
+                Told::Reply(Bytes::from(reply))
+            };
+            self.end_read(cx, read.asker, outcome);
+        }
+    }
+
+    fn on_client(&mut self, cx: &mut Cx<'_>, client: NodeId, frame: &Frame) {
+        let mut todo = Vec::new();
+        match ClientMessage::decode(frame) {
+            Ok(ClientMessage::Ask { id, read, body }) => {
+                self.front.on_ask(Asker { client, id }, read, body, &mut todo);
+                self.carry_out_todo(cx, todo);
+            }
+            Ok(ClientMessage::Command { id, command }) => {
+                if self.front.on_command(client, command.clone()) {
+                    self.submit(cx, Origin::Client(Asker { client, id }), command);
+                }
+            }
+            Ok(_) | Err(_) => cx.line(format_args!("no client's message")),
+        }
+    }
+
+    // Peers and the detector.
+
+    fn detect(&mut self, cx: &mut Cx<'_>, input: mainstay_detect::Input) {
+        let now = cx.now().monotonic;
+        let mut effects = Vec::new();
+        self.detector.step(now, input, &mut effects);
+        for effect in effects {
+            match effect {
+                mainstay_detect::Effect::Heartbeat { peer } => {
+                    cx.send(NodeId(peer.index), wire::heartbeat(self.me.epoch.counter));
+                }
+                mainstay_detect::Effect::Report(report) => {
+                    let (peer, suspected) = (report.peer, report.suspected);
+                    cx.line(format_args!("* suspects {peer}: {suspected}"));
+                    self.step(cx, Input::Suspicion { peer, suspected });
+                }
+            }
+        }
+        if let Some(deadline) = self.detector.deadline() {
+            let deadline = deadline.max(now);
+            if self.detector_armed.is_none_or(|armed| deadline < armed) {
+                self.detector_armed = Some(deadline);
+                cx.timer_at(deadline, DETECT);
+            }
+        }
+    }
+
+    fn on_peer(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, frame: Frame) {
+        self.detect(cx, mainstay_detect::Input::Heard { peer });
+        if frame.kind == wire::HEARTBEAT {
+            return;
+        }
+        match Message::decode(frame.kind, frame.body) {
+            Ok(message) => {
+                cx.line(format_args!("<- {} {}", peer.index, Shown(&message.body)));
+                self.step(cx, Input::Message { from: peer, message });
+            }
+            Err(error) => cx.violated("codec", format!("kind {}: {error}", frame.kind)),
+        }
+    }
+}
+
+fn tell(cx: &mut Cx<'_>, asker: Asker, outcome: Told) {
+    cx.send(asker.client, ClientMessage::Told { id: asker.id, outcome }.encode());
+}
+
+impl Process for ReplicaProcess {
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now();
+        self.arm(cx, now);
+        self.detect(cx, mainstay_detect::Input::Deadline);
+        self.step(cx, Input::Room { entries: self.had_room });
+        cx.timer_in(TICK_NANOS, TICK);
+    }
+
+    fn on_frame(&mut self, cx: &mut Cx<'_>, from: NodeId, bytes: Bytes) {
+        let Some(frame) = wire::open(&bytes) else {
+            return cx.violated("codec", "a frame that is none".to_owned());
+        };
+        match self.peer(from) {
+            Some(peer) => self.on_peer(cx, peer, frame),
+            None => self.on_client(cx, from, &frame),
+        }
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_>, node: NodeId, up: bool) {
+        match self.peer(node) {
+            Some(peer) => {
+                cx.line(format_args!("link to {} {}", node.0, if up { "up" } else { "down" }));
+                self.detect(cx, mainstay_detect::Input::Link { peer, up });
+                self.step(cx, Input::Link { peer, up });
+            }
+            None => {
+                self.front.on_link(node);
+                self.reads.retain(|_, read| read.asker.client != node);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: u64) {
+        let now = cx.now();
+        match timer {
+            MACHINE => {
+                if self.armed.is_some_and(|armed| armed <= now.monotonic) {
+                    self.armed = None;
+                }
+                if self.machine.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+                    self.step(cx, Input::Deadline);
+                } else {
+                    self.arm(cx, now);
+                }
+            }
+            DETECT => {
+                if self.detector_armed.is_some_and(|armed| armed <= now.monotonic) {
+                    self.detector_armed = None;
+                }
+                self.detect(cx, mainstay_detect::Input::Deadline);
+            }
+            DISK => self.on_disk(cx),
+            EXECUTOR => self.on_executor(cx),
+            RETRY => self.on_retry(cx),
+            _ => self.on_tick(cx),
+        }
+    }
+
+    fn picture(&mut self) -> Picture {
+        Picture {
+            leads: self.role == Role::Leader,
+            applied: self.applier.applied_upto().0,
+            digest: self.applier.digest().unwrap_or_default(),
+            open: 0,
+        }
+    }
+}
+
+/// Records in a trace.
+struct Records<'a>(&'a [Record]);
+
+impl std::fmt::Display for Records<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use mainstay_model::RecordKind;
+        for record in self.0 {
+            match &record.kind {
+                RecordKind::Promise => write!(f, "promise {}; ", record.promised)?,
+                RecordKind::Accept { slot, entry } => {
+                    write!(f, "accept {slot} in {} {:?}; ", entry.ballot, entry.value)?;
+                }
+                RecordKind::Learn { slot, entry } => write!(f, "learn {slot} {:?}; ", entry.value)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A message in a trace.
+struct Shown<'a>(&'a Body);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// Starts the replicas of one group.
+pub(crate) struct GroupBoot {
+    /// What all have in common.
+    pub(crate) group: GroupOptions,
+    /// Which folders were made before: an empty one among these was lost.
+    pub(crate) made: Vec<bool>,
+}
+
+impl GroupBoot {
+    /// Starts the replica of the node of `cx`.
+    pub(crate) fn boot(&mut self, cx: &mut Cx<'_>) -> Result<Box<dyn Process>, String> {
+        let index = usize::from(cx.node().0);
+        let me = self.group.configuration.replicas[index];
+        let disk = cx.disk();
+        let mut identity = self.identity(cx, &disk, me)?;
+        let (log, recovered) = match open_log(&disk, &self.group, &identity) {
+            Ok(opened) => opened,
+            Err(OpenError::Damaged(damage)) => {
+                let what = damage.to_string();
+                cx.line(format_args!("{what}"));
+                cx.damage_found(&what);
+                // What an operator does about it: the folder goes, and the replica comes back as
+                // one that lost what it promised.
+                cx.wipe();
+                let disk = cx.disk();
+                identity = self.identity(cx, &disk, me)?;
+                open_log(&disk, &self.group, &identity).map_err(|error| error.to_string())?
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        let disk = cx.disk();
+        identity.mark_log_begun(&disk).map_err(|error| error.to_string())?;
+        if !recovered.uncertain.is_empty() {
+            cx.line(format_args!("uncertain: {:?}", recovered.uncertain));
+            cx.damage_found("uncertain slots");
+        }
+        cx.line(format_args!(
+            "recovered: promised {}, decided {}, accepted {:?}{}",
+            recovered.promised,
+            recovered.decided_upto,
+            recovered.accepted.keys().collect::<Vec<_>>(),
+            if identity.amnesiac { ", amnesiac" } else { "" }
+        ));
+        Ok(Box::new(self.process(cx, me, !identity.amnesiac, log, recovered)))
+    }
+
+    fn identity(
+        &mut self,
+        cx: &mut Cx<'_>,
+        disk: &SimDisk,
+        me: ReplicaId,
+    ) -> Result<Identity, String> {
+        match Identity::load(disk) {
+            Ok(identity) => Ok(identity),
+            Err(OpenError::NoIdentity) => {
+                let made = &mut self.made[usize::from(me.index)];
+                let amnesiac = std::mem::replace(made, true);
+                cx.line(format_args!("an identity is made, amnesiac: {amnesiac}"));
+                let identity = Identity {
+                    cluster: self.group.cluster,
+                    me,
+                    amnesiac,
+                    log_begun: false,
+                    group: GroupId::FIRST,
+                    style: Style::Consensus,
+                    durability: mainstay_storage::Durability::Sync,
+                    configuration: self.group.configuration.clone(),
+                    service_version: 1,
+                    boot: 0,
+                    stopped_clean: false,
+                };
+                identity.create(disk).map_err(|error| error.to_string())?;
+                Ok(identity)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn process(
+        &self,
+        cx: &mut Cx<'_>,
+        me: ReplicaId,
+        votes: bool,
+        log: Log<SimDisk, Planted>,
+        recovered: mainstay_model::Recovered,
+    ) -> ReplicaProcess {
+        let group = self.group.clone();
+        let now = cx.now();
+        let configuration = group.configuration.clone();
+        let peers: Vec<_> =
+            configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
+        let prng = cx.prng().split();
+        let nonce = Nonce(u128::from(cx.prng().next_u64()));
+        let start = Start { me, configuration, votes, recovered, prng };
+        let plants = group.plants;
+        let had_room = log.has_room();
+        ReplicaProcess {
+            me,
+            machine: Replica::new(start, group.ordering, now, plants),
+            effects: Vec::new(),
+            armed: None,
+            role: if votes { Role::Follower } else { Role::Learner },
+            detector: Detector::new(peers, group.detection, now.monotonic),
+            detector_armed: None,
+            log,
+            jobs: VecDeque::new(),
+            at_work: Vec::new(),
+            disk_busy: false,
+            had_room,
+            applier: Applier::new(Plain::default(), group.sessions, 11, plants),
+            deliveries: VecDeque::new(),
+            executing: false,
+            front: Front::new(nonce, plants),
+            retry_armed: false,
+            applied_at_tick: Slot::NONE,
+            token: 0,
+            origins: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            group,
+        }
+    }
+}
+
+fn open_log(
+    disk: &SimDisk,
+    group: &GroupOptions,
+    identity: &Identity,
+) -> Result<(Log<SimDisk, Planted>, mainstay_model::Recovered), OpenError> {
+    let options = LogOptions {
+        begun: identity.log_begun,
+        segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
+        on_damage: OnDamage::Report,
+        ..LogOptions::new(group.cluster, identity.me)
+    };
+    Log::open(disk.clone(), options, group.plants)
+}

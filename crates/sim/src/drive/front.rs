@@ -1,0 +1,242 @@
+//! A replica's front: plain clients share the replica's own session, one a boot; clients with a
+//! session of their own have their commands passed on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mainstay_model::plant::Planted;
+use mainstay_model::{Nonce, RequestNumber, SessionId, Slot};
+use mainstay_service::client_session::SessionEvent;
+use mainstay_service::{Applied, ClientSession, Command};
+
+use crate::wire::Told;
+use crate::world::NodeId;
+
+/// How many numbers of the front's session may be open.
+const WINDOW: usize = 16;
+
+/// Who asked something, and under which id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asker {
+    /// The client.
+    pub client: NodeId,
+    /// The client's own id of the request.
+    pub id: u64,
+}
+
+/// A read on its way.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Who asked.
+    pub asker: Asker,
+    /// What the service is asked.
+    pub body: Bytes,
+    /// The session and the number that must have been applied before.
+    pub after: Option<RequestNumber>,
+    /// Which of the front's sessions the number belongs to.
+    pub generation: u64,
+    /// From which slot on it may be answered, once that is known.
+    pub slot: Option<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// The highest id taken up; a repeated frame is not.
+    last_id: u64,
+    /// Commands not yet handed over.
+    waiting: VecDeque<(u64, bool, Bytes)>,
+    /// Reads handed over and not answered: a write behind them waits.
+    reads_open: usize,
+    /// The last number given to a write of this connection.
+    last_number: Option<RequestNumber>,
+}
+
+/// The front of one process of a replica.
+#[derive(Debug)]
+pub struct Front {
+    session: ClientSession<Planted>,
+    /// Counts the sessions that this front has had.
+    generation: u64,
+    plants: Planted,
+    connections: BTreeMap<NodeId, Connection>,
+    writes: BTreeMap<RequestNumber, Asker>,
+    /// Clients that wait for what comes of commands of their own sessions.
+    registrations: BTreeMap<u128, NodeId>,
+    commands: BTreeMap<(SessionId, RequestNumber), NodeId>,
+}
+
+/// What the adapter has to do for the front.
+#[derive(Debug)]
+pub enum Todo {
+    /// Hand a command to the machine.
+    Submit(Bytes),
+    /// Ask from which slot on a read may be answered.
+    Read(Read),
+    /// Tell a client what came of its request.
+    Tell(Asker, Told),
+    /// Tell a client what came of a command of its own session.
+    Pass(NodeId, Applied),
+    /// Ask again after a while what was to be sent again.
+    Retry,
+}
+
+impl Front {
+    /// A front with a new session.
+    #[must_use]
+    pub fn new(nonce: Nonce, plants: Planted) -> Self {
+        Self {
+            session: ClientSession::with_plants(nonce, WINDOW, 1 << 20, plants),
+            generation: 0,
+            plants,
+            connections: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            commands: BTreeMap::new(),
+        }
+    }
+
+    /// The session's id, once it stands.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        self.session.id()
+    }
+
+    /// Which of its sessions the front uses now.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many numbers are open.
+    #[must_use]
+    pub const fn open(&self) -> usize {
+        self.session.open_len()
+    }
+
+    /// A plain client asks.
+    pub fn on_ask(&mut self, asker: Asker, read: bool, body: Bytes, todo: &mut Vec<Todo>) {
+        let connection = self.connections.entry(asker.client).or_default();
+        if asker.id <= connection.last_id {
+            return;
+        }
+        connection.last_id = asker.id;
+        connection.waiting.push_back((asker.id, read, body));
+        self.hand_over(todo);
+    }
+
+    /// A client's connection opened or closed: what it asked on the last one is forgotten.
+    pub fn on_link(&mut self, client: NodeId) {
+        self.connections.remove(&client);
+        self.writes.retain(|_, asker| asker.client != client);
+        self.registrations.retain(|_, waiting| *waiting != client);
+        self.commands.retain(|_, waiting| *waiting != client);
+    }
+
+    /// A client with a session of its own sends a command. True if it should be handed to the
+    /// machine.
+    pub fn on_command(&mut self, client: NodeId, command: Bytes) -> bool {
+        match Command::decode(command) {
+            Ok(Command::Register { nonce }) => self.registrations.insert(nonce.0, client),
+            Ok(Command::Request { session, number, .. }) => {
+                self.commands.insert((session, number), client)
+            }
+            Ok(Command::TrimSessions { .. }) | Err(_) => return false,
+        };
+        true
+    }
+
+    /// Hands over what may be: a read waits for the writes before it by their number, a write
+    /// waits until the reads before it are answered.
+    fn hand_over(&mut self, todo: &mut Vec<Todo>) {
+        for (&client, connection) in &mut self.connections {
+            while let Some((id, read, body)) = connection.waiting.front() {
+                let asker = Asker { client, id: *id };
+                if *read {
+                    let after = connection.last_number;
+                    let body = body.clone();
+                    let generation = self.generation;
+                    todo.push(Todo::Read(Read { asker, body, after, generation, slot: None }));
+                    connection.reads_open += 1;
+                } else {
+                    if connection.reads_open > 0 {
+                        break;
+                    }
+                    let Some(number) = self.session.begin(body.clone()) else { break };
+                    connection.last_number = Some(number);
+                    self.writes.insert(number, asker);
+                }
+                connection.waiting.pop_front();
+            }
+        }
+        self.send(todo);
+    }
+
+    fn send(&mut self, todo: &mut Vec<Todo>) {
+        let mut unsent = Vec::new();
+        self.session.take_unsent(&mut unsent);
+        todo.extend(unsent.into_iter().map(Todo::Submit));
+    }
+
+    /// Sends again whatever has no answer yet.
+    pub fn send_again(&mut self, todo: &mut Vec<Todo>) {
+        self.session.send_again();
+        self.send(todo);
+    }
+
+    /// A read was answered, or will not be.
+    pub fn on_read_done(&mut self, client: NodeId, todo: &mut Vec<Todo>) {
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.reads_open = connection.reads_open.saturating_sub(1);
+        }
+        self.hand_over(todo);
+    }
+
+    /// A command was applied here.
+    pub fn on_applied(
+        &mut self,
+        applied: &Applied,
+        nonce: impl FnOnce() -> Nonce,
+        todo: &mut Vec<Todo>,
+    ) {
+        self.pass(applied, todo);
+        match self.session.on_applied(applied) {
+            Some(SessionEvent::Reply(number, reply)) => {
+                if let Some(asker) = self.writes.remove(&number) {
+                    todo.push(Todo::Tell(asker, Told::Reply(reply)));
+                }
+                self.hand_over(todo);
+            }
+            Some(SessionEvent::Opened(_)) => self.hand_over(todo),
+            Some(SessionEvent::SendAgain(_) | SessionEvent::Refused) => todo.push(Todo::Retry),
+            Some(SessionEvent::Lost) => {
+                let writes = std::mem::take(&mut self.writes);
+                todo.extend(writes.into_values().map(|asker| Todo::Tell(asker, Told::Unknown)));
+                for connection in self.connections.values_mut() {
+                    connection.last_number = None;
+                }
+                self.generation += 1;
+                self.session = ClientSession::with_plants(nonce(), WINDOW, 1 << 20, self.plants);
+                self.hand_over(todo);
+            }
+            None => {}
+        }
+    }
+
+    fn pass(&mut self, applied: &Applied, todo: &mut Vec<Todo>) {
+        let client = match applied {
+            Applied::Registered { nonce, .. } | Applied::RegistrationRefused { nonce } => {
+                self.registrations.remove(&nonce.0)
+            }
+            Applied::Replied { session, number, .. }
+            | Applied::Gap { session, number, .. }
+            | Applied::WindowFull { session, number }
+            | Applied::UnknownSession { session, number } => {
+                self.commands.remove(&(*session, *number))
+            }
+            Applied::Ended { .. } => None,
+        };
+        if let Some(client) = client {
+            todo.push(Todo::Pass(client, applied.clone()));
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The faults that a plan may ask for, and how each is carried out.
+
+use std::collections::BTreeSet;
+
+use mainstay_model::Prng;
+
+use crate::process::Ending;
+use crate::world::{NodeId, STEP_COST, World};
+
+/// Which replica a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This one.
+    Node(NodeId),
+    /// Who leads when the fault comes; any if nobody does.
+    Leader,
+    /// One that does not lead.
+    Follower,
+    /// Any.
+    Any,
+}
+
+/// How a network is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Division {
+    /// One replica cannot reach the others, nor they it.
+    Alone,
+    /// Nothing that one replica sends arrives.
+    Mute,
+    /// Nothing that is sent to one replica arrives.
+    Deaf,
+    /// Two halves.
+    Halves,
+    /// One direction between two replicas.
+    OneWay,
+    /// Both directions between two replicas.
+    Pair,
+    /// Every replica reaches one hub, and nobody else.
+    Hub,
+}
+
+/// A fault. Durations are in nanoseconds of virtual time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process is killed; the machine goes on.
+    Kill {
+        /// Whose.
+        target: Target,
+        /// Until it is started again.
+        down: u64,
+    },
+    /// The machine loses power.
+    PowerLoss {
+        /// Which.
+        target: Target,
+        /// Until the process is started again.
+        down: u64,
+    },
+    /// All replicas lose power at once.
+    PowerLossOfAll {
+        /// Until the processes are started again.
+        down: u64,
+    },
+    /// All replicas' processes are killed at once.
+    KillAll {
+        /// Until they are started again.
+        down: u64,
+    },
+    /// The replica's folder is emptied: it comes back as one that lost what it promised.
+    Wipe {
+        /// Whose.
+        target: Target,
+        /// Until the process is started again.
+        down: u64,
+    },
+    /// The process is suspended; what is sent to it waits.
+    Pause {
+        /// Which.
+        target: Target,
+        /// How long.
+        length: u64,
+    },
+    /// The process takes that many nanoseconds for every event.
+    Slow {
+        /// Which.
+        target: Target,
+        /// How long.
+        length: u64,
+        /// Nanoseconds an event.
+        step_cost: u64,
+    },
+    /// The disk takes that many times longer.
+    SlowDisk {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+        /// How many times.
+        factor: u64,
+    },
+    /// The disk has no more room.
+    FullDisk {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+    },
+    /// The next sync fails.
+    FailSync {
+        /// Whose.
+        target: Target,
+    },
+    /// A bit of the log flips, in a place where that can be told from a torn tail; the replica is
+    /// then restarted.
+    Rot {
+        /// Whose.
+        target: Target,
+    },
+    /// The calendar clock jumps.
+    JumpWall {
+        /// Whose.
+        target: Target,
+        /// By how much, in nanoseconds.
+        by: i64,
+    },
+    /// The network is divided.
+    Divide {
+        /// How.
+        division: Division,
+        /// How long; 0 for good.
+        length: u64,
+    },
+    /// These directions are cut.
+    Cut(Vec<(NodeId, NodeId)>),
+    /// All cuts are mended.
+    Mend,
+    /// What a fault did to a node ends.
+    End(NodeId, Ended),
+    /// Everything is made well, except that replicas outside of this set are switched off for good.
+    Heal {
+        /// The replicas that stay.
+        core: Vec<NodeId>,
+    },
+}
+
+/// Which lasting fault of a node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was paused.
+    Pause,
+    /// It was slow.
+    Slow,
+    /// Its disk was slow.
+    SlowDisk,
+    /// Its disk was full.
+    FullDisk,
+}
+
+/// Who lost or may lose what it had promised. As long as these are a minority nothing that was
+/// decided may be lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// How many replicas may be damaged in the whole run.
+    pub damaged_max: usize,
+    /// Which are.
+    pub damaged: BTreeSet<NodeId>,
+}
+
+impl Budget {
+    /// Whether `node` may be damaged; if so, it counts as damaged from now on.
+    pub fn take(&mut self, node: NodeId) -> bool {
+        let allowed = self.damaged.contains(&node) || self.damaged.len() < self.damaged_max;
+        if allowed {
+            self.damaged.insert(node);
+        }
+        allowed
+    }
+}
+
+impl World {
+    fn aim(&mut self, target: Target) -> NodeId {
+        let any =
+            |world: &mut Self| NodeId(world.core.prng.below(u64::from(world.core.replicas)) as u16);
+        match target {
+            Target::Node(node) => node,
+            Target::Any => any(self),
+            Target::Leader => self.leader().unwrap_or_else(|| any(self)),
+            Target::Follower => {
+                let leader = self.leader();
+                let others: Vec<NodeId> =
+                    (0..self.core.replicas).map(NodeId).filter(|&n| Some(n) != leader).collect();
+                self.core.prng.pick(&others).copied().unwrap_or(NodeId(0))
+            }
+        }
+    }
+
+    pub(crate) fn on_fault(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill { target, down } => {
+                let node = self.aim(target);
+                self.end(node, Ending::Killed, Some(down));
+            }
+            Fault::PowerLoss { target, down } => {
+                let node = self.aim(target);
+                self.end(node, Ending::PowerLost, Some(down));
+            }
+            Fault::PowerLossOfAll { down } => self.end_all(Ending::PowerLost, down),
+            Fault::KillAll { down } => self.end_all(Ending::Killed, down),
+            Fault::Wipe { target, down } => {
+                let node = self.aim(target);
+                if self.core.budget.take(node) {
+                    self.end(node, Ending::Wiped, Some(down));
+                }
+            }
+            Fault::Rot { target } => self.rot(target),
+            Fault::FailSync { target } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("its next sync will fail"));
+                self.core.node(node).disk.fail_next_sync();
+            }
+            Fault::JumpWall { target, by } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("calendar jumps by {} ms", by / 1_000_000));
+                self.core.node(node).clock.jump_wall(by);
+            }
+            Fault::Divide { division, length } => self.divide(division, length),
+            Fault::Cut(cuts) => self.cut(&cuts),
+            Fault::Mend => {
+                self.core.trace.event(self.core.time, None, format_args!("mended"));
+                self.core.network.mend();
+                self.core.check_all_links();
+            }
+            Fault::Pause { .. }
+            | Fault::Slow { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::FullDisk { .. } => self.begin(&fault),
+            Fault::End(node, ended) => self.finish(node, ended),
+            Fault::Heal { core } => self.heal(&core),
+        }
+    }
+
+    fn end_all(&mut self, ending: Ending, down: u64) {
+        for node in (0..self.core.replicas).map(NodeId) {
+            let later = self.core.prng.below(down / 2 + 1);
+            self.end(node, ending, Some(down + later));
+        }
+    }
+
+    /// Begins a fault that lasts.
+    fn begin(&mut self, fault: &Fault) {
+        let (target, length, ended) = match *fault {
+            Fault::Pause { target, length } => (target, length, Ended::Pause),
+            Fault::Slow { target, length, .. } => (target, length, Ended::Slow),
+            Fault::SlowDisk { target, length, .. } => (target, length, Ended::SlowDisk),
+            Fault::FullDisk { target, length } => (target, length, Ended::FullDisk),
+            _ => return,
+        };
+        let node = self.aim(target);
+        let millis = length / 1_000_000;
+        self.core.line(node, format_args!("{ended:?} for {millis} ms"));
+        let state = self.core.node(node);
+        match *fault {
+            Fault::Pause { .. } => state.paused = true,
+            Fault::Slow { step_cost, .. } => state.step_cost = step_cost,
+            Fault::SlowDisk { factor, .. } => state.disk_slowness = factor,
+            _ => state.disk.set_full(true),
+        }
+        self.core.plan(self.core.time + length, Fault::End(node, ended));
+    }
+
+    fn finish(&mut self, node: NodeId, ended: Ended) {
+        self.core.line(node, format_args!("{ended:?} over"));
+        let state = self.core.node(node);
+        match ended {
+            Ended::Pause => state.paused = false,
+            Ended::Slow => state.step_cost = STEP_COST,
+            Ended::SlowDisk => state.disk_slowness = 1,
+            Ended::FullDisk => state.disk.set_full(false),
+        }
+        self.pump(node);
+    }
+
+    fn rot(&mut self, target: Target) {
+        let node = self.aim(target);
+        if !self.core.budget.take(node) {
+            return;
+        }
+        let hit = self.core.node(node).disk.rot(|name| name != "identity");
+        if let Some((file, offset)) = hit {
+            self.core.line(node, format_args!("a bit of {file} flips at byte {offset}"));
+            self.end(node, Ending::PowerLost, Some(20_000_000));
+        }
+    }
+
+    fn cut(&mut self, cuts: &[(NodeId, NodeId)]) {
+        for &(from, to) in cuts {
+            self.core.trace.event(self.core.time, None, format_args!("cut {} -> {}", from.0, to.0));
+            self.core.network.cut(from, to);
+        }
+        self.core.check_all_links();
+    }
+
+    fn divide(&mut self, division: Division, length: u64) {
+        let leader = self.leader();
+        let cuts = cuts(division, self.core.replicas, leader, &mut self.core.prng);
+        self.cut(&cuts);
+        if length > 0 {
+            self.core.plan(self.core.time + length, Fault::Mend);
+        }
+    }
+
+    fn heal(&mut self, stay: &[NodeId]) {
+        self.core.trace.event(self.core.time, None, format_args!("healed: {stay:?} stay"));
+        self.core.network.mend();
+        self.core.network.calm();
+        self.core.link_notice_max = 5_000_000;
+        for node in (0..self.core.replicas).map(NodeId) {
+            for ended in [Ended::Pause, Ended::Slow, Ended::SlowDisk, Ended::FullDisk] {
+                self.finish(node, ended);
+            }
+            if !stay.contains(&node) {
+                self.core.node(node).held_down = true;
+                self.end(node, Ending::Killed, None);
+            } else if !self.core.node(node).running {
+                self.start_in(node, 10_000_000);
+            }
+        }
+        self.core.check_all_links();
+    }
+}
+
+/// The directions that a division cuts.
+fn cuts(
+    division: Division,
+    replicas: u16,
+    leader: Option<NodeId>,
+    prng: &mut Prng,
+) -> Vec<(NodeId, NodeId)> {
+    let any = NodeId(prng.below(u64::from(replicas)) as u16);
+    // Half of the time it is the leader that suffers: there lie the interesting cases.
+    let one = leader.filter(|_| prng.chance(1, 2)).unwrap_or(any);
+    let other = NodeId((one.0 + 1 + prng.below(u64::from(replicas).max(2) - 1) as u16) % replicas);
+    let side: BTreeSet<NodeId> = (0..replicas).map(NodeId).filter(|_| prng.chance(1, 2)).collect();
+    let mut cuts = Vec::new();
+    for from in (0..replicas).map(NodeId) {
+        for to in (0..replicas).map(NodeId).filter(|&to| to != from) {
+            let cut = match division {
+                Division::Alone => from == one || to == one,
+                Division::Mute => from == one,
+                Division::Deaf => to == one,
+                Division::Halves => side.contains(&from) != side.contains(&to),
+                Division::OneWay => (from, to) == (one, other),
+                Division::Pair => (from, to) == (one, other) || (from, to) == (other, one),
+                Division::Hub => from != other && to != other,
+            };
+            if cut {
+                cuts.push((from, to));
+            }
+        }
+    }
+    cuts
+}

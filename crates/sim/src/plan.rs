@@ -1,0 +1,279 @@
+//! From a seed to a run: which world, which clients, and which faults at which times.
+
+use std::collections::BTreeSet;
+
+use mainstay_model::plant::Planted;
+use mainstay_model::{ClusterId, Plant, Prng};
+use mainstay_service::SessionLimits;
+
+use crate::drive::consensus::{GroupOptions, configuration};
+use crate::fault::{Division, Fault, Target};
+use crate::network::{Delay, NetworkOptions};
+use crate::workload::WorkloadOptions;
+use crate::world::NodeId;
+
+const MILLI: u64 = 1_000_000;
+
+/// Everything about a run that is not decided while it runs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many replicas there are.
+    pub replicas: u16,
+    /// How many clients speak through fronts.
+    pub plain_clients: u16,
+    /// How many clients have sessions of their own.
+    pub session_clients: u16,
+    /// What clients do.
+    pub workload: WorkloadOptions,
+    /// What the network does.
+    pub network: NetworkOptions,
+    /// The most that clocks drift, in millionths.
+    pub drift_ppm_max: u64,
+    /// The longest until a changed connection is noticed, in nanoseconds.
+    pub link_notice_max: u64,
+    /// What replicas have in common.
+    pub group: GroupOptions,
+    /// How many replicas may lose what they promised.
+    pub damaged_max: usize,
+    /// The faults, each with its time in nanoseconds.
+    pub faults: Vec<(u64, Fault)>,
+    /// When everything is healed.
+    pub heal_at: u64,
+    /// Whether a quorum only is healed, and the others stay switched off.
+    pub heal_core_only: bool,
+    /// How long clients and replicas may take to finish after that, in nanoseconds.
+    pub liveness_bound: u64,
+}
+
+/// The kinds of faults that a run may have switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Processes are killed.
+    Kill,
+    /// Machines lose power.
+    PowerLoss,
+    /// All do.
+    AllDown,
+    /// Processes are suspended.
+    Pause,
+    /// Processes are slow.
+    Slow,
+    /// Disks are slow.
+    SlowDisk,
+    /// Disks are full.
+    FullDisk,
+    /// Syncs fail.
+    FailSync,
+    /// Bits flip.
+    Rot,
+    /// Folders are lost.
+    Wipe,
+    /// Calendar clocks jump.
+    JumpWall,
+    /// Networks are divided.
+    Divide,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::AllDown,
+        Self::Pause,
+        Self::Slow,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::FailSync,
+        Self::Rot,
+        Self::Wipe,
+        Self::JumpWall,
+        Self::Divide,
+    ];
+
+    fn draw(self, prng: &mut Prng) -> Fault {
+        let target = match prng.below(4) {
+            0 | 1 => Target::Leader,
+            2 => Target::Follower,
+            _ => Target::Any,
+        };
+        let short = prng.between(5 * MILLI, 400 * MILLI);
+        let long = prng.between(50 * MILLI, 2_000 * MILLI);
+        match self {
+            Self::Kill => Fault::Kill { target, down: short },
+            Self::PowerLoss => Fault::PowerLoss { target, down: long },
+            Self::AllDown if prng.chance(1, 2) => Fault::PowerLossOfAll { down: short },
+            Self::AllDown => Fault::KillAll { down: short },
+            Self::Pause => Fault::Pause { target, length: long },
+            Self::Slow => {
+                Fault::Slow { target, length: long, step_cost: prng.between(50_000, 5 * MILLI) }
+            }
+            Self::SlowDisk => {
+                Fault::SlowDisk { target, length: long, factor: prng.between(5, 200) }
+            }
+            Self::FullDisk => Fault::FullDisk { target, length: long },
+            Self::FailSync => Fault::FailSync { target },
+            Self::Rot => Fault::Rot { target },
+            Self::Wipe => Fault::Wipe { target, down: short },
+            Self::JumpWall => {
+                let by = prng.below(7_200_000 * MILLI) as i64 - (3_600_000 * MILLI) as i64;
+                Fault::JumpWall { target, by }
+            }
+            Self::Divide => {
+                let divisions = [
+                    Division::Alone,
+                    Division::Alone,
+                    Division::Mute,
+                    Division::Deaf,
+                    Division::Halves,
+                    Division::OneWay,
+                    Division::Pair,
+                    Division::Hub,
+                ];
+                let division = prng.pick(&divisions).copied().unwrap_or(Division::Alone);
+                Fault::Divide { division, length: long }
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of a seed: each run has only some kinds of faults switched on and draws its own
+    /// rates, so that rare combinations get their turn (swarm testing, Groce et al., ISSTA 2012).
+    #[must_use]
+    pub fn of_seed(seed: u64, plant: Option<Plant>) -> Self {
+        let mut prng = Prng::new(seed ^ 0x6d61_696e_7374_6179);
+        let plants = Planted(plant);
+        let replicas = [3, 3, 3, 3, 3, 5, 5, 1][prng.below(8) as usize];
+        let group = draw_group(&mut prng, replicas, plants);
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| prng.chance(2, 5)).collect();
+        let heal_at = prng.between(1_500, 6_000) * MILLI;
+        let mut plan = Self {
+            replicas,
+            plain_clients: prng.between(1, 3) as u16,
+            session_clients: prng.between(1, 3) as u16,
+            workload: draw_workload(&mut prng, plants),
+            network: draw_network(&mut prng),
+            drift_ppm_max: *prng.pick(&[0, 100, 10_000]).unwrap_or(&0),
+            link_notice_max: *prng.pick(&[1, 50, 1_000]).unwrap_or(&1) * MILLI,
+            group,
+            damaged_max: usize::from((replicas - 1) / 2),
+            faults: Vec::new(),
+            heal_at,
+            heal_core_only: prng.chance(1, 3),
+            liveness_bound: 30_000 * MILLI,
+        };
+        let interval = *prng.pick(&[60, 200, 600]).unwrap_or(&200) * MILLI;
+        let mut time = prng.between(0, 400 * MILLI);
+        while time < heal_at && !kinds.is_empty() {
+            if let Some(kind) = prng.pick(&kinds).copied() {
+                let fault = kind.draw(&mut prng);
+                plan.faults.push((time, fault));
+            }
+            time += prng.between(interval / 4, interval * 2);
+        }
+        plan
+    }
+
+    /// A calm world without any fault, for scenarios.
+    #[must_use]
+    pub fn calm(seed: u64, replicas: u16) -> Self {
+        let mut prng = Prng::new(seed);
+        let plants = Planted(None);
+        Self {
+            replicas,
+            plain_clients: 1,
+            session_clients: 2,
+            workload: WorkloadOptions {
+                operations: 60,
+                keys: 3,
+                read_percent: 30,
+                depth: 1,
+                think_max: 50 * MILLI,
+                patience: 1_000 * MILLI,
+                plants,
+            },
+            network: NetworkOptions::CALM,
+            drift_ppm_max: 100,
+            link_notice_max: 50 * MILLI,
+            group: GroupOptions {
+                disk_latency: prng.between(50_000, 2_000_000),
+                ..draw_group(&mut Prng::new(0), replicas, plants)
+            },
+            damaged_max: 0,
+            faults: Vec::new(),
+            heal_at: 4_000 * MILLI,
+            heal_core_only: false,
+            liveness_bound: 30_000 * MILLI,
+        }
+    }
+
+    /// Which replicas stay after healing, given which were damaged: all, or a quorum of whole ones.
+    #[must_use]
+    pub fn core(&self, damaged: &BTreeSet<NodeId>, prng: &mut Prng) -> Vec<NodeId> {
+        let mut stay: Vec<NodeId> = (0..self.replicas).map(NodeId).collect();
+        if self.heal_core_only {
+            let quorum = usize::from(self.replicas / 2 + 1);
+            stay.retain(|node| !damaged.contains(node));
+            while stay.len() > quorum {
+                stay.remove(prng.below(stay.len() as u64) as usize);
+            }
+        }
+        stay
+    }
+}
+
+fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
+    let mut ordering = mainstay_consensus::Settings::default();
+    // Small bounds reach the edges that real ones reach under load only.
+    if prng.chance(1, 2) {
+        ordering.batch_requests_max = prng.between(1, 4) as usize;
+        ordering.page_bytes_max = prng.between(1, 300) as usize;
+    }
+    if prng.chance(1, 2) {
+        ordering.window_bytes_max = prng.between(0, 2_000) as usize;
+        ordering.deliver_bytes_max = prng.between(1, 2_000) as usize;
+    }
+    if prng.chance(1, 3) {
+        ordering.inflight_bytes_max = prng.between(1, 1_000) as usize;
+        ordering.queue_requests_max = prng.between(2, 20) as usize;
+    }
+    let sessions_max = *prng.pick(&[4096, 4096, 8, 12]).unwrap_or(&4096);
+    GroupOptions {
+        cluster: ClusterId(0x5eed),
+        ordering,
+        detection: mainstay_detect::Settings::default(),
+        sessions: SessionLimits { sessions_max, ..SessionLimits::default() },
+        configuration: configuration(replicas),
+        plants,
+        disk_latency: *prng.pick(&[30_000, 300_000, 2_000_000, 8_000_000]).unwrap_or(&300_000),
+        apply_latency: *prng.pick(&[2_000, 50_000, 2_000_000]).unwrap_or(&2_000),
+    }
+}
+
+fn draw_workload(prng: &mut Prng, plants: Planted) -> WorkloadOptions {
+    WorkloadOptions {
+        operations: prng.between(10, 50),
+        keys: prng.between(1, 4) as u32,
+        read_percent: *prng.pick(&[10, 30, 60]).unwrap_or(&30),
+        depth: *prng.pick(&[1, 1, 3, 6]).unwrap_or(&1),
+        think_max: *prng.pick(&[20, 100, 300]).unwrap_or(&100) * MILLI,
+        patience: *prng.pick(&[400, 2_000]).unwrap_or(&2_000) * MILLI,
+        plants,
+    }
+}
+
+fn draw_network(prng: &mut Prng) -> NetworkOptions {
+    let delay = match prng.below(4) {
+        0 => Delay::Uniform { low: 20_000, high: 200_000 },
+        1 => Delay::Uniform { low: 100_000, high: 5 * MILLI },
+        2 => Delay::Tailed { usual: 500_000, slow_permille: 20, slow: 100 * MILLI },
+        _ => Delay::Tailed { usual: 2 * MILLI, slow_permille: 100, slow: 400 * MILLI },
+    };
+    NetworkOptions {
+        delay,
+        loss_ppm: *prng.pick(&[0, 0, 5_000, 50_000, 200_000]).unwrap_or(&0),
+        duplicate_ppm: *prng.pick(&[0, 0, 20_000, 200_000]).unwrap_or(&0),
+        reorder: prng.chance(1, 2),
+    }
+}
