@@ -121,7 +121,8 @@ impl<P: Plants> Replica<P> {
             let reason = RefusedReason::Decided(self.log.decided_upto);
             return self.send(cx, from, Body::Refused(Refused { ballot: m.ballot, reason }));
         }
-        if let Some(kept) = self.log.get(m.slot) {
+        let known = self.log.get(m.slot);
+        if let Some(kept) = known {
             if kept.entry.ballot > m.ballot && !self.plants.has(Plant::StaleBallotAccepted) {
                 return self.ignore(cx, "accept below what was accepted");
             }
@@ -139,7 +140,10 @@ impl<P: Plants> Replica<P> {
             let refused = Refused { ballot: m.ballot, reason: RefusedReason::NoRoom };
             return self.send(cx, from, Body::Refused(refused));
         }
-        if self.log.undecided_bytes() > 2 * self.settings.inflight_bytes_max {
+        // What grows the window of undecided entries is bounded; the slot that is due, and one that
+        // is only accepted anew, must always get through.
+        let grows = known.is_none() && m.slot > self.log.decided_upto.next();
+        if grows && self.log.undecided_bytes() > 2 * self.settings.inflight_bytes_max {
             return self.ignore(cx, "accept while too far behind");
         }
         let entry = Entry { ballot: m.ballot, value: m.value.clone() };

@@ -44,15 +44,29 @@ impl Candidate {
 /// What one replica promised, collected page by page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Picture {
-    pages: u32,
-    complete: bool,
     decided_upto: Slot,
     truncated_upto: Slot,
     uncertain: Vec<SlotRange>,
     accepted: BTreeMap<Slot, Entry>,
+    /// The pages that came, and the number of the last one.
+    pages: BTreeSet<u32>,
+    last: Option<u32>,
 }
 
 impl Picture {
+    fn complete(&self) -> bool {
+        self.last.is_some_and(|last| self.pages.len() as u64 == u64::from(last) + 1)
+    }
+
+    /// Whether a page belongs to this picture. Below the promised ballot nothing is accepted any
+    /// more, so pages with equal heads are pages of equal pictures.
+    fn fits(&self, m: &Promise) -> bool {
+        self.decided_upto == m.decided_upto
+            && self.truncated_upto == m.truncated_upto
+            && self.uncertain == m.uncertain
+            && self.last.is_none_or(|last| m.page < last || (m.page == last && m.last))
+    }
+
     fn is_uncertain(&self, slot: Slot) -> bool {
         self.uncertain.iter().any(|range| range.contains(slot))
     }
@@ -76,36 +90,34 @@ pub(crate) enum Finding {
 }
 
 impl Promises {
-    /// Adds one page; true once its picture is complete. Pages of a picture come in order; a page
-    /// that does not fit what came before begins the picture anew if it is the first.
+    /// Adds one page, in whatever order they come; true if it completes its picture. A page of
+    /// another picture than the one begun starts it anew.
     fn add(&mut self, from: ReplicaId, m: Promise) -> bool {
-        if m.page == 0 && !self.pictures.get(&from.index).is_some_and(|p| p.complete) {
+        let begun = self.pictures.get(&from.index);
+        if begun.is_some_and(Picture::complete) {
+            return false;
+        }
+        if begun.is_some_and(|picture| !picture.fits(&m)) {
             self.pictures.remove(&from.index);
         }
         let picture = self.pictures.entry(from.index).or_insert_with(|| Picture {
-            pages: 0,
-            complete: false,
             decided_upto: m.decided_upto,
             truncated_upto: m.truncated_upto,
             uncertain: m.uncertain.clone(),
             accepted: BTreeMap::new(),
+            pages: BTreeSet::new(),
+            last: None,
         });
-        // Below the promised ballot nothing is accepted any more, so pages of two pictures with the
-        // same head are pages of the same picture.
-        let same_picture = picture.decided_upto == m.decided_upto
-            && picture.truncated_upto == m.truncated_upto
-            && picture.uncertain == m.uncertain;
-        if picture.complete || picture.pages != m.page || !same_picture {
-            return false;
-        }
-        picture.pages += 1;
+        picture.pages.insert(m.page);
         picture.accepted.extend(m.accepted);
-        picture.complete = m.last;
-        m.last
+        if m.last {
+            picture.last = Some(m.page);
+        }
+        picture.complete()
     }
 
     fn complete(&self) -> impl Iterator<Item = (u16, &Picture)> {
-        self.pictures.iter().filter(|(_, p)| p.complete).map(|(index, p)| (*index, p))
+        self.pictures.iter().filter(|(_, p)| p.complete()).map(|(index, p)| (*index, p))
     }
 
     pub(crate) fn who(&self) -> ReplicaSet {

@@ -38,6 +38,8 @@ pub(crate) struct Election {
     silent: ReplicaSet,
     /// The highest ballot seen anywhere.
     ballot_seen: Ballot,
+    /// The highest ballot whose leader gave it up: what still comes from it is no sign of life.
+    given_up: Ballot,
     prng: Prng,
 }
 
@@ -55,6 +57,7 @@ impl Election {
             probe: 0,
             silent: ReplicaSet::EMPTY,
             ballot_seen: promised,
+            given_up: Ballot::ZERO,
             prng,
         }
     }
@@ -129,7 +132,8 @@ impl<P: Plants> Replica<P> {
 
     /// The leader of `ballot` showed a sign of life.
     pub(crate) fn hear_leader(&mut self, cx: &mut Cx<'_>, ballot: Ballot) {
-        if self.election.leader.is_some_and(|known| known > ballot) {
+        let known = self.election.leader.unwrap_or(Ballot::ZERO);
+        if ballot < known || ballot <= self.election.given_up {
             return;
         }
         self.election.note_ballot(ballot);
@@ -247,6 +251,7 @@ impl<P: Plants> Replica<P> {
         }
         self.election.grace = None;
         if !self.votes || self.retired {
+            self.election.due = None;
             return;
         }
         match self.election.due {
@@ -313,6 +318,7 @@ impl<P: Plants> Replica<P> {
             return self.ignore(cx, "step-down from another's ballot");
         }
         self.raise_target(m.decided_upto);
+        self.election.given_up = self.election.given_up.max(m.ballot);
         if self.election.leader != Some(m.ballot) {
             return;
         }

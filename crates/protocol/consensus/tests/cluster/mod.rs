@@ -1,0 +1,299 @@
+//! A few replicas, a queue of messages and a clock: the smallest world that can run the machine.
+//! The simulator is the large one; this one is for tests that read like a story.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use mainstay_consensus::{
+    Effect, Input, Message, ReadPurpose, Rejection, Replica, Settings, Start, Status,
+};
+use mainstay_model::{
+    Batch, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants, Now, Prng,
+    Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
+};
+
+pub(crate) const MS: u64 = 1_000_000;
+
+/// What a disk holds: records up to `durable` survive a crash.
+#[derive(Default)]
+struct Disk {
+    records: Vec<Record>,
+    durable: usize,
+    pending: Vec<(u64, Mark, usize)>,
+}
+
+struct Node {
+    replica: Option<Replica<NoPlants>>,
+    disk: Disk,
+    applied: Slot,
+    suspected: BTreeSet<u16>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: u64,
+    pub(crate) prng: Prng,
+    configuration: Configuration,
+    nodes: Vec<Node>,
+    /// Messages on their way: (arrival, sequence) to (to, from, message).
+    wire: BTreeMap<(u64, u64), (u16, ReplicaId, Message)>,
+    sequence: u64,
+    /// Links that lose everything, from and to.
+    pub(crate) cut: BTreeSet<(u16, u16)>,
+    /// In a hundred messages, how many are lost, and how many arrive twice.
+    pub(crate) loss: u64,
+    pub(crate) duplication: u64,
+    pub(crate) delay_max: u64,
+    pub(crate) sync_max: u64,
+    /// What each slot was found to decide.
+    pub(crate) decided: BTreeMap<Slot, Value>,
+    pub(crate) delivered: Vec<Vec<Value>>,
+    pub(crate) reads: BTreeMap<Token, Slot>,
+    pub(crate) rejected: Vec<(Token, Rejection)>,
+    pub(crate) sent: BTreeMap<&'static str, u64>,
+}
+
+impl Cluster {
+    pub(crate) fn new(count: u16, seed: u64) -> Self {
+        let replicas = (0..count).map(|index| ReplicaId {
+            index,
+            epoch: Epoch { counter: 1, instance: u32::from(index) },
+        });
+        let configuration =
+            Configuration { id: ConfigurationId(1), replicas: replicas.collect(), alpha: 64 };
+        let nodes = (0..count).map(|_| Node {
+            replica: None,
+            disk: Disk::default(),
+            applied: Slot::NONE,
+            suspected: BTreeSet::new(),
+        });
+        let mut cluster = Self {
+            now: MS,
+            prng: Prng::new(seed),
+            configuration,
+            nodes: nodes.collect(),
+            wire: BTreeMap::new(),
+            sequence: 0,
+            cut: BTreeSet::new(),
+            loss: 0,
+            duplication: 0,
+            delay_max: MS,
+            sync_max: MS,
+            decided: BTreeMap::new(),
+            delivered: (0..count).map(|_| Vec::new()).collect(),
+            reads: BTreeMap::new(),
+            rejected: Vec::new(),
+            sent: BTreeMap::new(),
+        };
+        for index in 0..count {
+            cluster.start(index, true);
+        }
+        cluster
+    }
+
+    fn clocks(&self) -> Now {
+        Now { monotonic: Instant(self.now), wall: Timestamp(self.now) }
+    }
+
+    /// (Re)starts a replica from what its disk kept.
+    pub(crate) fn start(&mut self, index: u16, votes: bool) {
+        let node = &mut self.nodes[usize::from(index)];
+        let durable = node.disk.durable;
+        node.disk.records.truncate(durable);
+        node.disk.pending.clear();
+        node.applied = Slot::NONE;
+        self.delivered[usize::from(index)].clear();
+        let mut recovered = Recovered::default();
+        for record in &node.disk.records {
+            recovered.promised = recovered.promised.max(record.promised);
+            recovered.decided_upto = recovered.decided_upto.max(record.decided_upto);
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                &record.kind
+            {
+                recovered.accepted.insert(*slot, entry.clone());
+            }
+        }
+        recovered.accepted = recovered.accepted.split_off(&recovered.decided_upto.next());
+        let start = Start {
+            me: self.configuration.replicas[usize::from(index)],
+            configuration: self.configuration.clone(),
+            votes,
+            recovered,
+            prng: self.prng.split(),
+        };
+        let now = self.clocks();
+        self.nodes[usize::from(index)].replica =
+            Some(Replica::new(start, Settings::default(), now, NoPlants));
+    }
+
+    pub(crate) fn crash(&mut self, index: u16) {
+        self.nodes[usize::from(index)].replica = None;
+        for other in self.nodes.iter_mut() {
+            other.suspected.insert(index);
+        }
+        self.tell_suspicion(index, true);
+    }
+
+    pub(crate) fn tell_suspicion(&mut self, index: u16, suspected: bool) {
+        let peer = self.configuration.replicas[usize::from(index)];
+        for other in 0..self.nodes.len() as u16 {
+            if other != index {
+                self.step(other, Input::Suspicion { peer, suspected });
+            }
+        }
+    }
+
+    pub(crate) fn is_up(&self, index: u16) -> bool {
+        self.nodes[usize::from(index)].replica.is_some()
+    }
+
+    pub(crate) fn status(&self, index: u16) -> Status {
+        self.nodes[usize::from(index)].replica.as_ref().expect("is up").status()
+    }
+
+    /// Who leads, as the one with the highest ballot says.
+    pub(crate) fn leader(&self) -> Option<u16> {
+        let up = (0..self.nodes.len() as u16).filter(|index| self.is_up(*index));
+        up.map(|index| self.status(index))
+            .filter(|status| status.role == mainstay_consensus::Role::Leader)
+            .max_by_key(|status| status.ballot)
+            .map(|status| status.ballot.leader.index)
+    }
+
+    pub(crate) fn submit(&mut self, index: u16, token: u64, request: &'static [u8]) {
+        let request = Bytes::from_static(request);
+        self.step(index, Input::Submit { token: Token(token), request });
+    }
+
+    pub(crate) fn read(&mut self, index: u16, token: u64) {
+        self.step(index, Input::Read { token: Token(token) });
+    }
+
+    pub(crate) fn step(&mut self, index: u16, input: Input) {
+        let now = self.clocks();
+        let Some(replica) = &mut self.nodes[usize::from(index)].replica else { return };
+        let mut effects = Vec::new();
+        replica.step(now, input, &mut effects);
+        for effect in effects {
+            self.carry_out(index, effect);
+        }
+    }
+
+    fn carry_out(&mut self, index: u16, effect: Effect) {
+        let at = usize::from(index);
+        match effect {
+            Effect::Persist { mark, records } => {
+                let ready = self.now + self.prng.below(self.sync_max);
+                let disk = &mut self.nodes[at].disk;
+                disk.records.extend(records);
+                let len = disk.records.len();
+                disk.pending.push((ready, mark, len));
+            }
+            Effect::Send { to, message } => {
+                let mut bytes = Vec::new();
+                message.encode(&mut bytes);
+                let again = Message::decode(message.kind(), Bytes::from(bytes));
+                assert_eq!(again.as_ref(), Ok(&message), "what is sent can be read");
+                *self.sent.entry(message.name()).or_default() += 1;
+                let from = self.configuration.replicas[at];
+                if self.cut.contains(&(index, to.index)) || self.prng.chance(self.loss, 100) {
+                    return;
+                }
+                let copies = if self.prng.chance(self.duplication, 100) { 2 } else { 1 };
+                for _ in 0..copies {
+                    self.sequence += 1;
+                    let arrival = self.now + 1 + self.prng.below(self.delay_max);
+                    let key = (arrival, self.sequence);
+                    self.wire.insert(key, (to.index, from, message.clone()));
+                }
+            }
+            Effect::ReadLog { from, upto, bytes_max: _, purpose } => {
+                let entries = self.read_log(at, from, upto);
+                assert!(purpose != ReadPurpose::Deliver || !entries.is_empty());
+                self.step(index, Input::LogRead { from, purpose, entries });
+            }
+            Effect::Deliver { slot, value } => {
+                assert_eq!(slot, self.nodes[at].applied.next(), "delivered in order");
+                self.nodes[at].applied = slot;
+                let known = self.decided.entry(slot).or_insert_with(|| value.clone());
+                assert_eq!(*known, value, "two values decided in slot {slot}");
+                self.delivered[at].push(value);
+                self.step(index, Input::Applied { upto: slot });
+            }
+            Effect::ReadAt { token, slot } => {
+                self.reads.insert(token, slot);
+            }
+            Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
+            Effect::Observe(_) => {}
+        }
+    }
+
+    fn read_log(&self, at: usize, from: Slot, upto: Slot) -> Vec<Entry> {
+        let mut latest = BTreeMap::new();
+        for record in &self.nodes[at].disk.records {
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                &record.kind
+            {
+                latest.insert(*slot, entry.clone());
+            }
+        }
+        let wanted = (from.0..=upto.0).map(Slot);
+        wanted.map_while(|slot| latest.get(&slot).cloned()).collect()
+    }
+
+    /// Runs until `until` is true; panics if that takes more than `limit_ms` of its time.
+    pub(crate) fn run_until(&mut self, limit_ms: u64, mut until: impl FnMut(&Self) -> bool) {
+        let end = self.now + limit_ms * MS;
+        while !until(self) {
+            assert!(self.now < end, "did not happen within {limit_ms} ms");
+            self.advance(end);
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, ms: u64) {
+        let end = self.now + ms * MS;
+        while self.now < end {
+            self.advance(end);
+        }
+    }
+
+    /// Does what is next: a message, a sync, a deadline; or lets the time pass to `end`.
+    fn advance(&mut self, end: u64) {
+        let message = self.wire.first_key_value().map(|((at, _), _)| *at);
+        let sync = self.nodes.iter().enumerate().flat_map(|(index, node)| {
+            node.disk.pending.first().map(|(ready, _, _)| (*ready, index))
+        });
+        let sync = sync.min();
+        let deadline = self.nodes.iter().enumerate().filter_map(|(index, node)| {
+            node.replica.as_ref()?.deadline().map(|at| (at.0.max(self.now), index))
+        });
+        let deadline = deadline.min();
+        let first = [message, sync.map(|s| s.0), deadline.map(|d| d.0)];
+        let next = first.into_iter().flatten().min().unwrap_or(end).max(self.now);
+        if next > end {
+            self.now = end;
+            return;
+        }
+        self.now = next;
+        if message == Some(next) {
+            if let Some((_, (to, from, message))) = self.wire.pop_first() {
+                self.step(to, Input::Message { from, message });
+            }
+        } else if sync.is_some_and(|(at, _)| at <= next) {
+            let index = sync.map_or(0, |(_, index)| index);
+            let disk = &mut self.nodes[index].disk;
+            let (_, mark, len) = disk.pending.remove(0);
+            disk.durable = len;
+            if self.nodes[index].replica.is_some() {
+                self.step(index as u16, Input::Durable { mark });
+            }
+        } else if let Some((_, index)) = deadline {
+            self.step(index as u16, Input::Deadline);
+        }
+    }
+
+    /// The requests of all decided batches, in order.
+    pub(crate) fn decided_requests(&self) -> Vec<Bytes> {
+        let batches = self.decided.values().map(|value| Batch::decode(value).expect("a batch"));
+        batches.flat_map(|batch| batch.requests).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! What a group of replicas does, told one short story at a time.
+
+mod cluster;
+
+use cluster::{Cluster, MS};
+use mainstay_model::{Slot, Token};
+
+fn ready(cluster: &mut Cluster) -> u16 {
+    cluster.run_until(2_000, |c| c.leader().is_some_and(|l| c.status(l).applied >= Slot(1)));
+    cluster.leader().expect("just seen")
+}
+
+#[test]
+fn three_replicas_elect_the_most_trusted_and_decide() {
+    let mut c = Cluster::new(3, 1);
+    assert_eq!(ready(&mut c), 2, "trusted rank: equal epochs, highest index");
+    c.submit(0, 1, b"at a follower");
+    c.submit(2, 2, b"at the leader");
+    c.run_until(200, |c| {
+        (0..3).all(|i| {
+            c.delivered[i].len() as u64 == c.decided.len() as u64 && c.decided_requests().len() == 2
+        })
+    });
+    assert!(c.rejected.is_empty());
+}
+
+#[test]
+fn one_replica_alone_is_a_group() {
+    let mut c = Cluster::new(1, 1);
+    ready(&mut c);
+    c.submit(0, 1, b"x");
+    c.read(0, 9);
+    c.run_until(100, |c| c.decided_requests().len() == 1 && c.reads.contains_key(&Token(9)));
+}
+
+#[test]
+fn requests_of_one_turn_share_a_batch() {
+    let mut c = Cluster::new(3, 2);
+    let leader = ready(&mut c);
+    let before = c.decided.len();
+    for token in 0..100 {
+        c.submit(leader, token, b"r");
+    }
+    c.run_until(200, |c| c.decided_requests().len() == 100);
+    assert_eq!(c.decided.len(), before + 1);
+}
+
+#[test]
+fn a_crashed_leader_is_replaced_and_nothing_decided_is_lost() {
+    let mut c = Cluster::new(3, 3);
+    let leader = ready(&mut c);
+    c.submit(leader, 1, b"before");
+    c.run_until(200, |c| c.decided_requests().len() == 1);
+    c.crash(leader);
+    let at = c.now;
+    c.run_until(300, |c| c.leader().is_some());
+    assert!(c.now - at < 100 * MS, "known at once: {} ms", (c.now - at) / MS);
+    let next = c.leader().expect("just seen");
+    assert_ne!(next, leader);
+    c.submit(next, 2, b"after");
+    c.run_until(300, |c| c.decided_requests().len() == 2);
+    c.start(leader, true);
+    c.tell_suspicion(leader, false);
+    c.run_until(2_000, |c| c.delivered[usize::from(leader)].len() == c.decided.len());
+}
+
+#[test]
+fn a_silent_leader_is_replaced_after_the_time_out() {
+    let mut c = Cluster::new(3, 4);
+    let leader = ready(&mut c);
+    for other in (0..3).filter(|i| *i != leader) {
+        c.cut.insert((leader, other));
+        c.cut.insert((other, leader));
+    }
+    c.run_until(1_200, |c| c.leader().is_some_and(|l| l != leader));
+    c.run_until(1_200, |c| c.status(leader).role != mainstay_consensus::Role::Leader);
+}
+
+#[test]
+fn a_replica_with_a_bad_link_does_not_unseat_the_leader() {
+    let mut c = Cluster::new(3, 5);
+    let leader = ready(&mut c);
+    let ballot = c.status(leader).ballot;
+    let victim = (leader + 1) % 3;
+    c.cut.insert((leader, victim));
+    c.cut.insert((victim, leader));
+    c.run_for(3_000);
+    assert_eq!(c.leader(), Some(leader));
+    assert_eq!(c.status(leader).ballot, ballot);
+    // It still learns what is decided, from the third.
+    c.submit(leader, 1, b"x");
+    c.run_until(1_000, |c| {
+        c.decided_requests().len() == 1 && c.delivered[usize::from(victim)].len() == c.decided.len()
+    });
+}
+
+#[test]
+fn a_hub_takes_over_when_only_it_reaches_a_quorum() {
+    let mut c = Cluster::new(5, 6);
+    let leader = ready(&mut c);
+    let hub = (leader + 1) % 5;
+    for a in 0..5 {
+        for b in 0..5 {
+            if a != hub && b != hub {
+                c.cut.insert((a, b));
+            }
+        }
+    }
+    c.run_until(1_200, |c| c.leader() == Some(hub));
+    c.submit(hub, 1, b"x");
+    c.run_until(1_000, |c| c.decided_requests().len() == 1);
+}
+
+#[test]
+fn reads_wait_for_a_round_that_began_after_they_came() {
+    let mut c = Cluster::new(3, 7);
+    let leader = ready(&mut c);
+    let follower = (leader + 1) % 3;
+    c.submit(leader, 1, b"x");
+    c.run_until(200, |c| c.decided_requests().len() == 1);
+    let decided = c.status(leader).decided;
+    c.read(leader, 10);
+    c.read(follower, 11);
+    assert!(c.reads.is_empty());
+    c.run_until(200, |c| c.reads.len() == 2);
+    assert!(c.reads.values().all(|slot| *slot >= decided));
+}
+
+#[test]
+fn a_deposed_leader_answers_no_read() {
+    let mut c = Cluster::new(3, 8);
+    let leader = ready(&mut c);
+    for other in (0..3).filter(|i| *i != leader) {
+        c.cut.insert((leader, other));
+        c.cut.insert((other, leader));
+    }
+    c.read(leader, 10);
+    c.run_until(3_000, |c| !c.rejected.is_empty());
+    assert!(c.reads.is_empty());
+}
+
+#[test]
+fn a_retiring_leader_hands_over_without_a_pause() {
+    let mut c = Cluster::new(3, 9);
+    let leader = ready(&mut c);
+    c.submit(leader, 1, b"last");
+    c.step(leader, mainstay_consensus::Input::Retire);
+    let at = c.now;
+    c.run_until(300, |c| c.leader().is_some_and(|l| l != leader));
+    assert!(c.now - at < 20 * MS, "took {} ms", (c.now - at) / MS);
+    c.run_until(300, |c| c.decided_requests().len() == 1);
+    assert!(c.rejected.is_empty());
+}
+
+#[test]
+fn an_amnesiac_learns_and_never_votes() {
+    let mut c = Cluster::new(3, 10);
+    let leader = ready(&mut c);
+    let learner = (leader + 1) % 3;
+    c.start(learner, false);
+    for token in 0..50 {
+        c.submit(leader, token, b"r");
+        c.run_for(5);
+    }
+    c.run_until(2_000, |c| {
+        c.decided_requests().len() == 50
+            && c.delivered[usize::from(learner)].len() == c.decided.len()
+    });
+    // With another one down the two that are left are no quorum.
+    let other = (leader + 2) % 3;
+    c.crash(other);
+    c.submit(leader, 99, b"never");
+    c.run_for(3_000);
+    assert_eq!(c.decided_requests().len(), 50);
+}
+
+#[test]
+fn chaos_never_decides_two_values_and_heals() {
+    for seed in 0..300 {
+        let count = if seed % 3 == 0 { 5 } else { 3 };
+        let mut c = Cluster::new(count, seed);
+        c.loss = seed % 7;
+        c.duplication = seed % 5;
+        c.delay_max = (1 + seed % 9) * MS;
+        c.sync_max = (1 + seed % 11) * MS;
+        let mut token = 0;
+        for _ in 0..40 {
+            let pick = c.prng.below(u64::from(count)) as u16;
+            match c.prng.below(8) {
+                0 if c.is_up(pick) => c.crash(pick),
+                0 | 1 => {
+                    if !c.is_up(pick) {
+                        c.start(pick, true);
+                        c.tell_suspicion(pick, false);
+                    }
+                }
+                2 => {
+                    let other = c.prng.below(u64::from(count)) as u16;
+                    c.cut.insert((pick, other));
+                }
+                3 => c.cut.clear(),
+                _ => {
+                    token += 1;
+                    c.submit(pick, token, b"r");
+                }
+            }
+            let ms = c.prng.below(80);
+            c.run_for(ms);
+        }
+        c.cut.clear();
+        c.loss = 0;
+        for index in 0..count {
+            if !c.is_up(index) {
+                c.start(index, true);
+            }
+            c.tell_suspicion(index, false);
+        }
+        c.run_until(20_000, |c| {
+            c.leader().is_some_and(|l| {
+                let decided = c.status(l).decided;
+                decided > Slot::NONE && (0..count).all(|i| c.status(i).applied == decided)
+            })
+        });
+    }
+}
