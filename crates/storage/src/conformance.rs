@@ -12,7 +12,9 @@ use mainstay_model::{
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, Meaning, OpenError};
 use crate::identity::{Durability, Identity, Style};
-use crate::layout::{RECORD_HEAD_LEN, RECORDS_START, SEGMENT_HEAD_LEN, record_len, segment_name};
+use crate::layout::{
+    RECORD_HEAD_LEN, RECORDS_START, SEGMENT_HEAD_LEN, SEGMENT_HEADS, record_len, segment_name,
+};
 use crate::log::Log;
 use crate::options::{LogOptions, OnDamage};
 
@@ -394,15 +396,22 @@ fn flipped_segment_head<T: Place>(place: &mut T) {
     let records: Vec<_> = (1..=14).map(|slot| accept(1, slot, 1000, 0)).collect();
     append_each(&mut open(place).0, &records);
     for segment in [1, 2] {
+        let file = segment_name(segment);
         for byte in (0..80).chain([SEGMENT_HEAD_LEN as u64 - 1]) {
-            flip(place, &segment_name(segment), byte);
+            // One copy is enough.
+            flip(place, &file, SEGMENT_HEADS[1] + byte);
+            flip(place, &file, byte);
             let damage = damage(place);
             assert_eq!(damage.meaning, Meaning::Amnesia, "byte {byte} of segment {segment}");
-            flip(place, &segment_name(segment), byte);
+            flip(place, &file, SEGMENT_HEADS[1] + byte);
+            assert_eq!(open(place).1.accepted.len(), 14);
+            if segment == 1 {
+                flip(place, &file, byte);
+            }
         }
         // The place reserved for second identifiers is not read.
-        flip(place, &segment_name(segment), SEGMENT_HEAD_LEN as u64);
-        flip(place, &segment_name(segment), RECORDS_START - 1);
+        flip(place, &file, SEGMENT_HEADS[1] - 1);
+        flip(place, &file, RECORDS_START - 1);
     }
     assert_eq!(open(place).1.accepted.len(), 14);
 }
@@ -417,7 +426,7 @@ fn unsynced_segment<T: Place>(place: &mut T) {
     }
     drop(log);
     // Of the second segment, the head did not reach the disk, but its first records did.
-    edit(place, &segment_name(2), 0, |bytes| bytes[..SEGMENT_HEAD_LEN].fill(0));
+    edit(place, &segment_name(2), 0, |bytes| bytes[..RECORDS_START as usize].fill(0));
     let (mut log, recovered) = open(place);
     assert_eq!(recovered.accepted.len(), appended - 1);
     append_each(&mut log, &records[appended - 1..]);

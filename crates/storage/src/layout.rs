@@ -9,12 +9,14 @@ use mainstay_model::{
 
 /// The version of the log's format that this code writes, and the highest it reads.
 pub(crate) const LOG_VERSION: u16 = 1;
-/// Length of a segment's head: one block of the disk.
-pub(crate) const SEGMENT_HEAD_LEN: usize = 4096;
-/// Where the records of a segment begin. The block between head and records is the place of the
-/// second identifiers of records (Alagappan et al., "Protocol-Aware Recovery", FAST 2018, section
-/// 3.3); format 1 leaves it zero and does not read it.
-pub(crate) const RECORDS_START: u64 = 2 * SEGMENT_HEAD_LEN as u64;
+/// Length of a segment's head: one sector.
+pub(crate) const SEGMENT_HEAD_LEN: usize = 512;
+/// Where the two copies of the head stand: a sector that goes bad leaves one of them.
+pub(crate) const SEGMENT_HEADS: [u64; 2] = [0, 4096];
+/// Where the records of a segment begin. Of the two blocks before, all that is not head is the place
+/// of the second identifiers of records (Alagappan et al., "Protocol-Aware Recovery", FAST 2018,
+/// section 3.3); format 1 leaves it zero and does not read it.
+pub(crate) const RECORDS_START: u64 = 8192;
 /// Length of a record's head.
 pub(crate) const RECORD_HEAD_LEN: usize = 128;
 /// Records begin at multiples of this.
@@ -95,7 +97,7 @@ pub(crate) struct Owner {
     pub(crate) replica: ReplicaId,
 }
 
-/// The first block of a segment.
+/// What every segment begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHead {
     pub(crate) owner: Owner,
@@ -112,7 +114,17 @@ pub(crate) struct SegmentHead {
 }
 
 impl SegmentHead {
+    /// Everything up to where the records begin: two copies of the head.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; RECORDS_START as usize];
+        let copy = self.encode_copy();
+        for start in SEGMENT_HEADS {
+            out[start as usize..][..SEGMENT_HEAD_LEN].copy_from_slice(&copy);
+        }
+        out
+    }
+
+    fn encode_copy(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SEGMENT_HEAD_LEN);
         out.put(&SEGMENT_MAGIC);
         out.put_u16(LOG_VERSION);
@@ -138,7 +150,7 @@ impl SegmentHead {
         hasher.finalize()
     }
 
-    /// Reads the first block of a file; bytes that the file does not have count as zeros.
+    /// Reads one copy; bytes that the file does not have count as zeros.
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEAD_LEN]) -> Result<Self, HeadFault> {
         if bytes.iter().all(|&byte| byte == 0) {
             return Err(HeadFault::Blank);

@@ -186,7 +186,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         for record in records {
             let len = record_len(value_len(record));
             if self.current.end + len > self.current.capacity {
-                self.flush(start, &buffer)?;
+                self.write_out(start, &buffer)?;
                 buffer.clear();
                 self.roll(&mut buffer)?;
                 start = 0;
@@ -204,7 +204,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
                 buffer.resize(buffer.len().next_multiple_of(8), 0);
             }
         }
-        self.flush(start, &buffer)
+        self.write_out(start, &buffer)
     }
 
     /// Encodes the head of the next record, and takes note of it.
@@ -218,7 +218,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
     }
 
     /// Writes `bytes` at `start` of the current segment.
-    fn flush(&mut self, start: u64, bytes: &[u8]) -> Result<(), AppendError> {
+    fn write_out(&mut self, start: u64, bytes: &[u8]) -> Result<(), AppendError> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -247,7 +247,6 @@ impl<D: Disk, P: Plants> Log<D, P> {
             previous: self.previous,
         };
         buffer.extend_from_slice(&head.encode());
-        buffer.resize(RECORDS_START as usize, 0);
         self.current.end = RECORDS_START;
         let states: Vec<_> = self.groups.iter().map(|(&id, group)| (id, group.state())).collect();
         for (group, mut state) in states {
@@ -317,7 +316,8 @@ impl<D: Disk, P: Plants> Log<D, P> {
 
     /// The reserve; and once the current segment is half full, the one that will follow it.
     fn prepared_wanted(&self) -> usize {
-        if self.current.end * 2 < self.current.capacity { 1 } else { 2 }
+        let used = self.current.end - RECORDS_START;
+        if used < (self.current.capacity - RECORDS_START) / 2 { 1 } else { 2 }
     }
 
     /// Allocates one more segment of at least `bytes`. Its name is durable before anything is

@@ -173,6 +173,13 @@ impl Folder {
         self.pending.push(change);
     }
 
+    /// Gives back the room of a file that goes away.
+    fn free(&mut self, name: &str) {
+        if let (Some(room), Some(&file)) = (&mut self.room, self.names.get(name)) {
+            *room += self.files[file].visible.len() as u64;
+        }
+    }
+
     fn grow(&mut self, file: usize, len: u64) -> io::Result<()> {
         let more = len.saturating_sub(self.files[file].visible.len() as u64);
         if let Some(room) = &mut self.room {
@@ -210,17 +217,15 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut folder = self.lock();
         folder.find(from)?;
+        folder.free(to);
         folder.change(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut folder = self.lock();
-        let file = folder.find(name)?;
-        if let Some(room) = folder.room {
-            let freed = folder.files[file].visible.len() as u64;
-            folder.room = Some(room + freed);
-        }
+        folder.find(name)?;
+        folder.free(name);
         folder.change(NameChange::Remove(name.to_owned()));
         Ok(())
     }

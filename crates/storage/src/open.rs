@@ -15,8 +15,8 @@ use crate::error::{Damage, Meaning, OpenError, is_no_room};
 use crate::group::Group;
 use crate::index::Location;
 use crate::layout::{
-    HeadFault, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN, Salt, SegmentHead,
-    TEMPORARY, segment_name, segment_number,
+    HeadFault, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN, SEGMENT_HEADS,
+    Salt, SegmentHead, TEMPORARY, segment_name, segment_number,
 };
 use crate::options::{LogOptions, OnDamage};
 use crate::scan::{Found, Walk, evidence};
@@ -111,6 +111,23 @@ fn newer(segment: u32, found: u32) -> OpenError {
     OpenError::NewerFormat { file: segment_name(segment), found, known }
 }
 
+/// Reads the head of a segment from whichever of its copies is intact.
+fn read_head<F: DiskFile>(file: &F) -> io::Result<Result<SegmentHead, HeadFault>> {
+    let mut head = Err(HeadFault::Blank);
+    for start in SEGMENT_HEADS {
+        let mut bytes = [0; SEGMENT_HEAD_LEN];
+        file.read_at(start, &mut bytes)?;
+        let copy = SegmentHead::decode(&bytes);
+        if copy.is_ok() || head == Err(HeadFault::Blank) {
+            head = copy;
+        }
+        if head.is_ok() {
+            break;
+        }
+    }
+    Ok(head)
+}
+
 /// What the records of the live segments add up to.
 struct Replay {
     groups: BTreeMap<GroupId, Group>,
@@ -182,9 +199,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         for &number in numbers {
             let name = segment_name(number);
             let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
-            let mut bytes = [0; SEGMENT_HEAD_LEN];
-            file.read_at(0, &mut bytes).map_err(|source| failed(&name, "read", source))?;
-            let head = SegmentHead::decode(&bytes);
+            let head = read_head(&file).map_err(|source| failed(&name, "read", source))?;
             match head {
                 Ok(head) if head.owner != self.owner => {
                     return Err(OpenError::Foreign {

@@ -1,0 +1,30 @@
+//! Random records, random crashes: what comes back is a prefix of what was appended, and holds all
+//! that was synced.
+
+use crate::twin::{Action, actions, run};
+use mainstay_model::plant::Planted;
+use mainstay_model::{NoPlants, Plant};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_comes_back_is_a_prefix_with_all_that_was_synced(actions in actions()) {
+        run(&actions, NoPlants)?;
+    }
+}
+
+/// Whether any of some crashes shows a plant.
+fn is_found(plant: Plant, crashes: impl Fn(u64) -> Vec<Action>) -> bool {
+    (0..20).any(|seed| run(&crashes(seed), Planted(Some(plant))).is_err())
+}
+
+#[test]
+fn bytes_read_back_and_taken_for_durable_are_missed() {
+    let crashes = |seed| {
+        vec![Action::Append(vec![(3, 0, 100), (3, 1, 100)]), Action::Die, Action::LosePower(seed)]
+    };
+    assert!(is_found(Plant::ReadBackTakenForDurable, crashes));
+    assert!((0..20).all(|seed| run(&crashes(seed), NoPlants).is_ok()));
+}

@@ -1,0 +1,7 @@
+//! The log from outside: on a real folder and on one in memory that fails in every way.
+
+mod conformance;
+mod crash;
+mod faults;
+mod rot;
+mod twin;

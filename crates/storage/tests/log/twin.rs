@@ -1,0 +1,167 @@
+//! A log kept the slow and obvious way, and random use of it.
+
+use std::collections::BTreeMap;
+
+use mainstay_model::{
+    Ballot, Batch, ClusterId, ConfigurationId, Entry, GroupId, Plants, Prng, Record, RecordKind,
+    Recovered, ReplicaId, Slot, Timestamp,
+};
+use mainstay_storage::{Log, LogOptions, MemoryDisk};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Append records: for each its kind, how far its slot lies above the watermark, its length.
+    Append(Vec<(u8, u8, u16)>),
+    Sync,
+    Prepare,
+    /// The process dies; what it wrote is still in the memory of the operating system.
+    Die,
+    /// The machine dies.
+    LosePower(u64),
+}
+
+pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let record = (0u8..4, 0u8..8, prop_oneof![4 => 0u16..400, 1 => 0u16..20_000]);
+    let action = prop_oneof![
+        6 => proptest::collection::vec(record, 1..6).prop_map(Action::Append),
+        4 => Just(Action::Sync),
+        1 => Just(Action::Prepare),
+        1 => Just(Action::Die),
+        1 => any::<u64>().prop_map(Action::LosePower),
+    ];
+    proptest::collection::vec(action, 1..60)
+}
+
+/// What a log should hold, kept the slow and obvious way.
+#[derive(Debug, Default)]
+pub(crate) struct Twin {
+    /// Everything appended and not lost.
+    pub(crate) records: Vec<Record>,
+    /// How many of them are synced.
+    synced: usize,
+    /// How many of them the log on disk says are synced, at least.
+    pub(crate) known: usize,
+}
+
+impl Twin {
+    /// A record that keeps to the rules: promises grow, and tell how many records there are.
+    fn next(&self, (kind, above, len): (u8, u8, u16)) -> Record {
+        let count = self.records.len() as u64 + 1;
+        let state = self.recovered(self.records.len());
+        let promised = Ballot { round: count, leader: ReplicaId::default() };
+        let slot = Slot(state.decided_upto.0 + 1 + u64::from(above));
+        let requests = vec![vec![count as u8; usize::from(len)].into()];
+        let value = Batch { time: Timestamp(count), requests }.encode();
+        let entry = Entry { ballot: promised, value };
+        let is_next_held = state.accepted.contains_key(&state.decided_upto.next());
+        let decided_upto = match kind {
+            0 if is_next_held => state.decided_upto.next(),
+            _ => state.decided_upto,
+        };
+        let kind = match kind {
+            0 | 1 => RecordKind::Promise,
+            2 => RecordKind::Learn { slot, entry },
+            _ => RecordKind::Accept { slot, entry },
+        };
+        let (group, configuration) = (GroupId::FIRST, ConfigurationId(1));
+        Record { group, configuration, promised, decided_upto, kind }
+    }
+
+    pub(crate) fn recovered(&self, count: usize) -> Recovered {
+        let mut recovered = Recovered::default();
+        for record in &self.records[..count] {
+            recovered.promised = record.promised;
+            recovered.decided_upto = record.decided_upto;
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                &record.kind
+            {
+                recovered.accepted.insert(*slot, entry.clone());
+            }
+        }
+        recovered.accepted = recovered.accepted.split_off(&recovered.decided_upto.next());
+        recovered
+    }
+
+    pub(crate) fn entries(&self, count: usize) -> BTreeMap<Slot, Entry> {
+        let mut entries = BTreeMap::new();
+        for record in &self.records[..count] {
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                &record.kind
+            {
+                entries.insert(*slot, entry.clone());
+            }
+        }
+        entries
+    }
+
+    /// Compares with what a log recovered, and forgets what it lost.
+    fn reopened(&mut self, recovered: &Recovered, lost_power: bool) -> Result<(), TestCaseError> {
+        let count = recovered.promised.round as usize;
+        let least = if lost_power { self.synced } else { self.records.len() };
+        prop_assert!(count >= least, "{count} records came back of {least}");
+        prop_assert!(count <= self.records.len());
+        prop_assert_eq!(recovered, &self.recovered(count));
+        self.records.truncate(count);
+        // Whatever the log tells of at start, it has made durable.
+        self.synced = count;
+        self.known = count;
+        Ok(())
+    }
+}
+
+pub(crate) fn options() -> LogOptions {
+    let replica = ReplicaId::default();
+    LogOptions {
+        segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
+        ..LogOptions::new(ClusterId(5), replica)
+    }
+}
+
+/// Carries out `actions` and checks every restart; returns what is then on the disk, and what a
+/// log should find there.
+pub(crate) fn run<P: Plants>(
+    actions: &[Action],
+    plants: P,
+) -> Result<(MemoryDisk, Twin), TestCaseError> {
+    let disk = MemoryDisk::default();
+    let mut twin = Twin::default();
+    let (mut log, recovered) = Log::open(disk.clone(), options(), plants).expect("open");
+    prop_assert_eq!(recovered, Recovered::default());
+    for action in actions {
+        match action {
+            Action::Append(shapes) => {
+                let from = twin.records.len();
+                for &shape in shapes {
+                    let record = twin.next(shape);
+                    twin.records.push(record);
+                }
+                log.append(&twin.records[from..]).expect("append");
+                twin.known = twin.synced;
+            }
+            Action::Sync => {
+                log.sync().expect("sync");
+                twin.synced = twin.records.len();
+            }
+            Action::Prepare => log.prepare().expect("prepare"),
+            Action::Die | Action::LosePower(_) => {
+                drop(log);
+                if let Action::LosePower(seed) = action {
+                    disk.lose_power(&mut Prng::new(*seed));
+                }
+                let reopened = Log::open(disk.clone(), options(), plants);
+                let reopened = reopened.map_err(|error| TestCaseError::fail(error.to_string()));
+                let (again, recovered) = reopened?;
+                log = again;
+                twin.reopened(&recovered, matches!(action, Action::LosePower(_)))?;
+            }
+        }
+        let entries = twin.entries(twin.records.len());
+        if let Some((&slot, entry)) = entries.iter().next() {
+            let read = log.read(GroupId::FIRST, slot, slot, 1).expect("read");
+            prop_assert_eq!(&read[..], std::slice::from_ref(entry));
+        }
+    }
+    drop(log);
+    Ok((disk, twin))
+}
