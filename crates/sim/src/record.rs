@@ -1,123 +1,160 @@
-//! What is noted down during a run for the checkers.
+//! What is noted down during a run, and judged by the properties of `check`.
 
-use std::collections::BTreeMap;
+use mainstay_check::{History, Model, Observation, Operation as Judged, OperationId, Properties};
+use mainstay_check::{Place, Verdict};
+use mainstay_model::{Batch, ReplicaId, RequestNumber, SessionId, Slot, Value};
+use mainstay_service::{Applied, Command};
 
-use mainstay_model::{RequestNumber, SessionId, Slot, Value};
-use mainstay_service::Applied;
+use crate::registers::{Answer, Register, Request};
+use crate::world::{NodeId, Violation};
 
-use crate::registers::{Answer, Request};
-use crate::world::NodeId;
-
-/// Names an operation of a client in the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OperationId(pub usize);
-
-/// How an operation reached the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Through a replica's own session.
-    Front,
-    /// In the client's session.
-    Session,
-}
-
-/// What became of an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Nothing is known yet, or never will be.
-    Unknown,
-    /// It was certainly not carried out.
-    NotDone,
-    /// It was answered.
-    Done {
-        /// When the answer came, in nanoseconds of virtual time.
-        time: u64,
-        /// What it said.
-        answer: Answer,
-    },
-}
-
-/// An operation of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invocation {
-    /// Who asked.
-    pub client: NodeId,
-    /// How.
-    pub origin: Origin,
-    /// What.
-    pub request: Request,
-    /// When, in nanoseconds of virtual time.
-    pub time: u64,
-    /// What became of it.
-    pub fate: Fate,
-}
+/// How many steps the search of the linearizability checker may take in one run.
+const STEPS_MAX: u64 = 400_000;
 
 /// Everything that checkers look at.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// The history of the clients.
-    pub history: Vec<Invocation>,
-    decided: BTreeMap<Slot, Value>,
-    digests: BTreeMap<Slot, u64>,
+    properties: Properties,
+    history: History<Request, Answer>,
+    operations: usize,
+    decided_upto: Slot,
+    decided_at: u64,
+}
+
+/// The checksum by which properties tell requests apart.
+#[must_use]
+pub fn checksum(body: &bytes::Bytes) -> u32 {
+    Value::new(body.clone()).checksum()
+}
+
+fn renamed(violation: mainstay_check::Violation) -> Violation {
+    Violation { property: violation.property, time: violation.at, detail: violation.detail }
 }
 
 impl Recorder {
-    /// A client asks something.
-    pub fn invoked(
-        &mut self,
-        client: NodeId,
-        origin: Origin,
-        request: &Request,
-        time: u64,
-    ) -> OperationId {
-        let request = request.clone();
-        self.history.push(Invocation { client, origin, request, time, fate: Fate::Unknown });
-        OperationId(self.history.len() - 1)
+    /// A client asks something. Until something else is said the outcome is unknown.
+    pub fn invoked(&mut self, client: NodeId, request: &Request, time: u64) -> OperationId {
+        self.operations += 1;
+        self.history.invoke(u64::from(client.0), request.clone(), time)
     }
 
     /// It was answered.
     pub fn done(&mut self, operation: OperationId, time: u64, answer: Answer) {
-        self.history[operation.0].fate = Fate::Done { time, answer };
+        self.history.returned(operation, answer, time);
     }
 
     /// It was certainly not carried out.
     pub fn not_done(&mut self, operation: OperationId) {
-        self.history[operation.0].fate = Fate::NotDone;
+        self.history.not_done(operation);
     }
 
-    /// Nobody will ever know.
-    pub fn unknown(&mut self, operation: OperationId) {
-        self.history[operation.0].fate = Fate::Unknown;
-    }
-
-    /// A client has the reply to a request of its session.
-    pub fn acknowledged(&mut self, _session: SessionId, _number: RequestNumber) {}
-
-    /// A replica holds the value of a slot for decided.
-    pub(crate) fn delivered(&mut self, node: NodeId, slot: Slot, value: &Value) -> Option<String> {
-        let first = self.decided.entry(slot).or_insert_with(|| value.clone());
-        (first != value).then(|| {
-            format!("slot {slot} is {value:?} at replica {} and {first:?} elsewhere", node.0)
-        })
-    }
-
-    /// The last slot that anyone delivered.
+    /// How many operations clients asked for.
     #[must_use]
-    pub fn decided_upto(&self) -> Slot {
-        self.decided.last_key_value().map_or(Slot::NONE, |(slot, _)| *slot)
+    pub const fn operations(&self) -> usize {
+        self.operations
     }
 
-    /// A replica has applied a slot.
-    pub(crate) fn applied(
-        &mut self,
-        node: NodeId,
-        slot: Slot,
-        _applied: &[Applied],
-        digest: u64,
-    ) -> Option<String> {
-        let first = *self.digests.entry(slot).or_insert(digest);
-        (first != digest).then(|| {
-            format!("after slot {slot} the digest is {digest:x} at {} and was {first:x}", node.0)
-        })
+    /// The last slot that anyone held for decided, and when that was first.
+    #[must_use]
+    pub const fn decided_upto(&self) -> (Slot, u64) {
+        (self.decided_upto, self.decided_at)
+    }
+
+    /// Something that properties watch.
+    pub(crate) fn observe(&mut self, time: u64, observation: &Observation) -> Option<Violation> {
+        if let Observation::Decided { slot, .. } = *observation
+            && slot > self.decided_upto
+        {
+            self.decided_upto = slot;
+            self.decided_at = time;
+        }
+        self.properties.observe(time, observation).err().map(renamed)
+    }
+
+    /// The run is over, and these replicas live.
+    pub(crate) fn finish(&mut self, time: u64, live: &[ReplicaId]) -> Option<Violation> {
+        self.properties.finish(time, live).err().map(renamed)
+    }
+
+    /// Whether what clients saw is linearizable; the second value says whether that could be told.
+    pub(crate) fn judge(&self) -> (Option<Violation>, bool) {
+        let verdict = mainstay_check::check(&RegisterModel, &self.history, STEPS_MAX);
+        let told = !matches!(verdict, Verdict::TooHard { .. });
+        (verdict.into_result().err().map(renamed), told)
+    }
+}
+
+/// What a slot's application tells the properties: each request carried out, with its place.
+pub(crate) fn executed(
+    replica: ReplicaId,
+    slot: Slot,
+    value: &Value,
+    applied: &[Applied],
+) -> Vec<Observation> {
+    let Ok(batch) = Batch::decode(value) else { return Vec::new() };
+    let mut applied = applied.iter().peekable();
+    let mut all = Vec::new();
+    for (position, request) in (0u32..).zip(batch.requests) {
+        match Command::decode(request) {
+            Ok(Command::Register { .. }) => drop(applied.next()),
+            Ok(Command::TrimSessions { .. }) => {
+                while applied.next_if(|a| matches!(a, Applied::Ended { .. })).is_some() {}
+            }
+            Ok(Command::Request { session, number, body, .. }) => {
+                let came = applied.next_if(|applied| about(applied) == Some((session, number)));
+                if let Some(Applied::Replied { repeated: false, .. }) = came {
+                    let place = Place { slot, position };
+                    let checksum = checksum(&body);
+                    all.push(Observation::Executed { replica, place, session, number, checksum });
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    all
+}
+
+fn about(applied: &Applied) -> Option<(SessionId, RequestNumber)> {
+    match *applied {
+        Applied::Replied { session, number, .. }
+        | Applied::Gap { session, number, .. }
+        | Applied::WindowFull { session, number }
+        | Applied::UnknownSession { session, number } => Some((session, number)),
+        Applied::Registered { .. }
+        | Applied::RegistrationRefused { .. }
+        | Applied::Ended { .. } => None,
+    }
+}
+
+/// One register, as a single copy would keep it.
+#[derive(Clone, Copy, Debug)]
+pub struct RegisterModel;
+
+impl Model for RegisterModel {
+    type State = Register;
+    type Op = Request;
+    type Ret = Answer;
+
+    fn initial(&self) -> Register {
+        None
+    }
+
+    fn step(&self, state: &Register, request: &Request, answer: &Answer) -> Option<Register> {
+        let mut register = state.clone();
+        (request.operation.apply(&mut register) == *answer).then_some(register)
+    }
+
+    fn apply_unknown(&self, state: &Register, request: &Request) -> Register {
+        let mut register = state.clone();
+        let _ = request.operation.apply(&mut register);
+        register
+    }
+
+    fn partitions(&self, operations: &[&Judged<Request, Answer>]) -> Option<Vec<Vec<usize>>> {
+        let mut parts = std::collections::BTreeMap::<u32, Vec<usize>>::new();
+        for (at, operation) in operations.iter().enumerate() {
+            parts.entry(operation.op.key).or_default().push(at);
+        }
+        Some(parts.into_values().collect())
     }
 }

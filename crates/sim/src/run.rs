@@ -35,6 +35,8 @@ pub struct RunReport {
     pub operations: usize,
     /// The last slot that any replica applied.
     pub slots: u64,
+    /// Whether it could be told if what clients saw is linearizable.
+    pub judged: bool,
     /// The first property that did not hold, if any.
     pub violation: Option<Violation>,
     /// The trace, if it was kept.
@@ -100,8 +102,20 @@ pub fn carry_out(seed: u64, plan: &Plan, keep_trace: bool) -> RunReport {
         let core = plan.core(&damaged, &mut world.core.prng);
         world.core.plan(plan.heal_at, Fault::Heal { core: core.clone() });
         finish(&mut world, &core, plan.heal_at + plan.liveness_bound);
+        if world.core.violation.is_none() {
+            let live: Vec<_> = core
+                .iter()
+                .map(|node| plan.group.configuration.replicas[usize::from(node.0)])
+                .collect();
+            let time = world.core.time;
+            let found = world.core.recorder.finish(time, &live);
+            world.core.found(found);
+        }
     }
-    report(seed, world)
+    // Also where something else was violated before: what clients saw counts more.
+    let (found, judged) = world.core.recorder.judge();
+    world.core.found(found);
+    report(seed, judged, world)
 }
 
 /// Runs until all clients have finished and all replicas of `core` agree, or until `bound`.
@@ -140,6 +154,11 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
         pictures.push((node, picture));
     }
     let (first, expected) = *pictures.first()?;
+    let (decided, _) = world.core.recorder.decided_upto();
+    if expected.applied < decided.0 {
+        let applied = expected.applied;
+        return Some(format!("replica {} has applied {applied} of {decided} slots", first.0));
+    }
     pictures.iter().find(|(_, p)| (p.applied, p.digest) != (expected.applied, expected.digest)).map(
         |(node, picture)| {
             format!(
@@ -150,15 +169,16 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
     )
 }
 
-fn report(seed: u64, world: World) -> RunReport {
+fn report(seed: u64, judged: bool, world: World) -> RunReport {
     let core = world.core;
     RunReport {
         seed,
         trace_hash: core.trace.hash(),
         events: core.trace.events(),
         simulated: Duration::from_nanos(core.time),
-        operations: core.recorder.history.len(),
-        slots: core.recorder.decided_upto().0,
+        operations: core.recorder.operations(),
+        slots: core.recorder.decided_upto().0.0,
+        judged,
         violation: core.violation,
         trace: core.trace.into_lines(),
     }

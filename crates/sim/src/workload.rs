@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use mainstay_check::{Observation, OperationId};
 use mainstay_model::plant::Planted;
 use mainstay_model::{Nonce, RequestNumber};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::{Applied, ClientSession};
 
-use crate::record::{OperationId, Origin};
+use crate::record::checksum;
 use crate::registers::{Answer, Operation, Request, encode};
 use crate::wire::{self, ClientMessage, Told};
 use crate::world::{Cx, NodeId, Picture, Process};
@@ -128,8 +129,7 @@ impl PlainClient {
         if asked.request.operation.is_read() {
             self.again.push(asked);
         } else {
-            cx.line(format_args!("unknown #{}", asked.operation.0));
-            cx.recorder().unknown(asked.operation);
+            cx.line(format_args!("unknown {:?}", asked.operation));
         }
     }
 }
@@ -150,11 +150,11 @@ impl Process for PlainClient {
             Told::Reply(reply) => {
                 let time = cx.time();
                 let Some(answer) = answer(&reply) else {
-                    let number = asked.operation.0;
+                    let number = asked.operation;
                     return cx
-                        .violated("linearizable", format!("no answer in the reply to #{number}"));
+                        .violated("linearizable", format!("no answer in the reply to {number:?}"));
                 };
-                cx.line(format_args!("done #{}: {answer:?}", asked.operation.0));
+                cx.line(format_args!("done {:?}: {answer:?}", asked.operation));
                 cx.recorder().done(asked.operation, time, answer);
             }
             Told::NotDone if asked.request.operation.is_read() => self.again.push(asked),
@@ -184,8 +184,8 @@ impl Process for PlainClient {
             } else if self.chooser.left > 0 {
                 let request = self.chooser.draw(cx);
                 let client = cx.node();
-                let operation = cx.recorder().invoked(client, Origin::Front, &request, time);
-                cx.line(format_args!("ask #{} {} {}", operation.0, request.key, request.operation));
+                let operation = cx.recorder().invoked(client, &request, time);
+                cx.line(format_args!("ask {:?} {} {}", operation, request.key, request.operation));
                 self.ask(cx, Asked { operation, request, since: time });
             }
         }
@@ -204,7 +204,8 @@ pub struct SessionClient {
     chooser: Chooser,
     session: ClientSession<Planted>,
     id: u64,
-    writes: BTreeMap<RequestNumber, OperationId>,
+    /// Which operation each open number is, and the checksum of what it asks.
+    writes: BTreeMap<RequestNumber, (OperationId, u32)>,
     reads: BTreeMap<u64, Asked>,
     again: Vec<Asked>,
     /// When something was last heard of what is open.
@@ -267,13 +268,15 @@ impl SessionClient {
         }
         let request = self.chooser.draw(cx);
         let client = cx.node();
-        let operation = cx.recorder().invoked(client, Origin::Session, &request, time);
-        cx.line(format_args!("ask #{} {} {}", operation.0, request.key, request.operation));
+        let operation = cx.recorder().invoked(client, &request, time);
+        cx.line(format_args!("ask {:?} {} {}", operation, request.key, request.operation));
         if request.operation.is_read() {
             return self.read(cx, Asked { operation, request, since: time });
         }
-        if let Some(number) = self.session.begin(Bytes::from(encode(&request))) {
-            self.writes.insert(number, operation);
+        let body = Bytes::from(encode(&request));
+        let checksum = checksum(&body);
+        if let Some(number) = self.session.begin(body) {
+            self.writes.insert(number, (operation, checksum));
             self.send(cx);
         } else {
             cx.recorder().not_done(operation);
@@ -289,23 +292,21 @@ impl SessionClient {
         self.heard = time;
         match self.session.on_applied(applied) {
             Some(SessionEvent::Reply(number, reply)) => {
-                let Some(operation) = self.writes.remove(&number) else { return };
+                let Some((operation, checksum)) = self.writes.remove(&number) else { return };
                 let Some(answer) = answer(&reply) else {
-                    let what = format!("no answer in the reply to #{}", operation.0);
+                    let what = format!("no answer in the reply to {:?}", operation);
                     return cx.violated("linearizable", what);
                 };
-                cx.line(format_args!("done #{}: {answer:?}", operation.0));
+                cx.line(format_args!("done {:?}: {answer:?}", operation));
                 if let Some(session) = self.session.id() {
-                    cx.recorder().acknowledged(session, number);
+                    cx.observe(&Observation::Acknowledged { session, number, checksum });
                 }
                 cx.recorder().done(operation, time, answer);
             }
             Some(SessionEvent::Opened(_)) => self.send(cx),
             Some(SessionEvent::SendAgain(_) | SessionEvent::Refused) => self.retry_soon(cx),
             Some(SessionEvent::Lost) => {
-                for operation in std::mem::take(&mut self.writes).into_values() {
-                    cx.recorder().unknown(operation);
-                }
+                self.writes.clear();
                 let options = self.chooser.options;
                 let nonce = Nonce(u128::from(cx.prng().next_u64()));
                 self.session =
@@ -344,7 +345,7 @@ impl Process for SessionClient {
                 match outcome {
                     Told::Reply(reply) => {
                         let Some(answer) = answer(&reply) else { return };
-                        cx.line(format_args!("done #{}: {answer:?}", asked.operation.0));
+                        cx.line(format_args!("done {:?}: {answer:?}", asked.operation));
                         cx.recorder().done(asked.operation, time, answer);
                     }
                     Told::NotDone | Told::Unknown => {

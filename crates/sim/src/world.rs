@@ -11,8 +11,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use mainstay_model::{Instant, Now, Prng, Slot, Value};
-use mainstay_service::Applied;
+use mainstay_check::Observation;
+use mainstay_model::{Instant, Now, Prng};
 
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
@@ -454,6 +454,13 @@ impl Core {
         self.violation.get_or_insert(Violation { property, time, detail });
     }
 
+    /// Notes what a checker found, if it did.
+    pub(crate) fn found(&mut self, violation: Option<Violation>) {
+        if let Some(violation) = violation {
+            self.violated(violation.property, violation.detail);
+        }
+    }
+
     /// Whether a connection between two nodes could stand, and between which processes.
     fn link_wanted(&self, a: NodeId, b: NodeId) -> Option<(u32, u32)> {
         let (left, right) = (&self.nodes[usize::from(a.0)], &self.nodes[usize::from(b.0)]);
@@ -608,17 +615,11 @@ impl Cx<'_> {
 
 /// What only replicas do.
 impl Cx<'_> {
-    /// This replica holds the value of a slot for decided.
-    pub fn delivered(&mut self, slot: Slot, value: &Value) {
-        if let Some(detail) = self.core.recorder.delivered(self.node, slot, value) {
-            self.violated("agreement", detail);
-        }
-    }
-
-    /// This replica has applied a slot.
-    pub fn applied(&mut self, slot: Slot, applied: &[Applied], digest: u64) {
-        if let Some(detail) = self.core.recorder.applied(self.node, slot, applied, digest) {
-            self.violated("equal-digests", detail);
+    /// Something happened that properties watch.
+    pub fn observe(&mut self, observation: &Observation) {
+        let time = self.core.time;
+        if let Some(violation) = self.core.recorder.observe(time, observation) {
+            self.violated(violation.property, violation.detail);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use mainstay_check::Observation;
 use mainstay_consensus::{Body, Effect, Input, Message, ReadPurpose, Replica, Role, Start};
 use mainstay_detect::Detector;
 use mainstay_model::frame::{self, Frame};
@@ -17,6 +18,7 @@ use mainstay_storage::{AppendError, Identity, Log, LogOptions, OnDamage, OpenErr
 
 use crate::disk::SimDisk;
 use crate::drive::front::{Asker, Front, Read, Todo};
+use crate::record;
 use crate::registers::Registers;
 use crate::wire::{self, ClientMessage, Told};
 use crate::world::{Cx, NodeId, Picture, Process};
@@ -155,7 +157,8 @@ impl ReplicaProcess {
             }
             Effect::Deliver { slot, value } => {
                 cx.line(format_args!("decided {slot}: {value:?}"));
-                cx.delivered(slot, &value);
+                let checksum = value.checksum();
+                cx.observe(&Observation::Decided { replica: self.me, slot, checksum });
                 self.deliveries.push_back((slot, value));
                 self.execute(cx);
             }
@@ -270,11 +273,16 @@ impl ReplicaProcess {
         self.executing = false;
         let Some((slot, value)) = self.deliveries.pop_front() else { return };
         let mut applied = Vec::new();
+        let (replica, checksum) = (self.me, value.checksum());
+        cx.observe(&Observation::Applied { replica, slot, checksum });
         if let Err(error) = self.applier.apply(slot, &value, &mut applied) {
-            return cx.violated("invariant", format!("replica {}: {error}", self.me));
+            return cx.violated("invariant", format!("replica {replica}: {error}"));
+        }
+        for observation in record::executed(replica, slot, &value, &applied) {
+            cx.observe(&observation);
         }
         let digest = self.applier.digest().unwrap_or_default();
-        cx.applied(slot, &applied, digest);
+        cx.observe(&Observation::Digest { replica, slot, digest });
         let mut todo = Vec::new();
         for applied in &applied {
             let nonce = Nonce(u128::from(cx.prng().next_u64()));
@@ -316,6 +324,7 @@ impl ReplicaProcess {
                     self.reads.insert(token, read);
                     self.step(cx, Input::Read { token });
                 }
+                Todo::Acknowledge(observation) => cx.observe(&observation),
                 Todo::Tell(asker, outcome) => tell(cx, asker, outcome),
                 Todo::Pass(client, applied) => {
                     cx.send(client, ClientMessage::Applied(applied).encode());
@@ -460,6 +469,8 @@ fn tell(cx: &mut Cx<'_>, asker: Asker, outcome: Told) {
 
 impl Process for ReplicaProcess {
     fn start(&mut self, cx: &mut Cx<'_>) {
+        let applied_upto = self.applier.applied_upto();
+        cx.observe(&Observation::Started { replica: self.me, applied_upto });
         let now = cx.now();
         self.arm(cx, now);
         self.detect(cx, mainstay_detect::Input::Deadline);

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use mainstay_check::Observation;
 use mainstay_model::plant::Planted;
 use mainstay_model::{Nonce, RequestNumber, SessionId, Slot};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::{Applied, ClientSession, Command};
 
+use crate::record::checksum;
 use crate::wire::Told;
 use crate::world::NodeId;
 
@@ -59,7 +61,8 @@ pub struct Front {
     generation: u64,
     plants: Planted,
     connections: BTreeMap<NodeId, Connection>,
-    writes: BTreeMap<RequestNumber, Asker>,
+    /// Who waits for which number, and the checksum of what it asked.
+    writes: BTreeMap<RequestNumber, (Asker, u32)>,
     /// Clients that wait for what comes of commands of their own sessions.
     registrations: BTreeMap<u128, NodeId>,
     commands: BTreeMap<(SessionId, RequestNumber), NodeId>,
@@ -72,6 +75,8 @@ pub enum Todo {
     Submit(Bytes),
     /// Ask from which slot on a read may be answered.
     Read(Read),
+    /// Note that a client is told the reply to a request of the front's session.
+    Acknowledge(Observation),
     /// Tell a client what came of its request.
     Tell(Asker, Told),
     /// Tell a client what came of a command of its own session.
@@ -127,7 +132,7 @@ impl Front {
     /// A client's connection opened or closed: what it asked on the last one is forgotten.
     pub fn on_link(&mut self, client: NodeId) {
         self.connections.remove(&client);
-        self.writes.retain(|_, asker| asker.client != client);
+        self.writes.retain(|_, (asker, _)| asker.client != client);
         self.registrations.retain(|_, waiting| *waiting != client);
         self.commands.retain(|_, waiting| *waiting != client);
     }
@@ -163,7 +168,7 @@ impl Front {
                     }
                     let Some(number) = self.session.begin(body.clone()) else { break };
                     connection.last_number = Some(number);
-                    self.writes.insert(number, asker);
+                    self.writes.insert(number, (asker, checksum(body)));
                 }
                 connection.waiting.pop_front();
             }
@@ -201,7 +206,11 @@ impl Front {
         self.pass(applied, todo);
         match self.session.on_applied(applied) {
             Some(SessionEvent::Reply(number, reply)) => {
-                if let Some(asker) = self.writes.remove(&number) {
+                if let Some((asker, checksum)) = self.writes.remove(&number) {
+                    if let Some(session) = self.session.id() {
+                        let told = Observation::Acknowledged { session, number, checksum };
+                        todo.push(Todo::Acknowledge(told));
+                    }
                     todo.push(Todo::Tell(asker, Told::Reply(reply)));
                 }
                 self.hand_over(todo);
@@ -210,7 +219,9 @@ impl Front {
             Some(SessionEvent::SendAgain(_) | SessionEvent::Refused) => todo.push(Todo::Retry),
             Some(SessionEvent::Lost) => {
                 let writes = std::mem::take(&mut self.writes);
-                todo.extend(writes.into_values().map(|asker| Todo::Tell(asker, Told::Unknown)));
+                todo.extend(
+                    writes.into_values().map(|(asker, _)| Todo::Tell(asker, Told::Unknown)),
+                );
                 for connection in self.connections.values_mut() {
                     connection.last_number = None;
                 }
