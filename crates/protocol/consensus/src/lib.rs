@@ -29,7 +29,57 @@
 //! State changes in the step; only messages wait. A step that writes emits one
 //! [`Effect::Persist`]; whatever promises something (a promise, an acknowledgement, the leader's own
 //! vote) is held inside the machine until [`Input::Durable`] covers every record written before it.
-//! A world that carries out effects naively is therefore correct.
+//! A world that carries out effects naively is therefore correct. Here is one: three replicas, a
+//! queue of messages, disks that are durable at once.
+//!
+//! ```
+//! use mainstay_consensus::{Effect, Input, Replica, Settings, Start};
+//! use mainstay_model::{
+//!     Configuration, ConfigurationId, Epoch, Instant, NoPlants, Now, Prng, Recovered, ReplicaId,
+//!     Token,
+//! };
+//! use std::collections::VecDeque;
+//!
+//! let id = |index| ReplicaId { index, epoch: Epoch { counter: 1, instance: 0 } };
+//! let replicas = vec![id(0), id(1), id(2)];
+//! let configuration = Configuration { id: ConfigurationId(1), replicas, alpha: 64 };
+//! let mut now = Now::default();
+//! let mut group: Vec<Replica> = (0..3)
+//!     .map(|index| {
+//!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
+//!         let start = Start { me, configuration, votes: true, recovered, prng: Prng::new(7) };
+//!         Replica::new(start, Settings::default(), now, NoPlants)
+//!     })
+//!     .collect();
+//! let mut inputs = VecDeque::new();
+//! inputs.push_back((0, Input::Submit { token: Token(1), request: "hello".into() }));
+//! let mut delivered = [0; 3];
+//! while delivered.iter().any(|count| *count < 2) {
+//!     // Time passes only when there is nothing else to do.
+//!     let (at, input) = inputs.pop_front().unwrap_or_else(|| {
+//!         let next = (0..3).min_by_key(|at| group[*at].deadline()).unwrap();
+//!         now.monotonic = now.monotonic.max(group[next].deadline().unwrap_or(Instant(0)));
+//!         (next, Input::Deadline)
+//!     });
+//!     let mut effects = Vec::new();
+//!     group[at].step(now, input, &mut effects);
+//!     for effect in effects {
+//!         match effect {
+//!             Effect::Persist { mark, .. } => inputs.push_back((at, Input::Durable { mark })),
+//!             Effect::Send { to, message } => inputs.push_back((
+//!                 usize::from(to.index),
+//!                 Input::Message { from: id(at as u16), message },
+//!             )),
+//!             Effect::Deliver { slot, .. } => {
+//!                 delivered[at] += 1; // slot 1 is the leader's no-op, slot 2 holds the request
+//!                 inputs.push_back((at, Input::Applied { upto: slot }));
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert!(group.iter().all(|replica| replica.status().leader == Some(id(2))));
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
