@@ -1,1 +1,69 @@
-//! Under construction.
+//! The `mainstay` program, for any service.
+//!
+//! [`run`] is all of it: the binary of this crate calls it with the key-value store; a user's own
+//! binary calls it with a service of theirs and has the same commands.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `arguments` | the command line and its help |
+//! | `failure` | what ends a command early: a sentence and an exit code |
+//! | `cluster` | ids drawn once: what a cluster is made of, identities on disk |
+//! | `manifest` | what `up` made, so that it never makes it twice |
+//! | `settings` | the configuration file of a replica |
+//! | `init`, `replica`, `up`, `status`, `simulate` | the commands |
+//! | `log_file` | one bounded log file a replica |
+//! | `lines` | [`Lines`]: a front for services of one's own, a line a request |
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod cluster;
+mod failure;
+mod init;
+mod lines;
+mod log_file;
+mod manifest;
+mod replica;
+mod settings;
+mod simulate;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mainstay_node::Front;
+use mainstay_service::Service;
+
+use arguments::{Arguments, Command};
+pub use lines::Lines;
+
+/// The whole program for the service `S` behind the front `F`: reads the command line, carries it
+/// out, and returns what the process should end with. `S::default()` is the state of an empty log.
+#[must_use]
+pub fn run<S: Service + Default, F: Front + Default>() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
+        }
+    };
+    let ended = match arguments.command {
+        Command::Up(options) => up::run(&options, S::version()),
+        Command::Init(options) => init::run(&options, S::version()),
+        Command::Replica(options) => replica::run::<S, F>(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Sim(options) => simulate::run(&options),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.sentence.is_empty() {
+                eprintln!("error: {}", failure.sentence);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The command line and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mainstay_model::quorum::REPLICAS_MAX;
+
+/// Keeps a stateful service running through crashes.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    long_about = "Keeps a stateful service running through crashes: its requests are ordered and \
+                  replicated over several processes, and no answered one is lost while a majority \
+                  of them keeps its disks.",
+    after_help = "Five minutes:\n  \
+                  mainstay up                          three replicas on this machine\n  \
+                  redis-cli -p 7400 SET lighthouse on  any Redis client, any replica\n  \
+                  redis-cli -p 7402 GET lighthouse\n  \
+                  mainstay status                      who leads, how far each one is\n\n\
+                  Exit codes: 0 as asked, 1 failed, 2 usage or configuration, 3 damaged or \
+                  foreign data,\n4 stopped for safety."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster on this machine.
+    Up(UpOptions),
+    /// Make a new cluster's identities, or a lost replica's.
+    Init(InitOptions),
+    /// Run one replica in the foreground.
+    Replica(ReplicaOptions),
+    /// Show who leads, how far each replica is, what is wrong.
+    Status(StatusOptions),
+    /// Run the ordering protocol under simulated faults.
+    Sim(SimOptions),
+}
+
+/// When an answer may leave a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityOption {
+    /// After it is on disk at a majority.
+    Sync,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs a whole cluster on this machine, every replica a process of its own.\n\n\
+                  Replica i serves clients on PORT + i and its peers on PORT + 100 + i. One line \
+                  that begins with `ready ` tells the addresses once the cluster takes requests. \
+                  A replica that dies is started again. Ctrl-C stops all of it; the same folder \
+                  resumes it.",
+    after_help = "Examples:\n  \
+                  mainstay up\n  \
+                  mainstay up --replicas 5 --port 9000 --data big\n  \
+                  mainstay up --port 0              on free ports, for tests"
+)]
+pub(crate) struct UpOptions {
+    /// How many replicas a new cluster has, 3 if not told; 2f + 1 survive f crashes.
+    #[arg(long, value_name = "N", value_parser = replica_count())]
+    pub(crate) replicas: Option<u16>,
+    /// The folder that holds the cluster.
+    #[arg(long, value_name = "DIR", default_value = "mainstay-data")]
+    pub(crate) data: PathBuf,
+    /// The client port of replica 0; 0 takes free ports.
+    #[arg(long, value_name = "PORT", default_value = "7400")]
+    pub(crate) port: u16,
+    /// When an answer may leave a replica of a new cluster, `sync` if not told.
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<DurabilityOption>,
+    /// Bytes of a log segment.
+    #[arg(long, hide = true)]
+    pub(crate) segment_bytes: Option<u64>,
+    /// The most bytes of a replica's log.
+    #[arg(long, hide = true)]
+    pub(crate) log_bytes_max: Option<u64>,
+}
+
+fn replica_count() -> impl clap::builder::TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..=REPLICAS_MAX as i64)
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Makes a new cluster, once: draws its id and writes one folder and one \
+                  configuration file a replica. Run again elsewhere it makes another cluster, \
+                  whose replicas the first refuses.\n\n\
+                  With --lost it makes the folder of a replica that lost its own: the replica \
+                  comes back as amnesiac, follows the others and does not vote, since it no \
+                  longer knows what it promised.",
+    after_help = "Examples:\n  \
+                  mainstay init --data cluster --peers 10.0.0.1:7500,10.0.0.2:7500,10.0.0.3:7500\n  \
+                  mainstay init --data cluster                      three replicas on loopback\n  \
+                  mainstay init --lost 1 --cluster-from 10.0.0.1:7500 --data replica-1"
+)]
+pub(crate) struct InitOptions {
+    /// Where to write: a folder for all replicas, or with --lost the folder of that replica.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// How many replicas, all on loopback.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = replica_count(),
+          conflicts_with_all = ["peers", "lost"])]
+    pub(crate) replicas: u16,
+    /// The client port of replica 0 on loopback, or of every replica with --peers.
+    #[arg(long, value_name = "PORT", default_value = "7400", conflicts_with = "lost")]
+    pub(crate) port: u16,
+    /// Where the peers of each replica reach it, by index.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', conflicts_with = "lost")]
+    pub(crate) peers: Vec<String>,
+    /// When an answer may leave a replica.
+    #[arg(long, value_enum, default_value = "sync")]
+    pub(crate) durability: DurabilityOption,
+    /// The index of a replica that lost its folder.
+    #[arg(long, value_name = "INDEX", requires = "cluster_from")]
+    pub(crate) lost: Option<u16>,
+    /// The peer port of a replica that is well.
+    #[arg(long, value_name = "HOST:PORT", requires = "lost")]
+    pub(crate) cluster_from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs one replica in the foreground. Its folder must hold an identity already \
+                  (mainstay init): an empty folder is either new or lost, and only one of the two \
+                  may vote.\n\n\
+                  SIGINT and SIGTERM hand over, sync and end it. It logs to standard error; \
+                  MAINSTAY_LOG=debug says more.",
+    after_help = "Example:\n  \
+                  mainstay replica --config replica-0.toml\n\n\
+                  The file:\n  \
+                  cluster = \"0b5cf8e1a7d24d0f9a3e6c1b7f42d95e\"\n  \
+                  index = 0\n  \
+                  data = \"replica-0\"\n  \
+                  durability = \"sync\"\n  \
+                  peers = [\"127.0.0.1:7500\", \"127.0.0.1:7501\", \"127.0.0.1:7502\"]\n\n  \
+                  [listen]\n  \
+                  clients = \"127.0.0.1:7400\"\n  \
+                  peers = \"127.0.0.1:7500\""
+)]
+pub(crate) struct ReplicaOptions {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Listen on an address that others can reach, although nothing asks who they are.
+    #[arg(long)]
+    pub(crate) insecure_bind: bool,
+    /// End when standard input ends, and wait for the folder's lock.
+    #[arg(long, hide = true)]
+    pub(crate) child: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Asks every replica how it is, half a second each, and shows who leads, how far \
+                  each one is and what is wrong. Replicas that do not answer are listed as well.",
+    after_help = "Examples:\n  \
+                  mainstay status\n  \
+                  mainstay status --json | jq '.groups[0].leader'\n  \
+                  mainstay status --target 127.0.0.1:7500"
+)]
+pub(crate) struct StatusOptions {
+    /// The folder of a cluster that `up` runs.
+    #[arg(long, value_name = "DIR", default_value = "mainstay-data", conflicts_with = "target")]
+    pub(crate) data: PathBuf,
+    /// The peer port of any replica.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) target: Option<String>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs the very machines of the program in a simulated world: a faulty network, \
+                  faulty disks, clocks that drift, processes that die, all of it from one seed; \
+                  then lets the world heal and demands progress. Every run is checked: agreement, \
+                  no lost acknowledgement, exactly-once, linearizability and more.\n\n\
+                  A failure prints its trace and the command that replays it.",
+    after_help = "Examples:\n  \
+                  mainstay sim --seed 1 --runs 1000\n  \
+                  mainstay sim --seed 4242 --trace        one run, every event\n  \
+                  mainstay sim --scenario list\n  \
+                  mainstay sim --plants list              bugs put in on purpose\n  \
+                  mainstay sim --plants run               each must be found\n\n\
+                  Exit codes: 10 crash, 11 safety violated, 12 no progress."
+)]
+pub(crate) struct SimOptions {
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value = "1")]
+    pub(crate) seed: u64,
+    /// How many seeds: S to S + N - 1.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) runs: u64,
+    /// A scenario by name, or `list`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scenario: Option<String>,
+    /// Planted bugs: `list` them, `run` them all, or one by name.
+    #[arg(long, value_name = "list|run|NAME", conflicts_with = "scenario")]
+    pub(crate) plants: Option<String>,
+    /// Print the trace of every run.
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        for mut command in Arguments::command().get_subcommands().cloned() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}", command.get_name());
+        }
+    }
+}

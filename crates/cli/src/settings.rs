@@ -1,0 +1,209 @@
+//! The configuration file of a replica.
+
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use mainstay_model::ClusterId;
+use mainstay_model::quorum::REPLICAS_MAX;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{durability_named, parse_id};
+use crate::failure::Failure;
+
+/// The file, as it stands on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The id of the cluster, 32 hexadecimal digits; the folder must agree.
+    pub(crate) cluster: String,
+    /// Which replica this is.
+    pub(crate) index: u16,
+    /// Its folder: identity and log. Relative to the file.
+    pub(crate) data: PathBuf,
+    /// When an answer may leave: `sync`.
+    pub(crate) durability: String,
+    /// Where the peers of every replica reach it, by index.
+    pub(crate) peers: Vec<String>,
+    /// Where this replica listens.
+    pub(crate) listen: Listen,
+    /// The bounds of its log.
+    #[serde(default, skip_serializing_if = "LogSettings::is_default")]
+    pub(crate) log: LogSettings,
+}
+
+/// Where a replica listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listen {
+    /// Clients: the service's protocol and the native one.
+    pub(crate) clients: String,
+    /// Peers and `status`.
+    pub(crate) peers: String,
+}
+
+/// The bounds of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// Bytes of a segment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_bytes: Option<u64>,
+    /// The most bytes of all segments; beyond that no entries are accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_max: Option<u64>,
+}
+
+impl LogSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The file with its values checked and its names resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// See [`Settings`].
+    pub(crate) cluster: ClusterId,
+    /// See [`Settings`].
+    pub(crate) index: u16,
+    /// See [`Settings`]; relative to the working folder.
+    pub(crate) data: PathBuf,
+    /// See [`Settings`].
+    pub(crate) peers: Vec<SocketAddr>,
+    /// See [`Listen`].
+    pub(crate) listen_clients: SocketAddr,
+    /// See [`Listen`].
+    pub(crate) listen_peers: SocketAddr,
+    /// See [`Settings`].
+    pub(crate) log: LogSettings,
+}
+
+impl Settings {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::file(path, "read the configuration file", &error))?;
+        let settings: Self = toml::from_str(&text).map_err(|error| {
+            let place = error.span().map_or_else(String::new, |span| {
+                format!(", line {}", 1 + text[..span.start].matches('\n').count())
+            });
+            let what = error.message().trim().replace('\n', ", ");
+            Failure::usage(format!("'{}'{place}: {what}", path.display()))
+        })?;
+        settings.check().map_err(|(key, what)| {
+            let place = line_of(&text, key).map_or_else(String::new, |line| format!(", line {line}"));
+            Failure::usage(format!("'{}'{place}: `{key}` {what}", path.display()))
+        })
+        .map(|checked| Checked { data: beside(path, &checked.data), ..checked })
+    }
+
+    /// Checks the values; an error names the key and what is wrong with it.
+    fn check(&self) -> Result<Checked, (&'static str, String)> {
+        let cluster = parse_id(&self.cluster).ok_or_else(|| {
+            let what = "wants the 32 hexadecimal digits that `mainstay init` printed";
+            ("cluster", what.to_owned())
+        })?;
+        if durability_named(&self.durability).is_none() {
+            return Err(("durability", "knows only \"sync\"".to_owned()));
+        }
+        if self.peers.is_empty() || self.peers.len() > REPLICAS_MAX {
+            return Err(("peers", format!("wants 1 to {REPLICAS_MAX} addresses, one a replica")));
+        }
+        if usize::from(self.index) >= self.peers.len() {
+            let last = self.peers.len() - 1;
+            return Err(("index", format!("is beyond the last of `peers`, which is {last}")));
+        }
+        let mut peers = Vec::new();
+        for peer in &self.peers {
+            peers.push(resolve(peer).map_err(|what| ("peers", what))?);
+        }
+        Ok(Checked {
+            cluster,
+            index: self.index,
+            data: self.data.clone(),
+            peers,
+            listen_clients: resolve(&self.listen.clients).map_err(|what| ("clients", what))?,
+            listen_peers: resolve(&self.listen.peers).map_err(|what| ("listen.peers", what))?,
+            log: self.log,
+        })
+    }
+}
+
+/// The address of `host:port`.
+pub(crate) fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.ok_or_else(|| format!("has the address \"{text}\", which is no known host:port"))
+}
+
+/// The line that sets a key; of a dotted one, its last part after its table's head.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
+    let begin = if table.is_empty() { 0 } else { text.find(&format!("[{table}]"))? };
+    let before = text[..begin].matches('\n').count();
+    let sets = |line: &str| {
+        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text[begin..].lines().position(sets).map(|line| before + line + 1)
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+cluster = \"0b5cf8e1a7d24d0f9a3e6c1b7f42d95e\"
+index = 1
+data = \"replica-1\"
+durability = \"sync\"
+peers = [\"127.0.0.1:7500\", \"127.0.0.1:7501\"]
+
+[listen]
+clients = \"127.0.0.1:7401\"
+peers = \"127.0.0.1:7501\"
+";
+
+    fn read(text: &str) -> Result<Checked, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.toml");
+        fs::write(&path, text).unwrap();
+        Settings::read(&path).map(|checked| Checked {
+            data: checked.data.strip_prefix(folder.path()).unwrap().to_owned(),
+            ..checked
+        })
+    }
+
+    #[test]
+    fn a_good_file_is_read() {
+        let checked = read(GOOD).unwrap();
+        assert_eq!(checked.index, 1);
+        assert_eq!(checked.data, Path::new("replica-1"));
+        assert_eq!(checked.listen_clients.port(), 7401);
+        assert_eq!(checked.peers.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let cases = [
+            ("index = 1", "index = 2", "line 2: `index` is beyond the last"),
+            ("index = 1", "index = -1", "line 2: "),
+            ("index = 1", "indx = 1", "line 2: unknown field `indx`"),
+            ("index = 1\n", "", "missing field `index`"),
+            ("\"sync\"", "\"async\"", "line 4: `durability` knows only"),
+            ("0b5c", "0b5", "line 1: `cluster` wants the 32 hexadecimal digits"),
+            ("127.0.0.1:7401", "127.0.0.1", "line 8: `clients` has the address \"127.0.0.1\""),
+            ("peers = \"127.0.0.1:7501", "peers = \"127.0.0.1:99999", "line 9: `listen.peers` has"),
+            ("7500\"", "7500", "line 5: "),
+        ];
+        for (from, to, wanted) in cases {
+            let failure = read(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(failure.code, crate::failure::USAGE);
+            assert!(failure.sentence.contains(wanted), "{from} -> {to}: {failure}");
+            assert!(!failure.sentence.contains('\n'), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `mainstay up`: a whole cluster on this machine, every replica a process of its own.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `folder` | the cluster's folder: made once, resumed ever after |
+//! | `ports` | where the replicas listen |
+//! | `child` | the process of one replica |
+//! | `watch` | keeps the processes running, tells when the cluster is ready, stops it |
+
+mod child;
+mod folder;
+mod ports;
+mod watch;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::arguments::UpOptions;
+use crate::cluster::durability_name;
+use crate::failure::Failure;
+use crate::init::{replica_name, write_settings};
+use crate::replica::open_folder;
+use crate::settings::{LogSettings, Settings, resolve};
+use watch::Watch;
+
+/// How long the replicas of an `up` that was killed may take to end.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Carries the command out; returns when the cluster has been stopped.
+pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
+            Failure::failed(format!("signal {signal} could not be caught: {error}"))
+        })?;
+    }
+    let folder = folder::open(options, service_version)?;
+    let replicas = folder.cluster.configuration.replicas.len();
+    for me in &folder.cluster.configuration.replicas {
+        // Whoever still holds the folder also holds the ports.
+        drop(open_folder(&folder.path.join(replica_name(me.index)), PREDECESSOR_TIMEOUT)?);
+    }
+    let listen = ports::choose(options.port, replicas as u16)?;
+    let mut manifest = folder.manifest.clone();
+    for (member, listen) in manifest.replicas.iter_mut().zip(&listen) {
+        member.clients.clone_from(&listen.clients);
+        member.peers.clone_from(&listen.peers);
+    }
+    manifest.write(&folder.path)?;
+
+    let peers: Vec<String> = listen.iter().map(|listen| listen.peers.clone()).collect();
+    say(&format!(
+        "cluster {} in {}: {replicas} replicas, durability {}",
+        folder.cluster.id,
+        folder.path.display(),
+        durability_name(folder.cluster.durability)
+    ));
+    let mut watch = Watch::new(folder.amnesiac.clone());
+    for (me, listen) in folder.cluster.configuration.replicas.iter().zip(&listen) {
+        let name = replica_name(me.index);
+        let settings = Settings {
+            cluster: folder.cluster.id.to_string(),
+            index: me.index,
+            data: name.clone().into(),
+            durability: durability_name(folder.cluster.durability).to_owned(),
+            peers: peers.clone(),
+            listen: listen.clone(),
+            log: LogSettings {
+                segment_bytes: options.segment_bytes,
+                bytes_max: options.log_bytes_max,
+            },
+        };
+        write_settings(&folder.path.join(format!("{name}.toml")), &settings)?;
+        let address = resolve(&listen.peers).map_err(Failure::failed)?;
+        watch.start(&folder.path.join(name), address)?;
+        let (clients, peers) = (&listen.clients, &listen.peers);
+        say(&format!("replica {}: clients {clients}, peers {peers}", me.index));
+    }
+    let ready: Vec<&str> = listen.iter().map(|listen| listen.clients.as_str()).collect();
+    watch.run(&stop, &format!("ready {}", ready.join(" ")))
+}
+
+/// A line on standard output; whoever closed it does not want it.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// A line on standard error.
+fn warn(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
