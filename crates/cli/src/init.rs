@@ -108,8 +108,7 @@ pub(crate) fn write_settings(path: &Path, settings: &Settings) -> Result<(), Fai
 
 /// Makes the folder of a replica that lost its own, by what a replica that is well tells.
 fn lost(folder: &Path, index: u16, from: &str, service_version: u32) -> Result<(), Failure> {
-    let address =
-        resolve(from).map_err(|what| Failure::usage(format!("--cluster-from {what}")))?;
+    let address = resolve(from).map_err(|what| Failure::usage(format!("--cluster-from {what}")))?;
     let told = mainstay_node::status::ask(address, ANSWER_TIMEOUT).map_err(|error| {
         Failure::failed(format!(
             "{from} does not tell which cluster it belongs to: {error}; name the peer port of a \

@@ -80,8 +80,8 @@ impl Manifest {
             }
             Err(error) => return Err(Failure::file(&path, "read", &error)),
         };
-        let manifest: Self = toml::from_str(&text)
-            .map_err(|error| Self::damaged(&path, error.message().trim()))?;
+        let manifest: Self =
+            toml::from_str(&text).map_err(|error| Self::damaged(&path, error.message().trim()))?;
         if manifest.format != FORMAT {
             return Err(Failure::data(format!(
                 "'{}' is in format {}, but this program knows format {FORMAT}: use a newer \

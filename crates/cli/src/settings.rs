@@ -91,11 +91,14 @@ impl Settings {
             let what = error.message().trim().replace('\n', ", ");
             Failure::usage(format!("'{}'{place}: {what}", path.display()))
         })?;
-        settings.check().map_err(|(key, what)| {
-            let place = line_of(&text, key).map_or_else(String::new, |line| format!(", line {line}"));
-            Failure::usage(format!("'{}'{place}: `{key}` {what}", path.display()))
-        })
-        .map(|checked| Checked { data: beside(path, &checked.data), ..checked })
+        settings
+            .check()
+            .map_err(|(key, what)| {
+                let place =
+                    line_of(&text, key).map_or_else(String::new, |line| format!(", line {line}"));
+                Failure::usage(format!("'{}'{place}: `{key}` {what}", path.display()))
+            })
+            .map(|checked| Checked { data: beside(path, &checked.data), ..checked })
     }
 
     /// Checks the values; an error names the key and what is wrong with it.

@@ -142,7 +142,8 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
     let told: Vec<&NodeStatus> = answers.iter().flatten().collect();
     // Of several opinions about the leader, the one of the highest ballot is the newest.
     let newest = told.iter().max_by_key(|told| (told.ballot, told.leader.is_some()));
-    let text = |get: fn(&NodeStatus) -> &String| told.first().map_or(String::new(), |t| get(t).clone());
+    let text =
+        |get: fn(&NodeStatus) -> &String| told.first().map_or(String::new(), |t| get(t).clone());
     let mut warnings: Vec<String> = Vec::new();
     let mut replicas = Vec::new();
     for (index, (asked, answer)) in (0..).zip(asked.iter().zip(answers)) {
@@ -201,8 +202,18 @@ fn silent(index: u16, asked: &Asked, error: &io::Error) -> ReplicaStatus {
     }
 }
 
-const COLUMNS: [&str; 10] =
-    ["index", "role", "state", "clients at", "peers at", "pid", "accepted", "decided", "applied", "log"];
+const COLUMNS: [&str; 10] = [
+    "index",
+    "role",
+    "state",
+    "clients at",
+    "peers at",
+    "pid",
+    "accepted",
+    "decided",
+    "applied",
+    "log",
+];
 
 fn table(status: &ClusterStatus) -> String {
     let mut text = format!("cluster {}\n", status.cluster);
@@ -308,8 +319,17 @@ mod tests {
         assert_eq!(silent["state"], "stopped");
         assert_eq!((&silent["pid"], &silent["client"]), (&Value::Null, &"127.0.0.1:7401".into()));
         for field in [
-            "index", "epoch", "pid", "client", "peer", "role", "state", "accepted", "decided",
-            "applied", "checkpoint",
+            "index",
+            "epoch",
+            "pid",
+            "client",
+            "peer",
+            "role",
+            "state",
+            "accepted",
+            "decided",
+            "applied",
+            "checkpoint",
         ] {
             assert!(silent.get(field).is_some(), "{field}");
         }

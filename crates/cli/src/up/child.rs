@@ -45,14 +45,6 @@ enum Process {
     },
 }
 
-/// What became of a replica whose process ended.
-pub(super) enum After {
-    /// It is started again; this is worth telling.
-    Again(String),
-    /// It is left alone; why, and its exit code.
-    Over(String, u8),
-}
-
 impl Replica {
     /// Starts the process for the first time. `folder` is the replica's; its configuration and its
     /// log lie beside it.
@@ -81,8 +73,7 @@ impl Replica {
         // The very program that runs now, even if its file has been replaced since.
         let program = Path::new("/proc/self/exe");
         let name = std::env::current_exe()?;
-        let mut command =
-            Command::new(if program.exists() { program } else { name.as_path() });
+        let mut command = Command::new(if program.exists() { program } else { name.as_path() });
         command.arg0(&name).args(["replica", "--child", "--config"]).arg(&self.config);
         // Its own group: Ctrl-C reaches `up` alone, which then stops the replicas in good order.
         command.process_group(0);
@@ -119,8 +110,8 @@ impl Replica {
         let _ = self.log.lock().unwrap_or_else(PoisonError::into_inner).line(line.as_bytes());
     }
 
-    /// The process has ended: decides what follows. `None` if it runs.
-    pub(super) fn ended(&mut self) -> Option<After> {
+    /// The process has ended: decides what follows, and says so. `None` if it runs.
+    pub(super) fn ended(&mut self) -> Option<String> {
         let Process::Runs { child, since, complaint } = &mut self.process else { return None };
         let (id, lived) = (child.id(), since.elapsed());
         let status = child.wait().ok()?;
@@ -133,12 +124,12 @@ impl Replica {
         {
             let reason = format!("{how}; it is not started again");
             self.process = Process::Over { reason: reason.clone(), code };
-            return Some(After::Over(reason, code));
+            return Some(reason);
         }
         let pause = if lived >= SETTLED { Duration::ZERO } else { self.pause };
         self.pause = if lived >= SETTLED { PAUSE_MIN } else { (self.pause * 2).min(PAUSE_MAX) };
         self.process = Process::Waits { until: Instant::now() + pause };
-        Some(After::Again(format!("{how}; it is started again")))
+        Some(format!("{how}; it is started again"))
     }
 
     /// Starts the process again if its time has come. A failure to do so is told and tried again.

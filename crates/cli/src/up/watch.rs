@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mainstay_node::{NodeStatus, StateName};
 
 use crate::failure::Failure;
-use crate::up::child::{After, Replica};
+use crate::up::child::Replica;
 use crate::up::{say, warn};
 
 /// How often signals and pauses are looked at.
@@ -116,11 +116,8 @@ impl Watch {
         match event {
             Event::Ended(index) => {
                 self.states[index] = None;
-                match self.replicas[index].ended() {
-                    None => {}
-                    Some(After::Again(told) | After::Over(told, _)) => {
-                        warn(&format!("replica {index}: {told}"));
-                    }
+                if let Some(told) = self.replicas[index].ended() {
+                    warn(&format!("replica {index}: {told}"));
                 }
             }
             Event::Told(index, told) => {
