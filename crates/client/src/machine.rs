@@ -1,0 +1,479 @@
+//! What to send, to whom, and when to send it again, as a pure machine: whoever drives it has the
+//! socket and the clock.
+//!
+//! One connection at a time. An *ask* is a request or query that a caller waits for. It waits in
+//! the queue until it can be sent: until then it is certainly not done. A request is then given a
+//! number of the session, and from then on it is sent until its reply is known, even when its caller
+//! was told meanwhile that the outcome is unknown: numbers are carried out in order, so those behind
+//! it need it.
+//!
+//! | link | left when |
+//! |---|---|
+//! | idle | somebody waits, and the pause after failures is over |
+//! | connecting, greeting | connected, greeted, refused, or out of time |
+//! | asking (who leads) | told, refused, or out of time |
+//! | up | closed, refused, nothing answered for too long, or another replica leads |
+
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_model::hello::{HELLO, Hello, Role};
+use mainstay_model::{ClusterId, GroupId, Instant, Nonce, RequestNumber, Token, frame};
+use mainstay_service::ClientSession;
+use mainstay_service::native::{ClientMessage, PREFACE};
+
+use crate::outcome::{Outcome, Trouble, TroubleKind};
+use crate::route::Route;
+use crate::settings::Settings;
+
+/// Bytes that a request takes beyond its body.
+const REQUEST_HEAD_LEN: usize = 64;
+/// The pause after a refusal; doubled with each further one in a row.
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// The longest such pause.
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// Who was sent to a leader is not sent on within this time: replicas may name one another.
+const HINT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Connect to the address at this position, giving up any other connection.
+    Connect(usize),
+    /// Give up the connection, or the attempt.
+    Disconnect,
+    /// Tell the caller.
+    Finished(Token, Outcome),
+    /// Tell the caller.
+    Answered(Token, Result<Bytes, Trouble>),
+}
+
+/// What a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request,
+    Query,
+}
+
+/// Something a caller waits for.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    deadline: Instant,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Queued(Kind),
+    /// A request with its number.
+    Numbered(RequestNumber),
+    Query,
+}
+
+/// A number whose caller waits.
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    token: Token,
+    /// How often everything had been sent again when the number was given out: while that is the
+    /// same, the request was sent at most once.
+    round: u64,
+}
+
+/// A query that was or is to be sent.
+#[derive(Clone, Debug)]
+struct Query {
+    body: Bytes,
+    /// The last number given out before it, which it must see.
+    after: RequestNumber,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Idle { at: Instant, position: usize },
+    Connecting { position: usize, until: Instant },
+    Greeting { position: usize, until: Instant },
+    Asking { peer: Peer, until: Instant },
+    Up { peer: Peer },
+}
+
+/// The replica at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Peer {
+    position: usize,
+    index: u16,
+    body_len_max: usize,
+}
+
+pub(crate) struct Machine {
+    settings: Settings,
+    nonces: Box<dyn FnMut() -> Nonce + Send>,
+    route: Route,
+    link: Link,
+    session: ClientSession,
+    /// Counts how often everything was sent again.
+    round: u64,
+    /// 0 until known.
+    cluster: ClusterId,
+    asks: BTreeMap<Token, Ask>,
+    deadlines: BTreeSet<(Instant, Token)>,
+    queue: VecDeque<(Token, Bytes)>,
+    numbers: BTreeMap<RequestNumber, Numbered>,
+    queries: BTreeMap<Token, Query>,
+    /// Queries to be sent (again).
+    unsent_queries: BTreeSet<Token>,
+    /// When somebody began to wait, or was last answered.
+    moved_at: Instant,
+    /// Nothing is sent before, after a refusal.
+    quiet_until: Option<Instant>,
+    backoff: Duration,
+    /// When a named leader was last gone to.
+    hinted_at: Option<Instant>,
+    /// What the last attempt ran into.
+    detail: Option<String>,
+    /// What is to be sent on the connection.
+    out: Vec<u8>,
+}
+
+impl Machine {
+    /// `nonces` draws 128 random bits, one for each session.
+    pub(crate) fn new(
+        settings: Settings,
+        mut nonces: Box<dyn FnMut() -> Nonce + Send>,
+        seed: u64,
+    ) -> Self {
+        let mut route = Route::new(settings.addresses.len(), seed);
+        let (position, _) = route.next();
+        let session = ClientSession::new(nonces(), settings.window_max, settings.window_bytes_max);
+        Self {
+            cluster: settings.cluster.unwrap_or_default(),
+            settings,
+            nonces,
+            route,
+            link: Link::Idle { at: Instant::default(), position },
+            session,
+            round: 0,
+            asks: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            queue: VecDeque::new(),
+            numbers: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            unsent_queries: BTreeSet::new(),
+            moved_at: Instant::default(),
+            quiet_until: None,
+            backoff: BACKOFF_MIN,
+            hinted_at: None,
+            detail: None,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes what is to be sent on the connection.
+    pub(crate) fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.asks.is_empty()
+    }
+
+    /// Takes an ask; tokens ascend.
+    pub(crate) fn ask(
+        &mut self,
+        now: Instant,
+        token: Token,
+        kind: Kind,
+        body: Bytes,
+        timeout: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.asks.is_empty() {
+            self.moved_at = now;
+        }
+        let deadline = now.after(timeout);
+        self.asks.insert(token, Ask { deadline, place: Place::Queued(kind) });
+        self.deadlines.insert((deadline, token));
+        self.queue.push_back((token, body));
+        self.go_on(now, effects);
+    }
+
+    /// The connection that was asked for stands.
+    pub(crate) fn on_connected(&mut self, now: Instant) {
+        if let Link::Connecting { position, until } = self.link {
+            self.link = Link::Greeting { position, until };
+            self.out.extend_from_slice(&PREFACE);
+            let len_max = u32::try_from(self.body_len_max()).unwrap_or(u32::MAX);
+            frame::encode(&mut self.out, HELLO, GroupId::NODE, 0, |body| {
+                Hello::of_client(Role::Client, len_max).encode(body);
+            });
+            self.moved_at = now;
+        }
+    }
+
+    /// The connection, or the attempt, ended by itself.
+    pub(crate) fn on_closed(&mut self, now: Instant, how: &str, effects: &mut Vec<Effect>) {
+        self.leave(now, how, effects);
+        self.go_on(now, effects);
+    }
+
+    /// When [`Machine::on_deadline`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let ask = self.deadlines.first().map(|(deadline, _)| *deadline)?;
+        let link = match self.link {
+            Link::Idle { at, .. } => at,
+            Link::Connecting { until, .. }
+            | Link::Greeting { until, .. }
+            | Link::Asking { until, .. } => until,
+            Link::Up { .. } => {
+                let patience = self.patience_ends();
+                self.quiet_until.map_or(patience, |quiet| quiet.min(patience))
+            }
+        };
+        Some(ask.min(link))
+    }
+
+    fn patience_ends(&self) -> Instant {
+        self.moved_at.after(self.settings.patience)
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_deadline(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        while let Some(&(deadline, token)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.expire(token, effects);
+        }
+        match self.link {
+            Link::Connecting { until, .. }
+            | Link::Greeting { until, .. }
+            | Link::Asking { until, .. }
+                if until <= now =>
+            {
+                self.leave(now, "it did not answer in time", effects);
+            }
+            Link::Up { .. } if !self.asks.is_empty() && self.patience_ends() <= now => {
+                self.leave(now, "it left requests unanswered", effects);
+            }
+            _ => {}
+        }
+        self.go_on(now, effects);
+    }
+
+    /// Does what can be done now: connects, gives out numbers, sends.
+    fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match self.link {
+            Link::Idle { at, position } if at <= now && !self.asks.is_empty() => {
+                let until = now.after(self.settings.connect_timeout);
+                self.link = Link::Connecting { position, until };
+                effects.push(Effect::Connect(position));
+            }
+            Link::Up { peer } if self.quiet_until.is_none_or(|quiet| quiet <= now) => {
+                self.quiet_until = None;
+                self.take_queue(peer.body_len_max, effects);
+                self.send();
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves asks from the queue, in order, as far as they can be sent.
+    fn take_queue(&mut self, body_len_max: usize, effects: &mut Vec<Effect>) {
+        while let Some((token, body)) = self.queue.front() {
+            let token = *token;
+            let kind = match self.asks.get(&token).map(|ask| ask.place) {
+                Some(Place::Queued(kind)) => kind,
+                // Its caller was told that time is up.
+                _ => {
+                    self.queue.pop_front();
+                    continue;
+                }
+            };
+            if body.len() + REQUEST_HEAD_LEN > body_len_max {
+                self.queue.pop_front();
+                self.finish_undone(token, kind, TroubleKind::TooLarge.into(), effects);
+                continue;
+            }
+            let place = match kind {
+                Kind::Request => {
+                    if self.session.id().is_none() {
+                        break;
+                    }
+                    let Some(number) = self.session.begin(body.clone()) else { break };
+                    self.numbers.insert(number, Numbered { token, round: self.round });
+                    Place::Numbered(number)
+                }
+                Kind::Query => {
+                    let after = self.session.last_number();
+                    self.queries.insert(token, Query { body: body.clone(), after });
+                    self.unsent_queries.insert(token);
+                    Place::Query
+                }
+            };
+            self.queue.pop_front();
+            if let Some(ask) = self.asks.get_mut(&token) {
+                ask.place = place;
+            }
+        }
+    }
+
+    /// Whether the first of the queue is a request that waits for the session to be opened.
+    fn wants_session(&self) -> bool {
+        let first = self.queue.front().and_then(|(token, _)| self.asks.get(token));
+        matches!(first.map(|ask| ask.place), Some(Place::Queued(Kind::Request)))
+    }
+
+    /// Puts into the output what is to be sent. Requests go first, so that the queries behind find
+    /// the numbers they come after on their way.
+    fn send(&mut self) {
+        if self.session.id().is_some() || self.wants_session() {
+            let mut commands = Vec::new();
+            self.session.take_unsent(&mut commands);
+            for command in commands {
+                self.send_message(&ClientMessage::Submit { command });
+            }
+        }
+        for token in std::mem::take(&mut self.unsent_queries) {
+            let Some(query) = self.queries.get(&token) else { continue };
+            // What is acknowledged is seen anyway.
+            let open = query.after > self.session.acknowledged_upto();
+            let after = self.session.id().filter(|_| open).map(|session| (session, query.after));
+            let message = ClientMessage::Query { id: token.0, after, body: query.body.clone() };
+            self.send_message(&message);
+        }
+    }
+
+    fn send_message(&mut self, message: &ClientMessage) {
+        frame::encode(&mut self.out, message.kind(), GroupId::FIRST, 0, |body| {
+            message.encode(body)
+        });
+    }
+
+    fn body_len_max(&self) -> usize {
+        self.settings.reply_bytes_max.saturating_add(REQUEST_HEAD_LEN)
+    }
+
+    /// Gives up the connection, or the attempt, because of `why`; the next address is next.
+    fn leave(&mut self, now: Instant, why: &str, effects: &mut Vec<Effect>) {
+        let (Link::Connecting { position, .. }
+        | Link::Greeting { position, .. }
+        | Link::Asking { peer: Peer { position, .. }, .. }
+        | Link::Up { peer: Peer { position, .. } }) = self.link
+        else {
+            return;
+        };
+        self.detail = Some(format!("{}: {why}", self.settings.addresses[position]));
+        self.route.failed(position, now);
+        let (position, pause) = self.route.next();
+        self.link = Link::Idle { at: now.after(pause), position };
+        self.disconnected(effects);
+    }
+
+    /// Whatever was sent may be lost.
+    fn disconnected(&mut self, effects: &mut Vec<Effect>) {
+        self.out.clear();
+        self.quiet_until = None;
+        self.send_again();
+        effects.push(Effect::Disconnect);
+    }
+
+    fn send_again(&mut self) {
+        self.round += 1;
+        self.session.send_again();
+        self.unsent_queries.extend(self.queries.keys());
+    }
+
+    /// Waits before anything is sent again.
+    fn back_off(&mut self, now: Instant) {
+        if self.quiet_until.is_some_and(|quiet| quiet > now) {
+            return;
+        }
+        self.quiet_until = Some(now.after(self.backoff));
+        self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
+    }
+
+    /// Something was answered.
+    fn moved(&mut self, now: Instant) {
+        self.moved_at = now;
+        self.backoff = BACKOFF_MIN;
+        self.detail = None;
+        if let Link::Up { peer } = self.link {
+            self.route.succeeded(peer.position);
+        }
+    }
+
+    /// The session is of no more use: the outcome of what has a number is unknown, and the next
+    /// request opens another one. Numbers from `undone_from` on were certainly not carried out.
+    fn abandon_session(
+        &mut self,
+        undone_from: Option<RequestNumber>,
+        kind: TroubleKind,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.session = ClientSession::new(
+            (self.nonces)(),
+            self.settings.window_max,
+            self.settings.window_bytes_max,
+        );
+        for (number, numbered) in std::mem::take(&mut self.numbers) {
+            let undone = undone_from.is_some_and(|first| number >= first);
+            let trouble = kind.into();
+            let outcome =
+                if undone { Outcome::NotDone(trouble) } else { Outcome::Unknown(trouble) };
+            self.finish(numbered.token, outcome, effects);
+        }
+        // Their numbers were of the session that is gone.
+        for query in self.queries.values_mut() {
+            query.after = RequestNumber(0);
+        }
+    }
+
+    fn expire(&mut self, token: Token, effects: &mut Vec<Effect>) {
+        let Some(ask) = self.asks.get(&token) else { return };
+        let trouble = Trouble { kind: TroubleKind::TimedOut, detail: self.detail.clone() };
+        match ask.place {
+            Place::Queued(kind) => self.finish_undone(token, kind, trouble, effects),
+            Place::Numbered(number) => {
+                self.numbers.remove(&number);
+                self.finish(token, Outcome::Unknown(trouble), effects);
+            }
+            Place::Query => self.answer(token, Err(trouble), effects),
+        }
+    }
+
+    fn finish_undone(
+        &mut self,
+        token: Token,
+        kind: Kind,
+        trouble: Trouble,
+        effects: &mut Vec<Effect>,
+    ) {
+        match kind {
+            Kind::Request => self.finish(token, Outcome::NotDone(trouble), effects),
+            Kind::Query => self.answer(token, Err(trouble), effects),
+        }
+    }
+
+    fn finish(&mut self, token: Token, outcome: Outcome, effects: &mut Vec<Effect>) {
+        if self.forget(token) {
+            effects.push(Effect::Finished(token, outcome));
+        }
+    }
+
+    fn answer(&mut self, token: Token, answer: Result<Bytes, Trouble>, effects: &mut Vec<Effect>) {
+        self.queries.remove(&token);
+        self.unsent_queries.remove(&token);
+        if self.forget(token) {
+            effects.push(Effect::Answered(token, answer));
+        }
+    }
+
+    fn forget(&mut self, token: Token) -> bool {
+        self.asks.remove(&token).is_some_and(|ask| self.deadlines.remove(&(ask.deadline, token)))
+    }
+}

@@ -1,0 +1,81 @@
+//! What came of a request or query.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a request that was not done may be wanted again"]
+pub enum Outcome {
+    /// It was carried out, exactly once; the service's reply.
+    Done(Bytes),
+    /// It was not carried out and never will be.
+    NotDone(Trouble),
+    /// It was or will be carried out once, or not at all: that could not be learned.
+    Unknown(Trouble),
+}
+
+impl Outcome {
+    /// The reply of a request that was carried out.
+    ///
+    /// # Errors
+    /// Why there is none. Whether the request was carried out is lost by this.
+    pub fn reply(self) -> Result<Bytes, Trouble> {
+        match self {
+            Self::Done(reply) => Ok(reply),
+            Self::NotDone(trouble) | Self::Unknown(trouble) => Err(trouble),
+        }
+    }
+}
+
+/// Why there is no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// For programs.
+    pub kind: TroubleKind,
+    /// For people: what the last attempt ran into, where that is known.
+    pub detail: Option<String>,
+}
+
+/// The kinds of [`Trouble`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TroubleKind {
+    /// No reply came in time.
+    TimedOut,
+    /// It is larger than the replicas take.
+    TooLarge,
+    /// The replica cannot make a request out of it.
+    Refused,
+    /// Too much has no outcome yet in this client.
+    Busy,
+    /// The session ended before the reply was known: it lay idle too long among too many.
+    SessionLost,
+    /// The runtime that the client was made in has ended.
+    Closed,
+}
+
+impl From<TroubleKind> for Trouble {
+    fn from(kind: TroubleKind) -> Self {
+        Self { kind, detail: None }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            TroubleKind::TimedOut => "no reply came in time",
+            TroubleKind::TooLarge => "it is larger than the replicas take",
+            TroubleKind::Refused => "the replica cannot read it as a request",
+            TroubleKind::Busy => "too many requests of this client have no outcome yet",
+            TroubleKind::SessionLost => "the session ended before the reply was known",
+            TroubleKind::Closed => "the client's runtime has ended",
+        })?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
