@@ -13,6 +13,12 @@ pub trait Front: Send + 'static {
     /// A client connected; `id` is unique within the life of the process.
     fn connect(&mut self, id: u64) -> Self::Connection;
 
+    /// Appends what a client is told that is turned away before its first command; `sentence` says
+    /// why. The connection is closed once this is sent.
+    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
+        let _ = (sentence, out);
+    }
+
     /// Takes whole commands from the front of `input`, in order, and appends what to do about each
     /// to `parsed`; stops after `commands_max` of them. Leaves an incomplete command where it is.
     /// Called again when more bytes came or earlier commands were answered.

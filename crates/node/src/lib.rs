@@ -1,44 +1,59 @@
 //! The real world: runs the machines of Mainstay on sockets, disks and clocks.
 //!
-//! A node is three threads: the *protocol* thread owns the ordering machine, the failure detector,
-//! every socket and the front; the *executor* owns the service; the *disk* thread owns the log.
+//! A node is three threads. The *protocol* thread owns the ordering machine, the failure detector,
+//! every socket and the front: it reads all that is ready, steps the machines, and writes. The
+//! *disk* thread owns the log: it appends all that is queued with one write and syncs once. The
+//! *executor* thread owns the service with its sessions. Between them are queues bounded in bytes,
+//! with whole batches in them; `docs/decisions/0004-node-threads.md` says why it is like this.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`front`] | how a client protocol plugs in |
+//! | [`config`], [`error`], [`stop`], [`sockets`] | how a node starts and ends |
+//! | [`status`] | what a replica tells about itself, and how to ask it |
+//! | `node` | the protocol thread and its turns |
+//! | `machines` | the machines side by side |
+//! | `links` | connections that this node opens, one to each peer |
+//! | `serve`, `connection`, `greet` | connections that others open |
+//! | `front_clients`, `pipeline`, `front_session` | the front's clients and their session |
+//! | `native_clients` | clients of the native protocol |
+//! | `disk`, `executor`, `queue` | the other threads, and the way to them |
+//! | `stream`, `clock`, `system`, `wire` | bytes, clocks, the process, the node's own frames |
 
 #![forbid(unsafe_code)]
 
+mod clock;
 pub mod config;
+mod connection;
+mod disk;
 pub mod error;
+mod executor;
 pub mod front;
+mod front_clients;
+mod front_session;
+mod greet;
+mod links;
+mod machines;
+mod native_clients;
+mod node;
+mod pipeline;
+mod queue;
+mod report;
+mod run;
+mod serve;
 pub mod sockets;
 pub mod status;
 pub mod stop;
+mod stream;
+mod system;
+mod wire;
 
 pub use config::{Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};
 pub use front::Front;
+pub use run::run;
 pub use sockets::Sockets;
 pub use status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
 };
 pub use stop::StopHandle;
-
-use mainstay_model::Recovered;
-use mainstay_service::Service;
-use mainstay_storage::{Disk, Log};
-
-/// Runs one replica until it is stopped or cannot go on, on the calling thread and two more. `log`
-/// and `recovered` come from [`Log::open`]; `service` is the state of an empty log.
-///
-/// # Errors
-/// [`NodeError`]; its `exit_code` is what the process should end with.
-pub fn run<S: Service, F: Front, D: Disk>(
-    config: &NodeConfig,
-    sockets: Sockets,
-    log: Log<D>,
-    recovered: Recovered,
-    service: S,
-    front: F,
-    stop: &StopHandle,
-) -> Result<ExitReport, NodeError> {
-    drop((sockets, log, recovered, service, front, stop.is_stopped()));
-    Err(NodeError::Config(config.fault().unwrap_or_default()))
-}

@@ -1,10 +1,16 @@
 //! What a replica tells about itself, and how to ask it.
 
-use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use mainstay_model::GroupId;
+use mainstay_model::frame::{self, Frame};
+use mainstay_model::hello::{HELLO, Hello, REJECT, Reject, Role};
 use serde::{Deserialize, Serialize};
+
+use crate::wire::{STATUS, STATUS_ASK, STATUS_LEN_MAX};
 
 /// What one replica knows about its group and itself. Sent as JSON; fields may be added, not
 /// renamed.
@@ -135,6 +141,57 @@ pub enum StateName {
 /// Nobody listens there, whoever listens is no Mainstay replica or refuses, or the answer did not
 /// come in time; the error's text says which.
 pub fn ask(address: SocketAddr, timeout: Duration) -> io::Result<NodeStatus> {
-    let _ = (address, timeout);
-    Err(io::ErrorKind::Unsupported.into())
+    let until = Instant::now() + timeout;
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(timeout))?;
+    let mut question = Vec::new();
+    let hello = Hello::of_client(Role::Admin, STATUS_LEN_MAX as u32);
+    frame::encode(&mut question, HELLO, GroupId::NODE, 0, |body| hello.encode(body));
+    frame::encode(&mut question, STATUS_ASK, GroupId::NODE, 0, |_| {});
+    stream.write_all(&question)?;
+    let mut input = BytesMut::new();
+    loop {
+        let frame = next_frame(&mut stream, &mut input, until)?;
+        match frame.kind {
+            HELLO => {
+                Hello::decode(frame.body).map_err(io::Error::other)?;
+            }
+            STATUS => return serde_json::from_slice(&frame.body).map_err(io::Error::from),
+            REJECT => {
+                let reject = Reject::decode(frame.body).map_err(io::Error::other)?;
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, reject.sentence));
+            }
+            kind => {
+                let what = format!("the answer is a frame of kind {kind}, no status");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+    }
+}
+
+fn next_frame(stream: &mut TcpStream, input: &mut BytesMut, until: Instant) -> io::Result<Frame> {
+    let mut bytes = [0; 16 << 10];
+    loop {
+        let decoded = frame::decode(input, STATUS_LEN_MAX);
+        let no_replica =
+            |error| io::Error::new(io::ErrorKind::InvalidData, format!("no replica: {error}"));
+        if let Some(frame) = decoded.map_err(no_replica)? {
+            return Ok(frame);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => input.extend_from_slice(&bytes[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }

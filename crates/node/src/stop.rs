@@ -15,7 +15,7 @@ pub struct StopHandle {
 #[derive(Debug, Default)]
 struct Shared {
     stopped: AtomicBool,
-    waker: OnceLock<Waker>,
+    waker: OnceLock<Arc<Waker>>,
 }
 
 impl StopHandle {
@@ -41,7 +41,7 @@ impl StopHandle {
     }
 
     /// Lets `stop` wake the thread that polls. A handle wakes the first node that attaches.
-    pub(crate) fn attach(&self, waker: Waker) {
+    pub(crate) fn attach(&self, waker: Arc<Waker>) {
         let _ = self.shared.waker.set(waker);
     }
 }

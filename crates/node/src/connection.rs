@@ -1,0 +1,140 @@
+//! A connection that somebody opened to this node, and what it turned out to be.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use mainstay_model::{Instant, Nonce, ReplicaId, SessionId};
+use mainstay_service::native::Subject;
+
+use crate::pipeline::Pipeline;
+use crate::stream::Stream;
+
+/// Which port somebody connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Peer,
+    Client,
+}
+
+/// A connection, whoever is at its other end; `C` is what the front keeps for one of its own.
+#[derive(Debug)]
+pub(crate) struct Connection<C> {
+    pub(crate) id: u64,
+    pub(crate) stream: Stream,
+    pub(crate) address: SocketAddr,
+    pub(crate) role: Role<C>,
+    /// When it was accepted.
+    pub(crate) since: Instant,
+    /// When the system last took bytes for it, or none waited.
+    pub(crate) taken_at: Instant,
+    /// Nothing more is read; it is closed once what is queued is written.
+    pub(crate) closing: bool,
+    /// The other side has ended its half.
+    pub(crate) ended: bool,
+    /// It is on the list of those with work to do.
+    pub(crate) active: bool,
+    /// It is on the list of those with something to write.
+    pub(crate) dirty: bool,
+    /// It is on the list of those whose next command cannot be handed over yet.
+    pub(crate) parked: bool,
+    /// It is on the list of those left unread for the time being.
+    pub(crate) paused: bool,
+}
+
+/// What is at the other end.
+#[derive(Debug)]
+pub(crate) enum Role<C> {
+    /// Has not said yet. `greets` once it is clear that a hello has to come.
+    Stranger { port: Port, greets: bool },
+    /// A replica, which speaks and is answered over another connection.
+    Peer(ReplicaId),
+    /// A client of the front.
+    Front { state: C, pipeline: Pipeline },
+    /// A client of the native protocol.
+    Native(Native),
+    /// Asks for status.
+    Admin,
+}
+
+/// What is kept for a native client.
+#[derive(Debug, Default)]
+pub(crate) struct Native {
+    /// Submissions that may still be rejected, oldest first.
+    pub(crate) submitted: VecDeque<(u64, Subject)>,
+    /// Queries that are open, and when each came.
+    pub(crate) queries: BTreeMap<u64, Instant>,
+    /// Sessions whose outcomes go here, unless another connection submitted for them later.
+    pub(crate) sessions: BTreeSet<SessionId>,
+    /// The same for registrations.
+    pub(crate) nonces: BTreeSet<Nonce>,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The other side closed it, or it has been served to the end.
+    Done,
+    /// It failed, or what came is not to be borne; the reason is worth a line.
+    Broken(String),
+}
+
+impl<C> Connection<C> {
+    pub(crate) const fn new(
+        id: u64,
+        stream: Stream,
+        address: SocketAddr,
+        port: Port,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            stream,
+            address,
+            role: Role::Stranger { port, greets: matches!(port, Port::Peer) },
+            since: now,
+            taken_at: now,
+            closing: false,
+            ended: false,
+            active: false,
+            dirty: false,
+            parked: false,
+            paused: false,
+        }
+    }
+
+    /// Whether a client is at the other end.
+    pub(crate) const fn is_client(&self) -> bool {
+        matches!(self.role, Role::Front { .. } | Role::Native(_))
+    }
+
+    /// How many commands are not answered yet.
+    pub(crate) fn open_len(&self) -> usize {
+        match &self.role {
+            Role::Front { pipeline, .. } => pipeline.len(),
+            Role::Native(native) => native.queries.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of replies held for this connection.
+    pub(crate) fn unsent(&self) -> usize {
+        let held = match &self.role {
+            Role::Front { pipeline, .. } => pipeline.held_bytes(),
+            _ => 0,
+        };
+        self.stream.output.len() + held
+    }
+
+    /// What the other end is, for a log line.
+    pub(crate) fn who(&self) -> String {
+        let what = match &self.role {
+            Role::Stranger { port: Port::Peer, .. } => "connection to the peer port from",
+            Role::Stranger { port: Port::Client, .. } => "connection to the client port from",
+            Role::Peer(peer) => return format!("replica {peer} at {}", self.address),
+            Role::Front { .. } => "client",
+            Role::Native(_) => "native client",
+            Role::Admin => "administrator",
+        };
+        format!("{what} {}", self.address)
+    }
+}

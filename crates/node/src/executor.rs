@@ -1,0 +1,295 @@
+//! The executor thread: owns the service with its sessions, applies what was decided, answers
+//! queries from the state.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Value};
+use mainstay_service::{Applied, Applier, Service};
+
+use crate::disk::Event;
+use crate::queue::{Inbox, Queue, Taken};
+
+/// What came of so many bytes or commands is told before the rest of a batch is applied.
+const TELL_BYTES: usize = 1 << 20;
+const TELL_SLOTS: usize = 64;
+/// What an outcome costs in the inbox, besides its reply.
+const OUTCOME_BYTES: usize = 64;
+
+/// What the executor is asked for.
+#[derive(Debug)]
+pub(crate) enum ExecutorTask {
+    /// Apply the value of the next slot.
+    Deliver { slot: Slot, value: Value },
+    /// Answer these once the slot is applied.
+    Query { slot: Slot, queries: Vec<Query> },
+    /// Tell what comes of the registration of this nonce, and of its session from then on.
+    WatchNonce(Nonce),
+    /// Nobody here waits for this registration any more.
+    UnwatchNonce(Nonce),
+    /// Tell what comes of the requests of this session.
+    Watch(SessionId),
+    /// Nobody here waits for this session any more.
+    Unwatch(SessionId),
+}
+
+impl ExecutorTask {
+    /// Bytes that the task holds on to.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Deliver { value, .. } => value.len(),
+            Self::Query { queries, .. } => queries.iter().map(|q| q.body.len() + 64).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// Who asked something: a connection, and which of its questions it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asker {
+    pub(crate) connection: u64,
+    pub(crate) question: u64,
+}
+
+/// A question about the state.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) asker: Asker,
+    /// Not before this number of this session is applied.
+    pub(crate) after: Option<(SessionId, RequestNumber)>,
+    pub(crate) body: Bytes,
+}
+
+/// Why a query is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum QueryFailure {
+    /// The session of `after` does not exist.
+    UnknownSession,
+    /// The service is gone, or panicked over this query.
+    Stopped,
+}
+
+/// What the executor did since it last told.
+#[derive(Debug, Default)]
+pub(crate) struct Executed {
+    pub(crate) applied: Slot,
+    pub(crate) outcomes: Vec<Applied>,
+    pub(crate) answers: Vec<(Asker, Result<Bytes, QueryFailure>)>,
+    /// The command that makes room for sessions, if one is wanted.
+    pub(crate) trim: Option<Bytes>,
+    /// Why nothing is applied any more, told once.
+    pub(crate) stopped: Option<String>,
+}
+
+struct Waiting {
+    slot: Slot,
+    query: Query,
+    until: Instant,
+}
+
+/// Owns the service until the queue is closed and empty.
+pub(crate) struct ExecutorThread<S: Service> {
+    applier: Applier<S>,
+    tasks: Arc<Queue<ExecutorTask>>,
+    inbox: Arc<Inbox<Event>>,
+    nonces: HashSet<Nonce>,
+    sessions: HashSet<SessionId>,
+    waiting: Vec<Waiting>,
+    /// How long a query is kept; whoever asked has been told of a time-out before that.
+    patience: Duration,
+    executed: Executed,
+    executed_bytes: usize,
+    stopped_told: bool,
+    outcomes: Vec<Applied>,
+    reply: Vec<u8>,
+}
+
+impl<S: Service> ExecutorThread<S> {
+    pub(crate) fn new(
+        applier: Applier<S>,
+        tasks: Arc<Queue<ExecutorTask>>,
+        inbox: Arc<Inbox<Event>>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            applier,
+            tasks,
+            inbox,
+            nonces: HashSet::new(),
+            sessions: HashSet::new(),
+            waiting: Vec::new(),
+            patience,
+            executed: Executed::default(),
+            executed_bytes: 0,
+            stopped_told: false,
+            outcomes: Vec::new(),
+            reply: Vec::new(),
+        }
+    }
+
+    /// The thread's body.
+    pub(crate) fn run(mut self) {
+        let mut tasks = Vec::new();
+        loop {
+            let patience = (!self.waiting.is_empty()).then_some(self.patience);
+            let taken = self.tasks.take(&mut tasks, patience);
+            let mut slots = 0;
+            for task in tasks.drain(..) {
+                slots += usize::from(matches!(task, ExecutorTask::Deliver { .. }));
+                self.carry_out(task);
+                if slots >= TELL_SLOTS || self.executed_bytes >= TELL_BYTES {
+                    slots = 0;
+                    self.answer_waiting();
+                    self.tell();
+                }
+            }
+            self.answer_waiting();
+            self.tell();
+            if taken == Taken::Closed {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, task: ExecutorTask) {
+        match task {
+            ExecutorTask::Deliver { slot, value } => self.apply(slot, &value),
+            ExecutorTask::Query { slot, queries } => {
+                let until = Instant::now() + self.patience;
+                self.waiting.extend(queries.into_iter().map(|query| Waiting {
+                    slot,
+                    query,
+                    until,
+                }));
+            }
+            ExecutorTask::WatchNonce(nonce) => {
+                self.nonces.insert(nonce);
+            }
+            ExecutorTask::UnwatchNonce(nonce) => {
+                self.nonces.remove(&nonce);
+            }
+            ExecutorTask::Watch(session) => {
+                self.sessions.insert(session);
+            }
+            ExecutorTask::Unwatch(session) => {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    fn apply(&mut self, slot: Slot, value: &Value) {
+        if self.applier.stopped().is_some() {
+            return;
+        }
+        self.outcomes.clear();
+        let result = self.applier.apply(slot, value, &mut self.outcomes);
+        for outcome in self.outcomes.drain(..) {
+            if is_watched(&self.nonces, &mut self.sessions, &outcome) {
+                self.executed_bytes += OUTCOME_BYTES;
+                if let Applied::Replied { reply, .. } = &outcome {
+                    self.executed_bytes += reply.len();
+                }
+                self.executed.outcomes.push(outcome);
+            }
+        }
+        if let Err(error) = result {
+            tracing::error!("this replica no longer executes, and goes on voting: {error}");
+        }
+    }
+
+    /// Answers whatever may be answered in the state as it is. What one answer holds on to is told
+    /// before the next is worked out, so that many large ones never pile up here.
+    fn answer_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|waiting| {
+            let done = self.try_answer(waiting) || now >= waiting.until;
+            if self.executed_bytes >= TELL_BYTES {
+                self.tell();
+            }
+            !done
+        });
+        self.waiting = waiting;
+    }
+
+    fn try_answer(&mut self, waiting: &Waiting) -> bool {
+        let result = if self.applier.stopped().is_some() {
+            Err(QueryFailure::Stopped)
+        } else if waiting.slot > self.applier.applied_upto() {
+            return false;
+        } else {
+            match waiting.query.after {
+                None => self.answer(&waiting.query.body),
+                Some((session, number)) => match self.applier.session_applied_upto(session) {
+                    None => Err(QueryFailure::UnknownSession),
+                    Some(applied) if applied < number => return false,
+                    Some(_) => self.answer(&waiting.query.body),
+                },
+            }
+        };
+        self.executed_bytes += OUTCOME_BYTES + result.as_ref().map_or(0, Bytes::len);
+        self.executed.answers.push((waiting.query.asker, result));
+        true
+    }
+
+    fn answer(&mut self, request: &[u8]) -> Result<Bytes, QueryFailure> {
+        self.reply.clear();
+        match self.applier.query(request, &mut self.reply) {
+            Ok(()) => Ok(Bytes::copy_from_slice(&self.reply)),
+            Err(panic) => {
+                tracing::error!("the service panicked over a query: {panic}");
+                Err(QueryFailure::Stopped)
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        let applied = self.applier.applied_upto();
+        let stopped = match self.applier.stopped() {
+            Some(error) if !self.stopped_told => Some(error.to_string()),
+            _ => None,
+        };
+        let news = applied != self.executed.applied
+            || !self.executed.answers.is_empty()
+            || !self.executed.outcomes.is_empty()
+            || stopped.is_some();
+        if !news {
+            return;
+        }
+        self.stopped_told |= stopped.is_some();
+        let mut executed =
+            std::mem::replace(&mut self.executed, Executed { applied, ..Executed::default() });
+        executed.applied = applied;
+        executed.stopped = stopped;
+        executed.trim = self.applier.trim().map(|command| command.encode());
+        self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.executed_bytes));
+    }
+}
+
+/// Whether somebody here waits for this; the session of a watched registration is watched.
+fn is_watched(
+    nonces: &HashSet<Nonce>,
+    sessions: &mut HashSet<SessionId>,
+    outcome: &Applied,
+) -> bool {
+    match outcome {
+        Applied::Registered { nonce, session } => {
+            let watched = nonces.contains(nonce);
+            if watched {
+                sessions.insert(*session);
+            }
+            watched
+        }
+        Applied::RegistrationRefused { nonce } => nonces.contains(nonce),
+        Applied::Replied { session, .. }
+        | Applied::Gap { session, .. }
+        | Applied::WindowFull { session, .. }
+        | Applied::UnknownSession { session, .. } => sessions.contains(session),
+        Applied::Ended { session } => sessions.remove(session),
+    }
+}

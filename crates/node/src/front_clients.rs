@@ -1,0 +1,240 @@
+//! Clients of the front: their commands on the way in, the answers on the way out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_model::Instant;
+
+use crate::connection::{End, Role};
+use crate::executor::{Asker, Query, QueryFailure};
+use crate::front::{Failure, Front, Outcome};
+use crate::node::Node;
+use crate::pipeline::{Due, Pipeline, Turn};
+use crate::serve::Served;
+
+/// The most commands taken from one connection at once.
+const COMMANDS_MAX: usize = 1024;
+
+/// Whether commands may be handed over at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// They may.
+    Open,
+    /// Not now, perhaps soon.
+    Wait,
+    /// Not in the near future: they are answered with this.
+    Fail(Failure),
+}
+
+impl<F: Front> Node<F> {
+    /// Whether a read may be handed over.
+    pub(crate) fn gate_of_reads(&self) -> Gate {
+        let now = self.machines.now.monotonic;
+        let limits = &self.config.limits;
+        if self.stopped.is_some() {
+            return Gate::Fail(Failure::Stopped);
+        }
+        if self.stop_at.is_some() {
+            return Gate::Fail(Failure::Unavailable);
+        }
+        if let Some(since) = self.leaderless_since {
+            let failed = now.since(since) >= limits.leaderless_timeout;
+            return if failed { Gate::Fail(Failure::Unavailable) } else { Gate::Wait };
+        }
+        if !self.session.was_opened() {
+            let failed = now.since(self.started) >= limits.loading_timeout;
+            return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
+        }
+        Gate::Open
+    }
+
+    /// Whether a write may be handed over.
+    pub(crate) fn gate_of_writes(&self) -> Gate {
+        match self.gate_of_reads() {
+            Gate::Open if self.has_no_room() => Gate::Fail(Failure::NoRoom),
+            Gate::Open if self.session.id().is_none() => Gate::Wait,
+            gate => gate,
+        }
+    }
+
+    /// Whether the leader, which may be this replica, has no room for entries.
+    fn has_no_room(&self) -> bool {
+        let leads = self.view.leader == Some(self.config.me.index);
+        self.session.has_no_room() || (leads && !self.log.has_room)
+    }
+
+    /// Takes in commands, hands over and answers what can be.
+    pub(crate) fn serve_front(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+        loop {
+            let taken = self.take_commands(connection);
+            self.hand_over(connection);
+            let answered = self.answer(connection);
+            if !(taken && answered) {
+                break;
+            }
+        }
+        let max = self.config.limits.request_bytes_max + (1 << 20);
+        if connection.stream.input.len() > max && connection.open_len() == 0 {
+            return Err(End::Broken(format!("its request is longer than {max} bytes")));
+        }
+        Ok(())
+    }
+
+    /// Parses what came. Returns whether there was anything.
+    fn take_commands(&mut self, connection: &mut Served<F>) -> bool {
+        let now = self.machines.now.monotonic;
+        let limits = &self.config.limits;
+        let unsent = connection.unsent();
+        let Role::Front { state, pipeline } = &mut connection.role else { return false };
+        let room = limits.pipeline_max.saturating_sub(pipeline.len()).min(COMMANDS_MAX);
+        let input = &mut connection.stream.input;
+        if room == 0 || input.is_empty() || connection.closing || unsent > limits.unsent_bytes_max {
+            return false;
+        }
+        let mut parsed = Vec::new();
+        self.front.read(state, &self.view, input, room, &mut parsed);
+        let any = !parsed.is_empty();
+        for command in parsed {
+            pipeline.push(command, now);
+        }
+        any
+    }
+
+    /// Hands over what is due, in order; parks the connection where something has to wait.
+    pub(crate) fn hand_over(&mut self, connection: &mut Served<F>) {
+        let (reads, writes) = (self.gate_of_reads(), self.gate_of_writes());
+        let body_max = self.config.limits.request_bytes_max;
+        let id = connection.id;
+        let Role::Front { pipeline, .. } = &mut connection.role else { return };
+        while let Some((question, due)) = pipeline.due() {
+            let asker = Asker { connection: id, question };
+            let waits = match (due, reads, writes) {
+                (Due::Read(_), Gate::Fail(failure), _)
+                | (Due::Write(_), _, Gate::Fail(failure)) => {
+                    pipeline.refuse(failure);
+                    false
+                }
+                (Due::Read(body) | Due::Write(body), ..) if body.len() > body_max => {
+                    pipeline.refuse(Failure::TooLarge);
+                    false
+                }
+                (Due::Read(body), Gate::Open, _) => {
+                    let body = body.clone();
+                    let after = pipeline.read_handed_over();
+                    self.reads.push(Query { asker, after, body });
+                    false
+                }
+                (Due::Write(body), _, Gate::Open) => {
+                    match (self.session.begin(body, asker), self.session.id()) {
+                        (Some(number), Some(session)) => {
+                            pipeline.write_handed_over(session, number);
+                            false
+                        }
+                        _ => true,
+                    }
+                }
+                (Due::Read(_), Gate::Wait, _) | (Due::Write(_), _, Gate::Wait) => true,
+            };
+            if waits {
+                if !connection.parked {
+                    connection.parked = true;
+                    self.parked.push_back(id);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Lets those go on whose next command had to wait, until one of them has to wait again.
+    pub(crate) fn unpark(&mut self) {
+        if self.gate_of_reads() == Gate::Wait && self.gate_of_writes() == Gate::Wait {
+            return;
+        }
+        for _ in 0..self.parked.len() {
+            let Some(id) = self.parked.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.parked = false;
+            self.serve(id);
+            if self.connections.get(&id).is_some_and(|connection| connection.parked) {
+                return;
+            }
+        }
+    }
+
+    /// Moves answers whose turn has come into the output. Returns whether there were any.
+    fn answer(&mut self, connection: &mut Served<F>) -> bool {
+        let Role::Front { pipeline, .. } = &mut connection.role else { return false };
+        let mut any = false;
+        while let Some(turn) = pipeline.turn() {
+            any = true;
+            let output = &mut connection.stream.output;
+            match turn {
+                Turn::Reply { shape, reply } => {
+                    self.front.write(shape, Outcome::Reply(&reply), output.tail());
+                }
+                Turn::Failed { shape, failure } => {
+                    self.front.write(shape, Outcome::Failed(failure), output.tail());
+                }
+                Turn::Answer(bytes) => output.push(&bytes),
+                Turn::Close(bytes) => {
+                    output.push(&bytes);
+                    connection.closing = true;
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    /// A write of a front's client was carried out, or its outcome is unknown.
+    pub(crate) fn answer_write(&mut self, asker: Asker, outcome: Result<Bytes, Failure>) {
+        let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
+        if let Role::Front { pipeline, .. } = &mut connection.role {
+            pipeline.answer(asker.question, outcome);
+            self.activate(asker.connection);
+        }
+    }
+
+    /// A query was answered, or will not be.
+    pub(crate) fn answer_query(&mut self, asker: Asker, result: Result<Bytes, QueryFailure>) {
+        let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
+        match &mut connection.role {
+            Role::Front { pipeline, .. } => {
+                let outcome = result.map_err(|failure| match failure {
+                    QueryFailure::UnknownSession => Failure::Unavailable,
+                    QueryFailure::Stopped => Failure::Stopped,
+                });
+                pipeline.answer(asker.question, outcome);
+                self.activate(asker.connection);
+            }
+            Role::Native(_) => self.answer_native(asker, result),
+            _ => {}
+        }
+    }
+
+    /// Tells a client what it has waited for too long.
+    pub(crate) fn give_up_overdue(&mut self, id: u64) {
+        let now = self.machines.now.monotonic;
+        let patience = self.config.limits.outcome_timeout;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match &mut connection.role {
+            Role::Front { pipeline, .. } => {
+                if give_up(pipeline, now, patience) {
+                    self.activate(id);
+                }
+            }
+            Role::Native(_) => self.give_up_native(id),
+            _ => {}
+        }
+    }
+}
+
+/// Whether anything was given up.
+fn give_up(pipeline: &mut Pipeline, now: Instant, patience: Duration) -> bool {
+    let mut any = pipeline.give_up_overdue(now, patience);
+    while pipeline.due().is_some() && pipeline.is_due_overdue(now, patience) {
+        pipeline.refuse(Failure::Unavailable);
+        any = true;
+    }
+    any
+}

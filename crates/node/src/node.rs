@@ -1,0 +1,580 @@
+//! The protocol thread: owns the machines, the sockets and the front, and takes turns.
+//!
+//! A turn reads all that is ready, steps the machines with it, carries out what they ask for, and
+//! writes: one batch to the disk, one to the executor, one vectored write to each peer and client.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_consensus::{Effect, Input, Observation, Role as OrderingRole};
+use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
+use mio::event::Event as Readiness;
+use mio::net::TcpListener;
+use mio::{Events, Poll, Registry};
+
+use crate::clock;
+use crate::config::NodeConfig;
+use crate::connection::Connection;
+use crate::disk::{DiskTask, Event, LogState};
+use crate::executor::{Executed, ExecutorTask, Query};
+use crate::front::{Front, View};
+use crate::front_session::{Change, FrontSession};
+use crate::greet::{Complaints, Greeter};
+use crate::links::{LINK_TOKEN_FIRST, Links};
+use crate::machines::Machines;
+use crate::native_clients::Natives;
+use crate::queue::{Inbox, Queue};
+use crate::stop::StopHandle;
+use crate::{ExitReport, NodeError};
+
+pub(crate) const WAKER: mio::Token = mio::Token(0);
+pub(crate) const SIGNALS: mio::Token = mio::Token(1);
+pub(crate) const PEER_PORT: mio::Token = mio::Token(2);
+pub(crate) const CLIENT_PORT: mio::Token = mio::Token(3);
+/// Tokens of accepted connections: this plus their id.
+pub(crate) const CONNECTION_TOKEN_FIRST: usize = 1 << 16;
+
+/// How often what has no timer of its own is looked at: overdue commands, silent strangers.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How long after a rejection reads are asked for again.
+const READS_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How often sessions are trimmed at most.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Submissions of the front's session; any rejection means that all of it is sent again.
+pub(crate) const FRONT_TOKEN: Token = Token(0);
+/// The command that ends idle sessions.
+const TRIM_TOKEN: Token = Token(1);
+/// Tokens from here on are given out one by one.
+const TOKEN_FIRST: u64 = 16;
+
+/// Queries that wait to be told their slot.
+pub(crate) struct ReadGroup {
+    pub(crate) queries: Vec<Query>,
+    pub(crate) since: Instant,
+}
+
+/// The queues to the other threads, and what this turn has for them.
+pub(crate) struct Outgoing<T> {
+    pub(crate) queue: Arc<Queue<T>>,
+    batch: Vec<T>,
+    bytes: usize,
+}
+
+impl<T> Outgoing<T> {
+    pub(crate) const fn new(queue: Arc<Queue<T>>) -> Self {
+        Self { queue, batch: Vec::new(), bytes: 0 }
+    }
+
+    pub(crate) fn add(&mut self, task: T, bytes: usize) {
+        self.batch.push(task);
+        self.bytes += bytes;
+    }
+
+    fn push(&mut self) {
+        self.queue.push(&mut self.batch, std::mem::take(&mut self.bytes));
+    }
+}
+
+/// The protocol thread of a node.
+pub(crate) struct Node<F: Front> {
+    pub(crate) config: NodeConfig,
+    pub(crate) front: F,
+    pub(crate) registry: Registry,
+    pub(crate) peer_port: TcpListener,
+    pub(crate) client_port: TcpListener,
+    /// Which port may have connections to accept.
+    pub(crate) acceptable: [bool; 2],
+    /// Nothing is accepted before this instant: the process was out of file descriptors.
+    pub(crate) accept_at: Instant,
+    pub(crate) machines: Machines,
+    pub(crate) links: Links,
+    pub(crate) greeter: Greeter,
+    pub(crate) complaints: Complaints,
+    pub(crate) session: FrontSession,
+    pub(crate) natives: Natives,
+    pub(crate) prng: Prng,
+
+    pub(crate) connections: HashMap<u64, Box<Connection<F::Connection>>>,
+    pub(crate) connections_made: u64,
+    /// Over which connection each peer speaks.
+    pub(crate) incoming: BTreeMap<ReplicaId, u64>,
+    pub(crate) active: Vec<u64>,
+    pub(crate) dirty: Vec<u64>,
+    pub(crate) parked: VecDeque<u64>,
+    pub(crate) paused: Vec<u64>,
+    pub(crate) clients: usize,
+    pub(crate) strangers: usize,
+    /// Bytes read and not understood yet, and bytes of replies not sent yet, as of the last sweep.
+    pub(crate) held_bytes: usize,
+    pub(crate) scratch: Vec<u8>,
+
+    /// Queries to be asked for a slot.
+    pub(crate) reads: Vec<Query>,
+    pub(crate) reads_at: Instant,
+    pub(crate) read_groups: BTreeMap<u64, ReadGroup>,
+    tokens: u64,
+
+    pub(crate) disk: Outgoing<DiskTask>,
+    pub(crate) executor: Outgoing<ExecutorTask>,
+    pub(crate) inbox: Arc<Inbox<Event>>,
+    pub(crate) log: LogState,
+    pub(crate) applied: Slot,
+    /// Why the executor has stopped, if it has.
+    pub(crate) stopped: Option<String>,
+
+    pub(crate) started: Instant,
+    pub(crate) view: View,
+    pub(crate) leaderless_since: Option<Instant>,
+    pub(crate) blocked: Option<Slot>,
+    trimmed_at: Option<Instant>,
+    sweep_at: Instant,
+    /// When the end is not put off any longer, once it was asked for.
+    pub(crate) stop_at: Option<Instant>,
+    failure: Option<NodeError>,
+}
+
+/// What [`Node::new`] is given besides its configuration.
+pub(crate) struct Parts<F> {
+    pub(crate) front: F,
+    pub(crate) registry: Registry,
+    pub(crate) peer_port: TcpListener,
+    pub(crate) client_port: TcpListener,
+    pub(crate) machines: Machines,
+    pub(crate) greeter: Greeter,
+    pub(crate) nonce: Nonce,
+    pub(crate) prng: Prng,
+    pub(crate) disk: Arc<Queue<DiskTask>>,
+    pub(crate) executor: Arc<Queue<ExecutorTask>>,
+    pub(crate) inbox: Arc<Inbox<Event>>,
+    pub(crate) log: LogState,
+    pub(crate) port: u16,
+}
+
+impl<F: Front> Node<F> {
+    pub(crate) fn new(config: NodeConfig, mut parts: Parts<F>) -> Self {
+        let now = parts.machines.now.monotonic;
+        let limits = config.limits;
+        let links = Links::new(
+            parts.greeter.clone(),
+            &config.peers,
+            limits.handshake_timeout,
+            limits.peer_queue_bytes_max,
+            now,
+            parts.prng.split(),
+        );
+        Self {
+            front: parts.front,
+            registry: parts.registry,
+            peer_port: parts.peer_port,
+            client_port: parts.client_port,
+            acceptable: [true, true],
+            accept_at: now,
+            machines: parts.machines,
+            links,
+            greeter: parts.greeter,
+            complaints: Complaints::default(),
+            session: FrontSession::new(parts.nonce, limits.window_max, limits.window_bytes_max),
+            natives: Natives::default(),
+            prng: parts.prng,
+            connections: HashMap::new(),
+            connections_made: 0,
+            incoming: BTreeMap::new(),
+            active: Vec::new(),
+            dirty: Vec::new(),
+            parked: VecDeque::new(),
+            paused: Vec::new(),
+            clients: 0,
+            strangers: 0,
+            held_bytes: 0,
+            scratch: vec![0; 64 << 10],
+            reads: Vec::new(),
+            reads_at: now,
+            read_groups: BTreeMap::new(),
+            tokens: TOKEN_FIRST,
+            disk: Outgoing::new(parts.disk),
+            executor: Outgoing::new(parts.executor),
+            inbox: parts.inbox,
+            log: parts.log,
+            applied: Slot::NONE,
+            stopped: None,
+            started: now,
+            view: View { index: config.me.index, port: parts.port, ..View::default() },
+            leaderless_since: Some(now),
+            blocked: None,
+            trimmed_at: None,
+            sweep_at: now,
+            stop_at: None,
+            failure: None,
+            config,
+        }
+    }
+
+    /// Takes turns until it is time to end.
+    pub(crate) fn run(
+        &mut self,
+        poll: &mut Poll,
+        stop: &StopHandle,
+        signals: &mut Option<mio::net::UnixStream>,
+    ) -> Result<ExitReport, NodeError> {
+        let mut events = Events::with_capacity(1024);
+        self.executor.add(ExecutorTask::WatchNonce(self.session.nonce()), 0);
+        if !self.log.has_room {
+            self.machines.step(Input::Room { entries: false });
+        }
+        loop {
+            self.turn();
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if let Some(flushed) = self.is_over() {
+                return Ok(ExitReport { applied: self.applied, flushed });
+            }
+            let patience = self.patience();
+            if let Err(error) = poll.poll(&mut events, Some(patience))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                return Err(NodeError::System { what: "waiting for events", error });
+            }
+            self.machines.now = clock::now();
+            for event in &events {
+                self.ready(event, signals);
+            }
+            if stop.is_stopped() {
+                self.begin_to_end();
+            }
+        }
+    }
+
+    /// How long the next poll may take.
+    fn patience(&self) -> Duration {
+        let busy =
+            !self.active.is_empty() || !self.machines.effects.is_empty() || !self.inbox.may_sleep();
+        if busy {
+            return Duration::ZERO;
+        }
+        let retry = match self.view.leader {
+            Some(_) if self.reads.is_empty() => self.session.deadline(),
+            Some(_) => [self.session.deadline(), Some(self.reads_at)].into_iter().flatten().min(),
+            None => None,
+        };
+        let deadlines = [self.machines.deadline(), self.links.deadline(), retry, self.stop_at];
+        let next = deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min);
+        // The poll counts in milliseconds, and one that ends too early costs a turn.
+        let now = clock::now().monotonic;
+        next.since(now)
+    }
+
+    /// The system has something to say about a socket.
+    fn ready(&mut self, event: &Readiness, signals: &mut Option<mio::net::UnixStream>) {
+        match event.token() {
+            WAKER => {}
+            SIGNALS => {
+                if let Some(signals) = signals {
+                    drain(signals);
+                }
+                self.begin_to_end();
+            }
+            PEER_PORT => self.acceptable[0] = true,
+            CLIENT_PORT => self.acceptable[1] = true,
+            mio::Token(token) if token < CONNECTION_TOKEN_FIRST => {
+                debug_assert!(token >= LINK_TOKEN_FIRST);
+                self.links.event(event, &mut self.machines);
+            }
+            mio::Token(token) => {
+                let id = (token - CONNECTION_TOKEN_FIRST) as u64;
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    let stream = &mut connection.stream;
+                    stream.readable |= event.is_readable() || event.is_read_closed();
+                    stream.readable |= event.is_error();
+                    stream.writable |= event.is_writable();
+                    stream.ending |= event.is_read_closed();
+                    self.activate(id);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.take_in_news();
+        self.accept();
+        self.links.deadlines(&self.registry, &mut self.machines);
+        self.resume();
+        for id in std::mem::take(&mut self.active) {
+            self.serve(id);
+        }
+        self.unpark();
+        self.sweep();
+        self.submit();
+        self.machines.deadlines();
+        self.carry_out();
+        self.disk.push();
+        self.executor.push();
+        self.links.flush(&mut self.machines);
+        for id in std::mem::take(&mut self.dirty) {
+            self.flush(id);
+        }
+        self.look_around();
+    }
+
+    /// Takes in what the other threads have to say.
+    fn take_in_news(&mut self) {
+        let mut news = Vec::new();
+        self.inbox.take(&mut news);
+        for event in news {
+            match event {
+                Event::Durable(mark) => self.machines.step(Input::Durable { mark }),
+                Event::LogRead { from, purpose, entries } => {
+                    self.machines.step(Input::LogRead { from, purpose, entries });
+                }
+                Event::Log(log) => {
+                    if log.has_room != self.log.has_room {
+                        self.machines.step(Input::Room { entries: log.has_room });
+                    }
+                    self.log = log;
+                }
+                Event::DiskFailed(what) => self.failure = Some(NodeError::Disk { what }),
+                Event::Executed(executed) => self.executed(executed),
+                Event::Ended(thread) => {
+                    // Threads end by themselves only by a panic; a failed write came before this.
+                    self.failure.get_or_insert(NodeError::Panic(thread));
+                }
+            }
+        }
+    }
+
+    fn executed(&mut self, executed: Executed) {
+        let now = self.machines.now.monotonic;
+        if executed.applied > self.applied {
+            self.applied = executed.applied;
+            self.machines.step(Input::Applied { upto: executed.applied });
+        }
+        let mut changes = Vec::new();
+        for outcome in executed.outcomes {
+            self.session.applied(now, &outcome, &mut changes);
+            self.tell_native(outcome);
+        }
+        for (asker, result) in executed.answers {
+            self.answer_query(asker, result);
+        }
+        if let Some(stopped) = executed.stopped {
+            self.stopped = Some(stopped);
+            self.session.give_up(&mut changes);
+        }
+        for change in changes {
+            self.session_changed(change);
+        }
+        if let Some(trim) = executed.trim
+            && self.machines.replica.status().role == OrderingRole::Leader
+            && self.trimmed_at.is_none_or(|at| now.since(at) >= TRIM_INTERVAL)
+        {
+            self.trimmed_at = Some(now);
+            self.machines.step(Input::Submit { token: TRIM_TOKEN, request: trim });
+        }
+    }
+
+    fn session_changed(&mut self, change: Change) {
+        match change {
+            Change::Replied(owner, reply) => self.answer_write(owner, Ok(reply)),
+            Change::Uncertain(owner) => {
+                self.answer_write(owner, Err(crate::front::Failure::Uncertain));
+            }
+            Change::Opened => tracing::info!("writes pass: this replica has its session"),
+            Change::Lost(session) => {
+                tracing::warn!("the session of this replica was ended; it opens another");
+                let nonce = self.random_nonce();
+                self.executor.add(ExecutorTask::UnwatchNonce(self.session.nonce()), 0);
+                if let Some(session) = session {
+                    self.executor.add(ExecutorTask::Unwatch(session), 0);
+                }
+                self.session.restart(nonce);
+                self.executor.add(ExecutorTask::WatchNonce(nonce), 0);
+            }
+        }
+    }
+
+    /// Unpredictable where the system has random numbers to give; unlikely to repeat in any case.
+    fn random_nonce(&mut self) -> Nonce {
+        let mut bytes = [0; 16];
+        if getrandom::fill(&mut bytes).is_ok() {
+            return Nonce(u128::from_le_bytes(bytes));
+        }
+        let (high, low) = (self.prng.next_u64(), self.prng.next_u64());
+        Nonce(u128::from(high) << 64 | u128::from(low))
+    }
+
+    pub(crate) const fn next_token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// Hands over what waits for the ordering machine.
+    fn submit(&mut self) {
+        let now = self.machines.now.monotonic;
+        if self.view.leader.is_none() || self.stopped.is_some() {
+            return;
+        }
+        let mut requests = Vec::new();
+        self.session.submit(now, &mut requests);
+        for request in requests {
+            self.machines.step(Input::Submit { token: FRONT_TOKEN, request });
+        }
+        if !self.reads.is_empty() && self.reads_at <= now {
+            let token = self.next_token();
+            let queries = std::mem::take(&mut self.reads);
+            self.read_groups.insert(token.0, ReadGroup { queries, since: now });
+            self.machines.step(Input::Read { token });
+        }
+    }
+
+    /// Carries out what the ordering machine asked for, in order, until it asks for nothing more.
+    fn carry_out(&mut self) {
+        while !self.machines.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.machines.effects);
+            for effect in effects.drain(..) {
+                self.carry_out_one(effect);
+            }
+            if self.machines.effects.is_empty() {
+                self.machines.effects = effects;
+            }
+        }
+        for peer in std::mem::take(&mut self.machines.heartbeats) {
+            self.links.heartbeat(peer);
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { mark, records } => {
+                let bytes = records.iter().map(record_bytes).sum();
+                self.disk.add(DiskTask::Persist { mark, records }, bytes);
+            }
+            Effect::Send { to, message } => self.links.send(to, &message),
+            Effect::ReadLog { from, upto, bytes_max, purpose } => {
+                self.disk.add(DiskTask::Read { from, upto, bytes_max, purpose }, 0);
+            }
+            Effect::Deliver { slot, value } => {
+                let task = ExecutorTask::Deliver { slot, value };
+                let bytes = task.bytes();
+                self.executor.add(task, bytes);
+            }
+            Effect::ReadAt { token, slot } => {
+                if let Some(group) = self.read_groups.remove(&token.0) {
+                    let task = ExecutorTask::Query { slot, queries: group.queries };
+                    let bytes = task.bytes();
+                    self.executor.add(task, bytes);
+                }
+            }
+            Effect::Rejected { token, reason } => self.rejected(token, reason),
+            Effect::Observe(observation) => self.observe(observation),
+        }
+    }
+
+    fn rejected(&mut self, token: Token, reason: mainstay_consensus::Rejection) {
+        let now = self.machines.now.monotonic;
+        match token {
+            FRONT_TOKEN => self.session.rejected(now, reason),
+            TRIM_TOKEN => {}
+            token => {
+                if let Some(mut group) = self.read_groups.remove(&token.0) {
+                    self.reads.append(&mut group.queries);
+                    self.reads_at = now.after(READS_AGAIN_AFTER);
+                } else {
+                    self.native_rejected(token, reason);
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        match observation {
+            Observation::Role { role, ballot } => {
+                tracing::info!("this replica is {role:?} in ballot {ballot}");
+            }
+            Observation::Leader(Some(ballot)) => {
+                tracing::info!("replica {} leads in ballot {ballot}", ballot.leader);
+                self.session.leader_changed(self.machines.now.monotonic);
+            }
+            Observation::Leader(None) => tracing::info!("no leader is known"),
+            Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
+            Observation::Blocked { slot } => {
+                tracing::warn!(
+                    "slot {slot} cannot be taken over until a replica that is certain about it \
+                     answers"
+                );
+            }
+        }
+    }
+
+    /// Takes note of where the machine stands at the end of a turn.
+    fn look_around(&mut self) {
+        let status = self.machines.replica.status();
+        let now = self.machines.now.monotonic;
+        self.view.leader = status.leader.map(|leader| leader.index);
+        self.leaderless_since = match (status.leader, self.leaderless_since) {
+            (Some(_), _) => None,
+            (None, since) => since.or(Some(now)),
+        };
+        self.blocked = status.blocked;
+        self.view.loading = !self.session.was_opened();
+        self.view.uptime_s = now.since(self.started).as_secs();
+        self.view.clients = self.clients;
+        self.view.decided = status.decided.0;
+        self.view.applied = self.applied.0;
+        self.view.log_bytes = self.log.bytes;
+    }
+
+    fn sweep(&mut self) {
+        let now = self.machines.now.monotonic;
+        if now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now.after(SWEEP_INTERVAL);
+        let patience = self.config.limits.outcome_timeout;
+        self.read_groups.retain(|_, group| now.since(group.since) < 2 * patience);
+        self.sweep_connections();
+    }
+
+    /// Asked to end: hand over, finish what is open, then leave.
+    fn begin_to_end(&mut self) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        tracing::info!("asked to stop: handing over");
+        self.stop_at = Some(self.machines.now.monotonic.after(self.config.limits.stop_timeout));
+        self.machines.step(Input::Retire);
+    }
+
+    /// Whether it is time to leave, and if so whether everything was finished.
+    fn is_over(&self) -> Option<bool> {
+        let stop_at = self.stop_at?;
+        let leads = self.machines.replica.status().role == OrderingRole::Leader;
+        let idle = self.session.open_len() == 0
+            && self.read_groups.is_empty()
+            && self.disk.queue.bytes() == 0
+            && self.links.is_flushed()
+            && self.connections.values().all(|c| c.unsent() == 0 && c.open_len() == 0);
+        if !leads && idle {
+            return Some(true);
+        }
+        (self.machines.now.monotonic >= stop_at).then_some(false)
+    }
+}
+
+/// Bytes that a record keeps in memory.
+fn record_bytes(record: &mainstay_model::Record) -> usize {
+    use mainstay_model::RecordKind;
+    match &record.kind {
+        RecordKind::Promise => 64,
+        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
+            64 + entry.value.len()
+        }
+    }
+}
+
+fn drain(signals: &mut mio::net::UnixStream) {
+    use std::io::Read;
+    let mut bytes = [0; 64];
+    while signals.read(&mut bytes).is_ok_and(|len| len > 0) {}
+}

@@ -1,0 +1,108 @@
+//! What this node tells an administrator.
+
+use mainstay_consensus::{Role as OrderingRole, Status};
+
+use crate::front::Front;
+use crate::node::Node;
+use crate::status::{NodeStatus, ReplicaStatus, RoleName, StateName};
+
+/// From this size on the log is worth a warning.
+const LOG_BYTES_LARGE: u64 = 1 << 30;
+
+impl<F: Front> Node<F> {
+    /// The status as JSON.
+    pub(crate) fn report(&self) -> Vec<u8> {
+        // A status holds no map and no number that JSON could not.
+        serde_json::to_vec(&self.status()).unwrap_or_default()
+    }
+
+    fn status(&self) -> NodeStatus {
+        let status = self.machines.replica.status();
+        let me = self.config.me;
+        NodeStatus {
+            cluster: self.config.cluster.to_string(),
+            name: "main".into(),
+            style: "consensus".into(),
+            durability: "sync".into(),
+            ballot: status.ballot.round,
+            leader: status.leader.map(|leader| leader.index),
+            replica: ReplicaStatus {
+                index: me.index,
+                epoch: me.epoch.counter,
+                pid: Some(std::process::id()),
+                client: self.client_port.local_addr().map_or_else(|_| String::new(), text),
+                peer: self.peer_port.local_addr().map_or_else(|_| String::new(), text),
+                role: match status.role {
+                    OrderingRole::Leader => RoleName::Leader,
+                    OrderingRole::Learner => RoleName::Learner,
+                    OrderingRole::Follower | OrderingRole::Candidate => RoleName::Follower,
+                },
+                state: self.state(&status),
+                accepted: status.accepted.0,
+                decided: status.decided.0,
+                applied: self.applied.0,
+                checkpoint: 0,
+                log_bytes: self.log.bytes,
+                segments: self.log.segments,
+                clients: self.clients as u64,
+                uptime_s: self.view.uptime_s,
+            },
+            warnings: self.warnings(&status),
+        }
+    }
+
+    fn state(&self, status: &Status) -> StateName {
+        if self.stopped.is_some() {
+            StateName::Failed
+        } else if !self.config.votes {
+            StateName::Amnesiac
+        } else if self.session.was_opened() {
+            StateName::Active
+        } else if status.leader.is_some() {
+            StateName::CatchingUp
+        } else {
+            StateName::Starting
+        }
+    }
+
+    fn warnings(&self, status: &Status) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(why) = &self.stopped {
+            warnings.push(format!("this replica no longer executes requests: {why}"));
+        }
+        if !self.config.votes {
+            warnings.push(
+                "this replica lost what it had promised: it follows, and does not vote".into(),
+            );
+        }
+        if !self.log.has_room {
+            warnings.push(
+                "the log has no room: no new writes are accepted until there is space on the disk"
+                    .into(),
+            );
+        }
+        if let Some(slot) = self.blocked {
+            warnings.push(format!(
+                "slot {slot} waits for a replica that is certain about it: start the replicas that \
+                 are down"
+            ));
+        }
+        if status.leader.is_none() {
+            warnings.push("no leader is known: no quorum of the replicas is reached".into());
+        }
+        for (peer, why) in self.links.complaints() {
+            warnings.push(format!("replica {peer} is not reached: {why}"));
+        }
+        if self.log.bytes >= LOG_BYTES_LARGE {
+            warnings.push(format!(
+                "the log holds {} MiB, and grows until checkpoints exist",
+                self.log.bytes >> 20
+            ));
+        }
+        warnings
+    }
+}
+
+fn text(address: std::net::SocketAddr) -> String {
+    address.to_string()
+}

@@ -1,0 +1,215 @@
+//! Starting the threads of a node, and seeing them end.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use mainstay_consensus::{Replica, Start};
+use mainstay_detect::Detector;
+use mainstay_model::{NoPlants, Nonce, Prng, Recovered};
+use mainstay_service::{Applier, Service};
+use mainstay_storage::{Disk, Log};
+use mio::net::TcpListener;
+use mio::{Interest, Poll, Waker};
+
+use crate::config::NodeConfig;
+use crate::disk::{DiskThread, Event};
+use crate::executor::ExecutorThread;
+use crate::front::Front;
+use crate::greet::Greeter;
+use crate::machines::Machines;
+use crate::node::{CLIENT_PORT, Node, PEER_PORT, Parts, WAKER};
+use crate::queue::{Inbox, Queue};
+use crate::sockets::Sockets;
+use crate::stop::StopHandle;
+use crate::wire::FRAME_SLACK;
+use crate::{ExitReport, NodeError, clock, system};
+
+/// Files that a node opens besides its clients' connections.
+const FILES_BESIDES: usize = 512;
+
+/// Runs one replica until it is stopped or cannot go on, on the calling thread and two more. `log`
+/// and `recovered` come from [`Log::open`]; `service` is the state of an empty log.
+///
+/// # Errors
+/// [`NodeError`]; its `exit_code` is what the process should end with.
+///
+/// # Panics
+/// If the ordering machine finds one of its invariants broken: then nothing it would say could be
+/// trusted.
+pub fn run<S: Service, F: Front, D: Disk>(
+    config: &NodeConfig,
+    sockets: Sockets,
+    log: Log<D>,
+    recovered: Recovered,
+    service: S,
+    front: F,
+    stop: &StopHandle,
+) -> Result<ExitReport, NodeError> {
+    let mut config = config.clone();
+    if let Some(fault) = config.fault() {
+        return Err(NodeError::Config(fault));
+    }
+    let failed = |what| move |error| NodeError::System { what, error };
+    system::survive_file_size_limit().map_err(failed("handling the file-size signal"))?;
+    fit_clients(&mut config);
+
+    let mut poll = Poll::new().map_err(failed("waiting for events"))?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(failed("making a waker"))?;
+    let waker = Arc::new(waker);
+    stop.attach(Arc::clone(&waker));
+    let mut signals = match config.stop_on_signals {
+        true => Some(system::stop_signals(poll.registry()).map_err(failed("handling signals"))?),
+        false => None,
+    };
+    let port = sockets.client_address().port();
+    let mut peer_port = TcpListener::from_std(sockets.peer);
+    let mut client_port = TcpListener::from_std(sockets.client);
+    for (listener, token) in [(&mut peer_port, PEER_PORT), (&mut client_port, CLIENT_PORT)] {
+        let registered = poll.registry().register(listener, token, Interest::READABLE);
+        registered.map_err(failed("listening"))?;
+    }
+
+    let mut seed = [0; 24];
+    getrandom::fill(&mut seed).map_err(|error| NodeError::System {
+        what: "drawing random numbers",
+        error: std::io::Error::other(error.to_string()),
+    })?;
+    let (nonce, seed) = seed.split_at(16);
+    let nonce = Nonce(nonce.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)));
+    let mut prng = Prng::new(seed.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)));
+
+    let inbox = Inbox::new(waker, config.limits.backlog_bytes_max);
+    let (disk_queue, executor_queue) = (Queue::new(), Queue::new());
+    let log_state = DiskThread::state_of(&log);
+    let greeter = Greeter {
+        cluster: config.cluster,
+        me: config.me,
+        configuration: config.configuration.clone(),
+        service_version: S::version(),
+        body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
+            .unwrap_or(u32::MAX),
+    };
+    let machines = machines(&config, recovered, prng.split());
+    let parts = Parts {
+        front,
+        registry: poll.registry().try_clone().map_err(failed("waiting for events"))?,
+        peer_port,
+        client_port,
+        machines,
+        greeter,
+        nonce,
+        prng,
+        disk: Arc::clone(&disk_queue),
+        executor: Arc::clone(&executor_queue),
+        inbox: Arc::clone(&inbox),
+        log: log_state,
+        port,
+    };
+    let cluster_seed = (config.cluster.0 as u64) ^ (config.cluster.0 >> 64) as u64;
+    let applier = Applier::new(service, config.sessions, cluster_seed, NoPlants);
+    let patience = config.limits.outcome_timeout * 2;
+    let executor =
+        ExecutorThread::new(applier, Arc::clone(&executor_queue), Arc::clone(&inbox), patience);
+    let disk = DiskThread::new(log, Arc::clone(&disk_queue), Arc::clone(&inbox), log_state);
+
+    let threads = Threads { disk: None, executor: None, disk_queue, executor_queue, inbox };
+    let mut threads = threads;
+    threads.disk = Some(spawn("disk", &threads.inbox, move || disk.run())?);
+    threads.executor = Some(spawn("executor", &threads.inbox, move || executor.run())?);
+    let mut node = Node::new(config, parts);
+    let result = node.run(&mut poll, stop, &mut signals);
+    // Sockets close before the log is done with: nobody is told anything after this.
+    drop(node);
+    let ended = threads.end();
+    match (result, ended) {
+        (Ok(report), Ok(())) => Ok(report),
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+/// Sees to it that the limit on clients is one that the system lets this process keep.
+fn fit_clients(config: &mut NodeConfig) {
+    let files = system::raise_file_limit();
+    let fitting = files.saturating_sub(FILES_BESIDES).max(1);
+    if fitting < config.limits.clients_max {
+        tracing::warn!(
+            "the system lets this process open {files} files, so {fitting} clients are served at \
+             most instead of {}: raise the limit (ulimit -n) for more",
+            config.limits.clients_max
+        );
+        config.limits.clients_max = fitting;
+    }
+}
+
+fn machines(config: &NodeConfig, recovered: Recovered, prng: Prng) -> Machines {
+    let now = clock::now();
+    let start = Start {
+        me: config.me,
+        configuration: config.configuration.clone(),
+        votes: config.votes,
+        recovered,
+        prng,
+    };
+    let replica = Replica::new(start, config.ordering, now, NoPlants);
+    let peers = config.configuration.replicas.iter().copied().filter(|peer| *peer != config.me);
+    let detector = Detector::new(peers, config.detection, now.monotonic);
+    Machines::new(replica, detector, now)
+}
+
+/// The threads besides the calling one. Dropped early, it ends them.
+struct Threads<T, E> {
+    disk: Option<JoinHandle<Option<String>>>,
+    executor: Option<JoinHandle<()>>,
+    disk_queue: Arc<Queue<T>>,
+    executor_queue: Arc<Queue<E>>,
+    inbox: Arc<Inbox<Event>>,
+}
+
+impl<T, E> Threads<T, E> {
+    /// Lets the threads finish what is queued, and waits for them.
+    fn end(&mut self) -> Result<(), NodeError> {
+        self.inbox.close();
+        self.disk_queue.close();
+        self.executor_queue.close();
+        let disk = self.disk.take().map(JoinHandle::join);
+        let executor = self.executor.take().map(JoinHandle::join);
+        match (disk, executor) {
+            (Some(Ok(Some(what))), _) => Err(NodeError::Disk { what }),
+            (Some(Err(_)), _) => Err(NodeError::Panic("disk")),
+            (_, Some(Err(_))) => Err(NodeError::Panic("executor")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T, E> Drop for Threads<T, E> {
+    fn drop(&mut self) {
+        // What they failed with was either reported by the protocol thread, or it is panicking.
+        let _ = self.end();
+    }
+}
+
+/// Tells the protocol thread when a thread ends, whyever it does.
+struct Farewell(&'static str, Arc<Inbox<Event>>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.1.push(Event::Ended(self.0), 0);
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &'static str,
+    inbox: &Arc<Inbox<Event>>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, NodeError> {
+    let farewell = Farewell(name, Arc::clone(inbox));
+    let thread = thread::Builder::new().name(name.into());
+    let spawned = thread.spawn(move || {
+        let farewell = farewell;
+        let result = body();
+        drop(farewell);
+        result
+    });
+    spawned.map_err(|error| NodeError::System { what: "starting a thread", error })
+}

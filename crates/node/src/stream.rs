@@ -1,0 +1,238 @@
+//! A connection's bytes: read what is there, write what is queued, never block.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+
+use bytes::{Buf, Bytes, BytesMut};
+use mainstay_model::GroupId;
+use mainstay_model::frame;
+use mio::net::TcpStream;
+
+/// Slices handed to one vectored write.
+const SLICES_MAX: usize = 64;
+/// Bytes at least this long are queued as they are; shorter ones are copied together.
+const SHARE_LEN_MIN: usize = 8 << 10;
+/// A buffer that grew beyond this is given back once it is empty.
+const KEEP_LEN_MAX: usize = 64 << 10;
+
+/// A non-blocking connection with what was read and not yet understood, and what is to be written.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) socket: TcpStream,
+    pub(crate) input: BytesMut,
+    pub(crate) output: Output,
+    /// Whether reading may give something; events come only once.
+    pub(crate) readable: bool,
+    /// Whether writing may take something.
+    pub(crate) writable: bool,
+    /// Whether the system said that the other side has ended its half: then reading goes on until
+    /// it says so itself.
+    pub(crate) ending: bool,
+}
+
+/// What reading gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes; `readable` tells whether there may be more.
+    Bytes(usize),
+    /// The other side has ended its half, after so many bytes.
+    End(usize),
+}
+
+impl Stream {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            output: Output::default(),
+            readable: true,
+            writable: true,
+            ending: false,
+        }
+    }
+
+    /// Reads at most `budget` bytes, by way of `scratch`, until there are no more.
+    pub(crate) fn fill(&mut self, scratch: &mut [u8], budget: usize) -> io::Result<Filled> {
+        let mut count = 0;
+        while count < budget {
+            match self.socket.read(scratch) {
+                Ok(0) => {
+                    self.readable = false;
+                    return Ok(Filled::End(count));
+                }
+                Ok(len) => {
+                    self.input.extend_from_slice(&scratch[..len]);
+                    count += len;
+                    if len < scratch.len() && !self.ending {
+                        // The system says when there is more.
+                        self.readable = false;
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Filled::Bytes(count))
+    }
+
+    /// Writes what is queued, as far as the system takes it. Returns how many bytes it took.
+    pub(crate) fn flush(&mut self) -> io::Result<usize> {
+        let mut count = 0;
+        while self.writable && self.output.len() > 0 {
+            match self.output.write_to(&mut self.socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => count += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Queues a frame whose body `body` writes.
+    pub(crate) fn frame(
+        &mut self,
+        kind: u16,
+        group: GroupId,
+        epoch: u32,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
+        frame::encode(self.output.tail(), kind, group, epoch, body);
+    }
+}
+
+/// What waits to be written: shared pieces, then bytes written in place.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pieces: VecDeque<Bytes>,
+    pieces_len: usize,
+    tail: Vec<u8>,
+    /// How much of the tail is written already.
+    tail_done: usize,
+}
+
+impl Output {
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces_len + self.tail.len() - self.tail_done
+    }
+
+    /// Where to append bytes in place.
+    pub(crate) const fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends bytes, without copying them where they are long.
+    pub(crate) fn push(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARE_LEN_MIN {
+            self.tail.extend_from_slice(bytes);
+            return;
+        }
+        if self.tail.len() > self.tail_done {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(std::mem::take(&mut self.tail_done));
+            self.pieces_len += tail.len();
+            self.pieces.push_back(tail);
+        }
+        self.pieces_len += bytes.len();
+        self.pieces.push_back(bytes.clone());
+    }
+
+    fn write_to(&mut self, to: &mut impl Write) -> io::Result<usize> {
+        let pieces = self.pieces.len().min(SLICES_MAX - 1);
+        let mut slices: Vec<IoSlice<'_>> =
+            self.pieces.iter().take(pieces).map(|piece| IoSlice::new(piece)).collect();
+        if pieces == self.pieces.len() && self.tail.len() > self.tail_done {
+            slices.push(IoSlice::new(&self.tail[self.tail_done..]));
+        }
+        let len = to.write_vectored(&slices)?;
+        self.advance(len);
+        Ok(len)
+    }
+
+    fn advance(&mut self, mut len: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let step = len.min(piece.len());
+            self.pieces_len -= step;
+            len -= step;
+            if step < piece.len() {
+                piece.advance(step);
+                return;
+            }
+            self.pieces.pop_front();
+        }
+        self.tail_done += len;
+        if self.tail_done == self.tail.len() {
+            self.tail_done = 0;
+            self.tail.clear();
+            self.tail.shrink_to(KEEP_LEN_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Takes a few bytes at a time.
+    struct Trickle(Vec<u8>, usize);
+
+    impl Write for Trickle {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let len = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..len]);
+            Ok(len)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut count = 0;
+            for slice in slices {
+                let len = slice.len().min(self.1 - count);
+                self.0.extend_from_slice(&slice[..len]);
+                count += len;
+            }
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn output_is_written_in_order_whatever_the_pieces(
+            lens in proptest::collection::vec((0usize..20_000, any::<bool>()), 1..20),
+            step in 1usize..30_000,
+            between in any::<bool>(),
+        ) {
+            let mut output = Output::default();
+            let mut to = Trickle(Vec::new(), step);
+            let mut expected = Vec::new();
+            for (n, (len, shared)) in lens.into_iter().enumerate() {
+                let bytes = vec![n as u8; len];
+                if shared {
+                    output.push(&Bytes::from(bytes.clone()));
+                } else {
+                    output.tail().extend_from_slice(&bytes);
+                }
+                expected.extend_from_slice(&bytes);
+                if between && output.len() > 0 {
+                    output.write_to(&mut to).unwrap();
+                }
+                prop_assert_eq!(output.len(), expected.len() - to.0.len());
+            }
+            while output.len() > 0 {
+                output.write_to(&mut to).unwrap();
+            }
+            prop_assert_eq!(to.0, expected);
+        }
+    }
+}
