@@ -217,14 +217,11 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         let patience = self.config.limits.outcome_timeout;
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        match &mut connection.role {
-            Role::Front { pipeline, .. } => {
-                if give_up(pipeline, now, patience) {
-                    self.activate(id);
-                }
-            }
-            Role::Native(_) => self.give_up_native(id),
-            _ => {}
+        let Role::Front { pipeline, .. } = &mut connection.role else {
+            return self.give_up_native(id);
+        };
+        if give_up(pipeline, now, patience) {
+            self.activate(id);
         }
     }
 }

@@ -4,7 +4,9 @@ use mainstay_consensus::{Role as OrderingRole, Status};
 
 use crate::front::Front;
 use crate::node::Node;
-use crate::status::{NodeStatus, ReplicaStatus, RoleName, StateName};
+use crate::status::{
+    ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
+};
 
 /// From this size on the log is worth a warning.
 const LOG_BYTES_LARGE: u64 = 1 << 30;
@@ -48,6 +50,24 @@ impl<F: Front> Node<F> {
                 uptime_s: self.view.uptime_s,
             },
             warnings: self.warnings(&status),
+            configuration: Some(self.configuration()),
+        }
+    }
+
+    fn configuration(&self) -> ConfigurationStatus {
+        let configuration = &self.config.configuration;
+        let members = configuration.replicas.iter().zip(&self.config.peers);
+        ConfigurationStatus {
+            id: configuration.id.0,
+            alpha: configuration.alpha,
+            service_version: self.greeter.service_version,
+            members: members
+                .map(|(replica, peer)| MemberStatus {
+                    epoch: replica.epoch.counter,
+                    instance: replica.epoch.instance,
+                    peer: peer.to_string(),
+                })
+                .collect(),
         }
     }
 
