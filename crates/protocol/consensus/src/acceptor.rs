@@ -112,6 +112,9 @@ impl<P: Plants> Replica<P> {
             // The record of the entry carries the promise; where none is written, nothing is told.
             self.acceptor.promised = m.ballot;
         }
+        // Before, because what it decides makes room; after, because a later watermark may have
+        // overtaken this entry.
+        self.on_watermark(cx, m.ballot, m.decided_upto);
         self.accept(cx, from, &m);
         self.on_watermark(cx, m.ballot, m.decided_upto);
     }

@@ -254,15 +254,22 @@ impl<P: Plants> Replica<P> {
         else {
             return;
         };
-        let Candidate { ballot, promises, .. } = candidate;
+        let Candidate { ballot, from, promises, .. } = candidate;
         let known = self.log.decided_upto.max(promises.decided_upto());
         let mut top = promises.top().max(known);
         if self.plants.has(Plant::RangeBoundedByDecided) {
             top = known;
         }
         let now = cx.now.monotonic;
-        self.office =
-            Office::Leader(Leader::new(ballot, promises, known, top, now, &self.configuration));
+        self.office = Office::Leader(Leader::new(
+            ballot,
+            promises,
+            from,
+            known,
+            top,
+            now,
+            &self.configuration,
+        ));
         self.election.attempts = 0;
         cx.observe(Observation::Role { role: Role::Leader, ballot });
         cx.observe(Observation::Leader(Some(ballot)));
@@ -289,6 +296,19 @@ impl<P: Plants> Replica<P> {
                 leader.blocked.insert(slot);
                 cx.observe(Observation::Blocked { slot });
             }
+        }
+    }
+
+    /// Slots are blocked: who has not promised yet may know what they hold.
+    pub(crate) fn ask_about_blocked(&mut self, cx: &mut Cx<'_>) {
+        let Office::Leader(leader) = &self.office else { return };
+        if leader.blocked.is_empty() {
+            return;
+        }
+        let prepare = Prepare { ballot: leader.ballot, from: leader.promised_from };
+        let answered = leader.promises.who();
+        for peer in self.peers().filter(|peer| !answered.contains(peer.index)) {
+            self.send(cx, peer, Body::Prepare(prepare));
         }
     }
 

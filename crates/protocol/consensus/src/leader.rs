@@ -37,6 +37,8 @@ pub(crate) struct Leader {
     pub(crate) ballot: Ballot,
     /// Kept for slots that are still blocked.
     pub(crate) promises: Promises,
+    /// The first slot that the promises speak of.
+    pub(crate) promised_from: Slot,
     /// Slots where too few certain replicas have answered.
     pub(crate) blocked: BTreeSet<Slot>,
     /// Everything up to here was reported as decided by those who promised: it must be fetched
@@ -64,6 +66,7 @@ impl Leader {
     pub(crate) fn new(
         ballot: Ballot,
         promises: Promises,
+        promised_from: Slot,
         reported_decided: Slot,
         top: Slot,
         now: Instant,
@@ -74,6 +77,7 @@ impl Leader {
         Self {
             ballot,
             promises,
+            promised_from,
             blocked: BTreeSet::new(),
             reported_decided,
             takeover_upto: top.next(),
@@ -325,6 +329,7 @@ impl<P: Plants> Replica<P> {
         }
         self.show_leader(cx, true);
         self.send_open_again(cx);
+        self.ask_about_blocked(cx);
     }
 
     /// Whether a quorum, itself included, has answered within one election time-out.
