@@ -24,6 +24,9 @@ pub(crate) const ALIGNMENT: u64 = 8;
 /// The most bytes of a value, so that a record's length fits its field.
 pub(crate) const VALUE_LEN_MAX: usize = (1 << 31) - 1;
 
+/// No slot is higher: the one after it can always be named.
+const SLOT_MAX: Slot = Slot(u64::MAX >> 1);
+
 const SEGMENT_MAGIC: [u8; 8] = *b"MNSTYLOG";
 /// The first four bytes of every record.
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"MREC";
@@ -354,8 +357,32 @@ impl RecordHead {
         }
         let fits = head.value_len as usize <= VALUE_LEN_MAX
             && u64::from(u32_at(bytes, 16)) == head.len()
+            && head.slot <= SLOT_MAX
+            && head.decided_upto <= SLOT_MAX
             && head.sequence > 0
             && head.synced_upto < head.sequence;
         if fits { Ok((head, checksum)) } else { Err(HeadFault::Bad) }
+    }
+
+    /// Makes whatever stands in `head` look like a head written at `offset`; returns the length of the
+    /// record and its checksum. For harnesses that look behind the checksums.
+    pub(crate) fn seal(
+        head: &mut [u8],
+        salt: &Salt,
+        offset: u64,
+        sequence: u64,
+        previous: u32,
+    ) -> (u64, u32) {
+        let value_len = u32_at(head, 20) % (1 << 16);
+        let len = record_len(u64::from(value_len));
+        head[..4].copy_from_slice(&RECORD_MAGIC);
+        head[4..6].copy_from_slice(&LOG_VERSION.to_le_bytes());
+        head[12..16].copy_from_slice(&previous.to_le_bytes());
+        head[16..20].copy_from_slice(&(len as u32).to_le_bytes());
+        head[20..24].copy_from_slice(&value_len.to_le_bytes());
+        head[32..40].copy_from_slice(&sequence.to_le_bytes());
+        let checksum = salt.checksum(offset, head);
+        head[8..12].copy_from_slice(&checksum.to_le_bytes());
+        (len, checksum)
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+mod decode;
 pub mod disk;
 mod error;
 mod group;
@@ -19,6 +20,7 @@ mod options;
 mod real;
 mod scan;
 
+pub use decode::decode_any;
 pub use disk::{Disk, DiskFile};
 pub use error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};
 pub use identity::{Durability, Identity, Style};

@@ -2,6 +2,9 @@
 
 mod conformance;
 mod crash;
+mod decode;
 mod faults;
+mod golden;
+mod real;
 mod rot;
 mod twin;

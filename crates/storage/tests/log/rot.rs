@@ -3,7 +3,7 @@
 
 use crate::twin::{self, Action, Twin, actions, options};
 use mainstay_model::plant::Planted;
-use mainstay_model::{GroupId, NoPlants, Plant, Plants, Slot};
+use mainstay_model::{GroupId, NoPlants, Plant, Plants, Prng, Slot};
 use mainstay_storage::{
     Disk, DiskFile, Log, LogOptions, MemoryDisk, OnDamage, OpenError, ReadError,
 };
@@ -70,8 +70,14 @@ proptest! {
         actions in actions(),
         (file, place, bit) in any::<(usize, usize, u8)>(),
         report in any::<bool>(),
+        power in any::<Option<u64>>(),
     ) {
-        let (disk, twin) = twin::run(&actions, NoPlants)?;
+        let (disk, mut twin) = twin::run(&actions, NoPlants)?;
+        if let Some(seed) = power {
+            // What said that records were synced may be lost with the tail.
+            disk.lose_power(&mut Prng::new(seed));
+            twin.known = 0;
+        }
         flip(&disk, file, place, bit);
         let on_damage = if report { OnDamage::Report } else { OnDamage::Refuse };
         check(disk, &twin, on_damage, NoPlants)?;

@@ -1,0 +1,109 @@
+//! What only a real folder can show: locks, permissions, the limits of the operating system.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use mainstay_model::{ClusterId, NoPlants, ReplicaId};
+use mainstay_storage::{Disk, DiskFile, Log, LogOptions, OpenError, RealDisk};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let folder = folder();
+    let disk = RealDisk::open(folder.path()).expect("the first opens it");
+    let error = RealDisk::open(folder.path()).expect_err("the second is refused");
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("in use by another process"));
+    drop(disk);
+    RealDisk::open(folder.path()).expect("the next one opens it");
+}
+
+#[test]
+fn a_folder_stays_locked_while_its_log_is_open() {
+    let folder = folder();
+    let options = LogOptions {
+        segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
+        ..LogOptions::new(ClusterId(1), ReplicaId::default())
+    };
+    let disk = RealDisk::open(folder.path()).expect("open");
+    let (log, _) = Log::open(disk, options, NoPlants).expect("open");
+    assert!(matches!(RealDisk::open(folder.path()), Err(OpenError::Locked { .. })));
+    drop(log);
+    RealDisk::open(folder.path()).expect("the log has let go");
+}
+
+#[test]
+fn a_folder_that_is_missing_is_made_only_on_demand() {
+    let folder = folder();
+    let path = folder.path().join("deep").join("deeper");
+    let error = RealDisk::open(&path).expect_err("there is no folder");
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    let disk = RealDisk::create(&path).expect("it is made");
+    assert_eq!(disk.path(), path);
+    drop(disk);
+    RealDisk::create(&path).expect("it is there already");
+}
+
+#[test]
+fn what_is_no_folder_is_refused_with_its_name() {
+    let folder = folder();
+    let path = folder.path().join("file");
+    std::fs::write(&path, b"not a folder").expect("write");
+    for error in [RealDisk::open(&path), RealDisk::create(&path)] {
+        let error = error.expect_err("it is refused");
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_a_folder_is_told_by_name() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("log-0000000001")).expect("make");
+    let disk = RealDisk::open(folder.path()).expect("open");
+    let options = LogOptions::new(ClusterId(1), ReplicaId::default());
+    let error = Log::open(disk, options, NoPlants).map(|opened| opened.1);
+    let error = error.expect_err("it is refused");
+    assert!(error.to_string().contains("log-0000000001"), "{error}");
+}
+
+#[test]
+fn files_behave_as_the_log_expects() {
+    let folder = folder();
+    let disk = RealDisk::open(folder.path()).expect("open");
+    let mut file = disk.create("a").expect("create");
+    assert!(disk.create("a").is_err(), "an existing file is not replaced");
+    file.allocate(10_000).expect("allocate");
+    assert_eq!(file.len().expect("length"), 10_000);
+    file.write_at(4_000, b"bytes").expect("write");
+    file.allocate(5_000).expect("allocating less changes nothing");
+    file.sync().expect("sync");
+    let mut buffer = [9; 8];
+    assert_eq!(file.read_at(3_999, &mut buffer).expect("read"), 8);
+    assert_eq!(&buffer, b"\0bytes\0\0");
+    assert_eq!(file.read_at(9_997, &mut buffer).expect("read"), 3);
+    assert_eq!(file.read_at(20_000, &mut buffer).expect("read"), 0);
+    disk.create("b").expect("create");
+    disk.rename("a", "b").expect("a file is renamed over another");
+    disk.sync_folder().expect("sync");
+    assert_eq!(disk.list().expect("list"), ["b", RealDisk::LOCK]);
+    assert_eq!(disk.open("b").expect("open").len().expect("length"), 10_000);
+    disk.remove("b").expect("remove");
+    assert!(disk.open("b").is_err());
+    assert!(!Path::new(&folder.path().join("b")).exists());
+}
+
+#[test]
+fn an_unreadable_folder_is_told_by_name() {
+    let folder = folder();
+    let path = folder.path().join("shut");
+    std::fs::create_dir(&path).expect("make");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).expect("shut it");
+    match RealDisk::open(&path) {
+        Err(error) => assert!(error.to_string().contains("shut"), "{error}"),
+        Ok(_) => assert!(rustix::process::geteuid().is_root(), "only the superuser may open it"),
+    }
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("open it again");
+}
