@@ -193,9 +193,9 @@ pub(crate) struct SimOptions {
     /// The first seed.
     #[arg(long, value_name = "S", default_value = "1")]
     pub(crate) seed: u64,
-    /// How many seeds: S to S + N - 1.
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) runs: u64,
+    /// How many seeds: S to S + N - 1; 1 if not told, with --plants at most 1000 a plant.
+    #[arg(long, value_name = "N")]
+    pub(crate) runs: Option<u64>,
     /// A scenario by name, or `list`.
     #[arg(long, value_name = "NAME")]
     pub(crate) scenario: Option<String>,
