@@ -135,6 +135,8 @@ struct Replay {
     previous: u32,
     /// Where the records of each kept segment end.
     ends: Vec<u64>,
+    /// How many values of each kept segment are damaged.
+    damaged_values: Vec<u64>,
 }
 
 struct Opening<'a, D, P> {
@@ -259,6 +261,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
             sequence: live[0].first_sequence,
             previous: live[0].previous,
             ends: Vec::with_capacity(live.len()),
+            damaged_values: Vec::with_capacity(live.len()),
         };
         for (index, head) in live.iter().enumerate() {
             if head.first_sequence != replay.sequence || head.previous != replay.previous {
@@ -287,6 +290,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         let salt = Salt::new(self.owner, number);
         let mut walk = Walk::new(&file, salt, replay.sequence, replay.previous);
         let damage_is_tail = self.plants.has(Plant::DamageTakenForTail);
+        let mut damaged_values = 0;
         let is_whole = loop {
             if next.is_some_and(|next| next.first_sequence == walk.sequence) {
                 break true;
@@ -297,6 +301,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
                     if !value_intact && !is_synced {
                         break false;
                     }
+                    damaged_values += u64::from(!value_intact);
                     let location = Location { segment: number, offset: walk.offset };
                     self.note(replay, &head, location, value_intact);
                     walk.pass(&head, checksum);
@@ -315,6 +320,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         replay.sequence = walk.sequence;
         replay.previous = walk.previous;
         replay.ends.push(walk.offset);
+        replay.damaged_values.push(damaged_values);
         Ok(is_whole)
     }
 
@@ -371,18 +377,19 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         for index in open_from.min(last)..last {
             let mut head = live[index];
             head.synced_upto = live[index + 1].first_sequence - 1;
-            self.replace(&head, Some(head.number), replay.ends[index])?;
+            self.replace(&head, Some(replay.damaged_values[index]), replay.ends[index])?;
         }
         head.synced_upto = replay.sequence - 1;
-        self.replace(&head, Some(head.number), end)
+        self.replace(&head, Some(replay.damaged_values[last]), end)
     }
 
-    /// Writes a segment to a temporary file, with this head and the bytes of the records of `from`
-    /// up to `end`; syncs it, renames it into place and syncs the folder.
+    /// Writes a segment to a temporary file, with this head and, up to `end`, the records of the file
+    /// it is to replace, of which so many have damaged values (`None` where there is none to replace);
+    /// syncs it, renames it into place and syncs the folder.
     fn replace(
         &self,
         head: &SegmentHead,
-        from: Option<u32>,
+        damaged_values: Option<u64>,
         end: u64,
     ) -> Result<Segment<D::File>, OpenError> {
         let name = segment_name(head.number);
@@ -399,26 +406,15 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         let mut capacity = self.options.segment_bytes.max(end);
         if let Err(error) = file.allocate(capacity) {
             // With the disk full the log must still open: it then has no room for entries.
-            if !is_no_room(&error) || from.is_none() {
+            if !is_no_room(&error) || damaged_values.is_none() {
                 return Err(write_failed(error));
             }
             capacity = end;
         }
         file.write_at(0, &head.encode()).map_err(write_failed)?;
-        if let Some(from) = from {
-            let source_name = segment_name(from);
-            let source = self.disk.open(&source_name);
-            let source = source.map_err(|source| failed(&source_name, "open", source))?;
-            let mut buffer = vec![0; COPY_LEN];
-            let mut at = RECORDS_START;
-            while at < end {
-                let len = (end - at).min(COPY_LEN as u64) as usize;
-                let read = source.read_at(at, &mut buffer[..len]);
-                let read = read.map_err(|source| failed(&source_name, "read", source))?;
-                buffer[read..len].fill(0);
-                file.write_at(at, &buffer[..len]).map_err(write_failed)?;
-                at += len as u64;
-            }
+        if let Some(damaged_values) = damaged_values {
+            self.copy(&name, &mut file, end, write_failed)?;
+            self.check_copy(head, &file, damaged_values, end)?;
         }
         file.sync().map_err(|source| failed(&temporary, "sync", source))?;
         self.disk
@@ -426,5 +422,56 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
             .map_err(|source| failed(&temporary, "rename", source))?;
         self.disk.sync_folder().map_err(|source| failed("", "sync", source))?;
         Ok(Segment { number: head.number, file, end, capacity })
+    }
+
+    /// Copies the records of the segment `from` up to `end`.
+    fn copy(
+        &self,
+        from: &str,
+        to: &mut D::File,
+        end: u64,
+        write_failed: impl Fn(io::Error) -> OpenError,
+    ) -> Result<(), OpenError> {
+        let source = self.disk.open(from).map_err(|source| failed(from, "open", source))?;
+        let mut buffer = vec![0; COPY_LEN];
+        let mut at = RECORDS_START;
+        while at < end {
+            let len = (end - at).min(COPY_LEN as u64) as usize;
+            let read = source.read_at(at, &mut buffer[..len]);
+            let read = read.map_err(|source| failed(from, "read", source))?;
+            buffer[read..len].fill(0);
+            to.write_at(at, &buffer[..len]).map_err(&write_failed)?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a copy holds what was replayed. Bytes that a failed sync left in memory may be
+    /// dropped from it between the first reading and the second.
+    fn check_copy(
+        &self,
+        head: &SegmentHead,
+        copy: &D::File,
+        damaged_values: u64,
+        end: u64,
+    ) -> Result<(), OpenError> {
+        let name = segment_name(head.number);
+        let salt = Salt::new(self.owner, head.number);
+        let mut walk = Walk::new(copy, salt, head.first_sequence, head.previous);
+        let mut damaged = 0;
+        while walk.offset < end {
+            match walk.look().map_err(|source| failed(&name, "read", source))? {
+                Found::Record { head, checksum, value_intact } => {
+                    damaged += u64::from(!value_intact);
+                    walk.pass(&head, checksum);
+                }
+                Found::Nothing(_) => break,
+            }
+        }
+        if walk.offset == end && damaged == damaged_values {
+            return Ok(());
+        }
+        let changed = io::Error::other("its bytes changed between two readings");
+        Err(failed(&name, "read", changed))
     }
 }

@@ -3,6 +3,7 @@
 mod conformance;
 mod crash;
 mod decode;
+mod eviction;
 mod faults;
 mod golden;
 mod real;
