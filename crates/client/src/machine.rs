@@ -146,7 +146,7 @@ impl Machine {
         mut nonces: Box<dyn FnMut() -> Nonce + Send>,
         seed: u64,
     ) -> Self {
-        let mut route = Route::new(settings.addresses.len(), seed);
+        let mut route = Route::new(settings.addresses.len(), settings.first, seed);
         let (position, _) = route.next();
         let session = ClientSession::new(nonces(), settings.window_max, settings.window_bytes_max);
         Self {
@@ -243,12 +243,6 @@ impl Machine {
 
     /// Time has passed.
     pub(crate) fn on_deadline(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while let Some(&(deadline, token)) = self.deadlines.first() {
-            if deadline > now {
-                break;
-            }
-            self.expire(token, effects);
-        }
         match self.link {
             Link::Connecting { until, .. }
             | Link::Greeting { until, .. }
@@ -261,6 +255,12 @@ impl Machine {
                 self.leave(now, "it left requests unanswered", effects);
             }
             _ => {}
+        }
+        while let Some(&(deadline, token)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.expire(token, effects);
         }
         self.go_on(now, effects);
     }

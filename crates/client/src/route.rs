@@ -31,10 +31,10 @@ struct Seen {
 }
 
 impl Route {
-    pub(crate) fn new(addresses: usize, seed: u64) -> Self {
+    pub(crate) fn new(addresses: usize, first: Option<usize>, seed: u64) -> Self {
         let mut prng = Prng::new(seed);
-        // Clients of one cluster do not all begin at the same replica.
-        let next = prng.below(addresses as u64) as usize;
+        let drawn = prng.below(addresses as u64) as usize;
+        let next = first.map_or(drawn, |first| first % addresses);
         Self { replicas: vec![Seen::default(); addresses], next, failures: 0, prng }
     }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn every_address_gets_its_turn_and_rounds_of_failures_slow_down() {
-        let mut route = Route::new(3, 7);
+        let mut route = Route::new(3, None, 7);
         let (first, pause) = route.next();
         assert_eq!(pause, Duration::ZERO);
         route.failed(first, START);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_leader_is_where_it_said_or_where_its_place_is() {
-        let mut route = Route::new(3, 0);
+        let mut route = Route::new(3, None, 0);
         assert_eq!(route.leader(1, START), Some(1));
         assert_eq!(route.leader(3, START), None);
         route.learn(1, 2);

@@ -11,6 +11,9 @@ pub struct Settings {
     /// The client ports of the replicas, `host:port` each; best all of them, by index. A leader is
     /// found faster that way, but one that answers is enough.
     pub addresses: Vec<String>,
+    /// The address to try first, such as the nearest; `None` draws one, so that the clients of a
+    /// cluster do not all begin at the same replica.
+    pub first: Option<usize>,
     /// The cluster; `None` takes the one that answers first, and no other from then on.
     pub cluster: Option<ClusterId>,
     /// How long a request or query may take, with everything that is tried for it.
@@ -36,6 +39,7 @@ impl Settings {
     pub fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self {
             addresses: addresses.into_iter().map(Into::into).collect(),
+            first: None,
             cluster: None,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),

@@ -56,6 +56,8 @@ enum Happening {
 struct Faults {
     until: u64,
     per_mille: u64,
+    /// Whether replicas refuse some things for good.
+    for_good: bool,
 }
 
 struct World {
@@ -333,7 +335,7 @@ impl World {
     fn submitted(&mut self, serial: u64, command: Bytes) {
         self.owner = Some(serial);
         if self.goes_wrong() && self.prng.chance(1, 2) {
-            let subject = match Command::decode(command.clone()).expect("is a command") {
+            let subject = match Command::decode(command).expect("is a command") {
                 Command::Register { nonce } => Subject::Register(nonce),
                 Command::Request { session, number, .. } => Subject::Request(session, number),
                 Command::TrimSessions { .. } => panic!("a client does not trim"),
@@ -353,6 +355,11 @@ impl World {
     }
 
     fn refuse(&mut self, serial: u64, subject: Subject) {
+        if self.faults.for_good && self.prng.chance(1, 10) {
+            let reason = *self.prng.pick(&[Refusal::TooLarge, Refusal::BadCommand]).expect("two");
+            let message = ReplicaMessage::Refused { subject, reason, leader: None };
+            return self.say(serial, &message);
+        }
         let reason = *self
             .prng
             .pick(&[
@@ -441,7 +448,7 @@ fn settings(timeout: Duration) -> Settings {
 
 /// `asks` requests and queries within ten seconds, while this much goes wrong.
 fn world(seed: u64, per_mille: u64, timeout: Duration, asks: u64) -> World {
-    let faults = Faults { until: 10_000 * MS, per_mille };
+    let faults = Faults { until: 10_000 * MS, per_mille, for_good: false };
     let mut world = World::new(seed, faults, settings(timeout));
     for _ in 0..asks {
         let kind = if world.prng.chance(1, 4) { Kind::Query } else { Kind::Request };
@@ -455,6 +462,7 @@ fn what_callers_are_told_is_true_whatever_goes_wrong() {
     let (mut done, mut undone, mut unknown) = (0, 0, 0);
     for seed in 0..400 {
         let mut world = world(seed, 50 + seed % 5 * 50, Duration::from_millis(700), 60);
+        world.faults.for_good = seed % 4 == 0;
         if seed % 3 == 0 {
             for _ in 0..3 {
                 world.after(0, 10_000 * MS, Happening::TrimSessions);
