@@ -223,17 +223,6 @@ impl Model for KvModel {
         after
     }
 
-    fn overwrites(&self, later: &KvOp, earlier: &KvOp) -> bool {
-        match later {
-            KvOp::FlushAll => true,
-            KvOp::Set(key, _) => earlier.single_key() == Some(key),
-            KvOp::MSet(pairs) => earlier
-                .single_key()
-                .is_some_and(|written| pairs.iter().any(|(key, _)| key == written)),
-            _ => false,
-        }
-    }
-
     /// By key, if no operation sees more than one.
     fn partitions(&self, operations: &[&Operation<KvOp, KvRet>]) -> Option<Vec<Vec<usize>>> {
         let mut by_key: BTreeMap<&Bytes, Vec<usize>> = BTreeMap::new();

@@ -28,6 +28,7 @@ pub mod no_lost_ack;
 pub mod observation;
 pub mod prefix;
 pub mod properties;
+mod search;
 pub mod session_order;
 
 pub use history::{History, Operation, OperationId};
