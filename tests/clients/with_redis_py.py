@@ -1,0 +1,119 @@
+"""redis-py against a cluster: both protocol versions, pipelines, errors, and a leader that is killed.
+
+Usage: with_redis_py.py PROGRAM DATA PORT...
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import redis
+
+program, data, ports = sys.argv[1], sys.argv[2], [int(port) for port in sys.argv[3:]]
+
+
+def connect(port, protocol=2):
+    return redis.Redis(port=port, protocol=protocol, socket_timeout=15, decode_responses=True)
+
+
+def commands(protocol):
+    one, other = connect(ports[0], protocol), connect(ports[1], protocol)
+    assert one.flushall()
+    assert one.ping() and one.echo("hello") == "hello"
+    assert one.set("k", "v") and other.get("k") == "v"
+    assert one.set("k", "w", nx=True) is None
+    assert one.set("k", "w", get=True) == "v"
+    assert other.get("none") is None
+    assert one.delete("k", "none") == 1
+    assert one.exists("k") == 0
+    assert one.mset({"a": "1", "b": "2"}) and other.mget("a", "b", "c") == ["1", "2", None]
+    assert other.incr("a") == 2 and one.decr("a", 3) == -1
+    assert one.append("b", "22") == 3 and other.strlen("b") == 3
+    assert one.dbsize() == 2
+    binary = redis.Redis(port=ports[2], protocol=protocol)
+    value = bytes(range(256)) * 400
+    assert binary.set(b"\r\n\0", value) and binary.get(b"\r\n\0") == value
+    pipe = one.pipeline(transaction=False)
+    for number in range(500):
+        pipe.set("n", number)
+        pipe.get("n")
+    answers = pipe.execute()
+    assert answers[1::2] == [str(number) for number in range(500)], "a read saw another write"
+    try:
+        one.incr("b2") and one.set("text", "x") and one.incr("text")
+        raise AssertionError("INCR of a text passed")
+    except redis.ResponseError as error:
+        assert "not an integer" in str(error), error
+    try:
+        one.execute_command("NOSUCHCOMMAND", "x")
+        raise AssertionError("an unknown command passed")
+    except redis.ResponseError as error:
+        assert "unknown command" in str(error), error
+    assert one.client_setname("checker") and int(one.client_id()) > 0
+    assert "redis_version" in one.info()
+    assert one.flushall()
+
+
+def status():
+    told = subprocess.run(
+        [program, "status", "--json", "--data", data], capture_output=True, check=False
+    )
+    return json.loads(told.stdout)["groups"][0]
+
+
+def leader():
+    for _ in range(600):
+        group = status()
+        if group["leader"] is not None:
+            replica = group["replicas"][group["leader"]]
+            if replica["pid"] is not None:
+                return replica
+        time.sleep(0.05)
+    raise AssertionError("no leader in time")
+
+
+def kill_the_leader():
+    """Writers at the two other replicas go on; what was acknowledged is there afterwards."""
+    victim = leader()
+    others = [port for port in ports if not victim["client"].endswith(f":{port}")]
+    acknowledged = [0] * len(others)
+    stop = threading.Event()
+
+    def write(place, port):
+        client = connect(port)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            try:
+                client.set(f"writer:{place}", number)
+                acknowledged[place] = number
+            except redis.RedisError:
+                client = connect(port)
+
+    writers = [threading.Thread(target=write, args=pair) for pair in enumerate(others)]
+    for writer in writers:
+        writer.start()
+    time.sleep(0.5)
+    before = list(acknowledged)
+    os.kill(victim["pid"], signal.SIGKILL)
+    until = time.monotonic() + 60
+    while any(now < then + 50 for now, then in zip(acknowledged, before)):
+        assert time.monotonic() < until, f"no progress after the leader died: {acknowledged}"
+        time.sleep(0.02)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    for place, number in enumerate(acknowledged):
+        found = int(connect(others[0]).get(f"writer:{place}"))
+        assert found >= number, f"writer {place}: {number} was acknowledged, {found} is there"
+    return sum(acknowledged)
+
+
+for protocol in (2, 3):
+    commands(protocol)
+print(f"clients: redis-py {redis.__version__}: RESP2 and RESP3 as wanted")
+print(f"clients: redis-py: leader killed, {kill_the_leader()} acknowledged writes, none lost")
