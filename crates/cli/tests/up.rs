@@ -198,6 +198,42 @@ fn a_wiped_replica_comes_back_amnesiac() {
 }
 
 #[test]
+fn a_lost_replica_is_made_from_what_another_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder.path().join("cluster"), &[]);
+    up.wait_for("ready ");
+    let status = up.status();
+    let peer = status["groups"][0]["replicas"][0]["peer"].as_str().unwrap();
+    let lost = folder.path().join("lost");
+    let init = |index: &str, peer: &str| {
+        mainstay(&[
+            "init",
+            "--lost",
+            index,
+            "--cluster-from",
+            peer,
+            "--data",
+            &lost.to_string_lossy(),
+        ])
+    };
+    assert_eq!(init("3", peer).status.code(), Some(2));
+    assert_eq!(init("1", "127.0.0.1:1").status.code(), Some(1));
+    assert!(!lost.exists());
+    let made = init("1", peer);
+    let told = String::from_utf8_lossy(&made.stdout);
+    assert!(told.contains(status["cluster"].as_str().unwrap()), "{told}");
+    assert!(told.contains("amnesiac") && lost.join("identity").exists(), "{told}");
+    assert_eq!(init("1", peer).status.code(), Some(2));
+
+    // By its target, status knows the others as well.
+    let asked = mainstay(&["status", "--json", "--target", peer]);
+    let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let replicas = asked["groups"][0]["replicas"].as_array().unwrap();
+    assert_eq!(replicas.len(), 3);
+    assert!(replicas.iter().all(|replica| replica["pid"].is_number()), "{asked}");
+}
+
+#[test]
 fn a_damaged_replica_is_reported_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), &[]);
