@@ -27,6 +27,10 @@ impl Front for RedisFront {
         Connection { client: Client { id, ..Client::default() }, ..Connection::default() }
     }
 
+    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
+        Writer::new(out, Version::Resp2).error(format!("ERR {sentence}").as_bytes());
+    }
+
     fn read(
         &mut self,
         connection: &mut Connection,

@@ -299,6 +299,73 @@ fn a_pipeline_is_answered_in_order() {
     );
 }
 
+/// What client libraries send before their first command, as their sources have it; whether each
+/// may be refused.
+#[test]
+fn client_libraries_can_connect() {
+    let sequences: [(&str, &[(&str, bool)]); 6] = [
+        (
+            "redis-py 8",
+            &[
+                ("HELLO 3", false),
+                ("CLIENT MAINT_NOTIFICATIONS ON moving-endpoint-type internal-ip", true),
+                ("CLIENT SETNAME me", false),
+                ("CLIENT SETINFO LIB-NAME redis-py", false),
+                ("CLIENT SETINFO LIB-VER 8.1.0", false),
+                ("PING", false),
+            ],
+        ),
+        (
+            "ioredis",
+            &[
+                ("hello 3", false),
+                ("client setinfo LIB-VER 5.4.1", false),
+                ("client setinfo LIB-NAME ioredis", false),
+                ("info", false),
+            ],
+        ),
+        (
+            "go-redis",
+            &[
+                ("hello 3 setname me", false),
+                ("client setinfo LIB-NAME go-redis(,go1.22)", false),
+                ("client setinfo LIB-VER 9.7.0", false),
+                ("client maint_notifications on moving-endpoint-type external-ip", true),
+            ],
+        ),
+        (
+            "redis-rs",
+            &[
+                ("HELLO 3", false),
+                ("CLIENT SETINFO LIB-NAME redis-rs", false),
+                ("CLIENT SETINFO LIB-VER 1.0.0", false),
+            ],
+        ),
+        (
+            "redis-cli",
+            &[
+                ("COMMAND DOCS", false),
+                ("COMMAND", false),
+                ("INFO SERVER", false),
+                ("CONFIG GET databases", false),
+                ("SELECT 0", false),
+            ],
+        ),
+        (
+            "redis-benchmark",
+            &[("CONFIG GET save", false), ("CONFIG GET appendonly", false), ("PING", false)],
+        ),
+    ];
+    for (library, lines) in sequences {
+        let mut server = Server::new();
+        for (line, may_be_refused) in lines {
+            let answer = server.line(line);
+            assert_eq!(answer.starts_with('-'), *may_be_refused, "{library}: {line}: {answer}");
+            assert!(!server.closed, "{library}: {line}");
+        }
+    }
+}
+
 #[test]
 fn a_version_chosen_in_a_pipeline_holds_from_there_on() {
     let mut server = Server::new();
@@ -361,6 +428,9 @@ fn failures_begin_with_words_that_clients_know() {
         assert!(text.starts_with(word) && text.ends_with("\r\n"), "{text}");
         assert!(!text.contains("  "), "{text}");
     }
+    let mut out = Vec::new();
+    RedisFront.refuse("too many\r\nclients", &mut out);
+    assert_eq!(out, b"-ERR too many  clients\r\n");
     let mut out = Vec::new();
     RedisFront.write(2, Outcome::Reply(b"\xff"), &mut out);
     assert!(out.starts_with(b"-ERR the reply of the service cannot be read"));
