@@ -1,7 +1,7 @@
 //! Sessions, decided time and service, applied as one.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -10,9 +10,9 @@ use mainstay_model::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::checkpoint::{self, ApplierCheckpoint, write_content};
 use crate::command::Command;
-use crate::contract::{Checkpoint, Context, QueryContext, Service};
-use crate::fields;
+use crate::contract::{Context, QueryContext, RestoreError, Service};
 use crate::session::{Admission, SessionLimits, SessionTable};
 
 /// What came of one command of a batch. A world hands it to whoever of its own clients waits for
@@ -318,11 +318,51 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let service = self.service.as_mut().ok()?;
         let digest = catching(|| {
             let mut hash = Hashing(Xxh3::new());
-            write_state(&mut hash, slot, time, sessions, service.checkpoint())
+            write_content(&mut hash, slot, time, sessions, service.checkpoint())
                 .expect("a hash takes any bytes");
             hash.0.digest()
         });
         digest.map_err(|message| self.stop(ApplyError::Panic { slot, position: 0, message })).ok()
+    }
+
+    /// Hands out the state as it is now; see [`Service::checkpoint`]. `None` once the service is
+    /// gone; a service that panics here is gone, too.
+    pub fn checkpoint(&mut self) -> Option<ApplierCheckpoint<S::Checkpoint>> {
+        let slot = self.applied_upto;
+        let service = self.service.as_mut().ok()?;
+        let service = catching(|| service.checkpoint())
+            .map_err(|message| self.stop(ApplyError::Panic { slot, position: 0, message }))
+            .ok()?;
+        Some(ApplierCheckpoint {
+            slot,
+            time: self.time,
+            sessions: self.sessions.clone(),
+            service,
+            service_version: S::version(),
+        })
+    }
+
+    /// Goes on from what [`ApplierCheckpoint::write`] wrote; the rest as for [`Applier::new`]. The
+    /// limits must be those under which it was written.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: reading failed, or the bytes are damaged or no state of this service.
+    pub fn restore(
+        source: &mut dyn Read,
+        limits: SessionLimits,
+        cluster_seed: u64,
+        plants: P,
+    ) -> Result<Self, RestoreError> {
+        let content = checkpoint::read(source, S::version(), limits, |source| {
+            catching(|| S::restore(source)).unwrap_or_else(|message| {
+                Err(RestoreError::Invalid(format!("the service panicked: {message}")))
+            })
+        })?;
+        let mut applier = Self::new(content.service, limits, cluster_seed, plants);
+        applier.sessions = content.sessions;
+        applier.time = content.time;
+        applier.applied_upto = content.slot;
+        Ok(applier)
     }
 
     /// Lets go of the service, whose destructor may panic once more.
@@ -331,20 +371,6 @@ impl<S: Service, P: Plants> Applier<S, P> {
         // What the destructor of a broken service says helps nobody: the first panic is reported.
         let _ = catching(|| drop(service));
     }
-}
-
-/// Writes what a digest covers: slot, time, sessions with their replies, then the service.
-fn write_state(
-    to: &mut dyn Write,
-    slot: Slot,
-    time: Timestamp,
-    sessions: &SessionTable,
-    service: impl Checkpoint,
-) -> std::io::Result<()> {
-    fields::put_u64(to, slot.0)?;
-    fields::put_u64(to, time.0)?;
-    sessions.write(to)?;
-    service.write(to)
 }
 
 /// Different for every place of every log, and the same at every replica.

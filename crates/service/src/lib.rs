@@ -50,12 +50,14 @@
 //! | [`command`] | [`Command`]: what stands in a batch, and its encoding |
 //! | [`session`] | the table of sessions inside the replicated state |
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
+//! | [`checkpoint`] | [`ApplierCheckpoint`]: all of it, written as one |
 //! | [`native`] | the native client protocol |
 //! | [`client_session`] | [`ClientSession`]: the client's half of a session, as a pure machine |
 
 #![forbid(unsafe_code)]
 
 pub mod applier;
+pub mod checkpoint;
 pub mod client_session;
 pub mod command;
 pub mod contract;
@@ -64,6 +66,7 @@ pub mod native;
 pub mod session;
 
 pub use applier::{Applied, Applier, ApplyError};
+pub use checkpoint::ApplierCheckpoint;
 pub use client_session::{ClientSession, SessionEvent};
 pub use command::Command;
 pub use contract::{Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Service};

@@ -6,11 +6,12 @@
 //! of a hash table (Ongaro, "Consensus: bridging theory and practice", section 6.3).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use mainstay_model::{Nonce, Plant, Plants, RequestNumber, SessionId};
 
+use crate::contract::RestoreError;
 use crate::fields;
 
 /// How many different refused registrations are remembered; more clients than that wait for the
@@ -242,6 +243,30 @@ impl SessionTable {
         Ok(())
     }
 
+    /// Reads what [`SessionTable::write`] wrote.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: reading failed, or no table can be like that.
+    pub fn read(from: &mut dyn Read, limits: SessionLimits) -> Result<Self, RestoreError> {
+        let mut table = Self::new(limits);
+        let invalid = |how: &str| RestoreError::Invalid(how.to_owned());
+        for _ in 0..fields::u64(from)? {
+            let id = fields::session(from)?;
+            let session = Session::read(from)?;
+            let taken = table.by_nonce.insert(session.nonce, id).is_some();
+            if table.sessions.insert(id, session).is_some() || taken {
+                return Err(invalid("two sessions in it have one id or one nonce"));
+            }
+        }
+        for _ in 0..fields::u64(from)? {
+            let nonce = Nonce(fields::u128(from)?);
+            if table.by_nonce.contains_key(&nonce) || !table.refused.insert(nonce) {
+                return Err(invalid("a client was refused a session in it and has one"));
+            }
+        }
+        Ok(table)
+    }
+
     fn touch(&mut self, session: SessionId, at: SessionId) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.last_use = at;
@@ -250,6 +275,32 @@ impl SessionTable {
 }
 
 impl Session {
+    fn read(from: &mut dyn Read) -> Result<Self, RestoreError> {
+        let mut session = Self {
+            nonce: Nonce(fields::u128(from)?),
+            last_use: fields::session(from)?,
+            applied_upto: RequestNumber(fields::u64(from)?),
+            acknowledged_upto: RequestNumber(fields::u64(from)?),
+            replies: BTreeMap::new(),
+            reply_bytes: 0,
+        };
+        for _ in 0..fields::u64(from)? {
+            let number = RequestNumber(fields::u64(from)?);
+            let len = fields::u64(from)?;
+            session.replies.insert(number, fields::bytes(from, len)?.into());
+            session.reply_bytes += len;
+        }
+        let (acknowledged, applied) = (session.acknowledged_upto.0, session.applied_upto.0);
+        let kept = (acknowledged..applied).map(|before| before + 1);
+        let right = session.replies.keys().map(|number| number.0).eq(kept);
+        if right && acknowledged <= applied && applied < u64::MAX {
+            Ok(session)
+        } else {
+            let how = "a session in it keeps other replies than those not acknowledged".to_owned();
+            Err(RestoreError::Invalid(how))
+        }
+    }
+
     /// A client can only have the replies to what was applied; more is taken as that.
     fn acknowledge(&mut self, upto: RequestNumber) {
         let upto = upto.min(self.applied_upto);

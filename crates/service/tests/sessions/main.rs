@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod applier;
+mod checkpoint;
 mod client;
 mod twin;
 mod world;

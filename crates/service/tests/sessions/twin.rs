@@ -8,6 +8,7 @@ use mainstay_model::{Nonce, Prng, RequestNumber, SessionId, Slot};
 use mainstay_service::{Applied, ClientSession, Command, SessionEvent};
 use proptest::prelude::*;
 
+use crate::checkpoint::written;
 use crate::world::{LIMITS, Replica, request};
 
 /// Every session there ever was, with every reply it was ever given.
@@ -157,6 +158,8 @@ proptest! {
         }
         prop_assert_eq!(replica.query("count"), twin.executed.to_string());
         prop_assert_eq!(replica.applier.digest(), other.applier.digest());
+        let bytes = written(&mut replica);
+        prop_assert_eq!(written(&mut Replica::restore(&bytes).unwrap()), bytes);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mainstay_model::{Batch, NoPlants, Nonce, Plants, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::{
-    Applied, Applier, Apply, Command, Context, Plain, QueryContext, SessionLimits,
+    Applied, Applier, Apply, Command, Context, Plain, QueryContext, RestoreError, SessionLimits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ impl Apply for Journal {
     }
 }
 
+const SEED: u64 = 0x5eed;
+
 pub(crate) const LIMITS: SessionLimits =
     SessionLimits { sessions_max: 3, replies_max: 4, reply_bytes_max: 100 };
 
@@ -50,6 +52,13 @@ pub(crate) struct Replica<P = NoPlants> {
 }
 
 impl Replica {
+    /// A replica that goes on from a checkpoint.
+    pub(crate) fn restore(mut bytes: &[u8]) -> Result<Self, RestoreError> {
+        let applier = Applier::restore(&mut bytes, LIMITS, SEED, NoPlants)?;
+        let next = applier.applied_upto().next();
+        Ok(Self { applier, next })
+    }
+
     pub(crate) fn new() -> Self {
         Self::planted(NoPlants)
     }
@@ -57,7 +66,7 @@ impl Replica {
 
 impl<P: Plants> Replica<P> {
     pub(crate) fn planted(plants: P) -> Self {
-        let applier = Applier::new(Plain(Journal::default()), LIMITS, 0x5eed, plants);
+        let applier = Applier::new(Plain(Journal::default()), LIMITS, SEED, plants);
         Self { applier, next: Slot::FIRST }
     }
 
