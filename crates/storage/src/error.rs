@@ -142,16 +142,18 @@ impl fmt::Display for OpenError {
                 "there is no room for the {bytes} bytes of the file '{file}' ({source}): free \
                  space on the disk or raise the limit"
             ),
-            Self::Io { file, tried, source } if file.is_empty() => write!(
-                f,
-                "could not {tried} the data folder ({source}): check that it exists, is readable \
-                 and writable, and that its disk is healthy"
-            ),
-            Self::Io { file, tried, source } => write!(
-                f,
-                "could not {tried} the file '{file}' ({source}): check its permissions and that \
-                 the disk is healthy"
-            ),
+            Self::Io { file, tried, source } => {
+                write!(f, "could not {tried} ")?;
+                match file.as_str() {
+                    "" => f.write_str("the data folder")?,
+                    file => write!(f, "'{file}'")?,
+                }
+                write!(
+                    f,
+                    " ({source}): check that it exists, that this user may read and write it, and \
+                     that the disk is healthy"
+                )
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ struct Folder {
     failing_syncs: u32,
     /// The next writes fail.
     failing_writes: u32,
+    /// How many more changes there are until everything fails.
+    changes_left: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -153,13 +155,32 @@ impl MemoryDisk {
         self.lock().failing_writes = count;
     }
 
+    /// After `count` more changes of files or names every further one fails; `None` ends that.
+    pub fn fail_after(&self, count: Option<u64>) {
+        self.lock().changes_left = count;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Folder> {
         self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a change, which counts.
+    fn changing(&self) -> io::Result<MutexGuard<'_, Folder>> {
+        changing(&self.folder)
     }
 
     fn file(&self, file: usize) -> MemoryFile {
         MemoryFile { folder: Arc::clone(&self.folder), file }
     }
+}
+
+fn changing(folder: &Mutex<Folder>) -> io::Result<MutexGuard<'_, Folder>> {
+    let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(left) = &mut folder.changes_left {
+        *left =
+            left.checked_sub(1).ok_or_else(|| io::Error::other("everything was made to fail"))?;
+    }
+    Ok(folder)
 }
 
 impl Folder {
@@ -198,7 +219,7 @@ impl Disk for MemoryDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<MemoryFile> {
-        let mut folder = self.lock();
+        let mut folder = self.changing()?;
         if folder.names.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
         }
@@ -215,7 +236,7 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut folder = self.lock();
+        let mut folder = self.changing()?;
         folder.find(from)?;
         folder.free(to);
         folder.change(NameChange::Rename(from.to_owned(), to.to_owned()));
@@ -223,7 +244,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut folder = self.lock();
+        let mut folder = self.changing()?;
         folder.find(name)?;
         folder.free(name);
         folder.change(NameChange::Remove(name.to_owned()));
@@ -231,7 +252,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut folder = self.lock();
+        let mut folder = self.changing()?;
         folder.pending.clear();
         folder.durable_names = folder.names.clone();
         Ok(())
@@ -259,7 +280,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut folder = self.lock();
+        let mut folder = changing(&self.folder)?;
         if folder.failing_writes > 0 {
             folder.failing_writes -= 1;
             return Err(io::Error::other("a write was made to fail"));
@@ -273,11 +294,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
-        self.lock().grow(self.file, len)
+        changing(&self.folder)?.grow(self.file, len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut folder = self.lock();
+        let mut folder = changing(&self.folder)?;
         let fails = folder.failing_syncs > 0;
         folder.failing_syncs = folder.failing_syncs.saturating_sub(1);
         let contents = &mut folder.files[self.file];

@@ -70,13 +70,12 @@ pub(crate) fn open<D: Disk, P: Plants>(
     let mut replay = opening.replay(&live, synced_upto)?;
     opening.refuse_damage(first, &replay)?;
 
-    // What lies behind the end goes first, so that it can never be read again.
+    // What lies behind the end goes first, so that it can never be read again; the last one first,
+    // so that a start that is cut short leaves no gap.
     let kept = replay.ends.len();
-    for &number in &numbers[kept..] {
+    for &number in numbers[kept..].iter().rev() {
         let name = segment_name(number);
         disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
-    }
-    if kept < numbers.len() {
         disk.sync_folder().map_err(|source| failed("", "sync", source))?;
     }
     let current = opening.make_durable(&live, open_from, &mut replay)?;
@@ -165,11 +164,11 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         numbers.sort_unstable();
         for pair in numbers.windows(2) {
             if pair[1] != pair[0] + 1 {
-                return Err(amnesia(pair[0] + 1, 0, "the file is missing"));
+                return Err(amnesia(pair[0] + 1, 0, "it is missing"));
             }
         }
         if numbers.is_empty() && self.options.begun {
-            return Err(amnesia(1, 0, "the log that was begun here is missing"));
+            return Err(amnesia(1, 0, "it is missing, and with it the whole log"));
         }
         Ok(numbers)
     }
@@ -339,7 +338,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
     /// decided slots are missing.
     fn refuse_damage(&self, first: u32, replay: &Replay) -> Result<(), OpenError> {
         if first != 1 && replay.groups.values().all(|group| group.truncated_upto.0 == 0) {
-            return Err(amnesia(first - 1, 0, "the file is missing"));
+            return Err(amnesia(first - 1, 0, "it is missing"));
         }
         if self.options.on_damage == OnDamage::Report {
             return Ok(());

@@ -38,13 +38,13 @@ impl RealDisk {
             .truncate(false)
             .write(true)
             .open(path.join(Self::LOCK))
-            .map_err(failed("open the lock in the folder"))?;
+            .map_err(failed("open the lock of"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 Err(OpenError::Locked { folder: path.display().to_string() })
             }
-            Err(TryLockError::Error(source)) => Err(failed("lock the folder")(source)),
+            Err(TryLockError::Error(source)) => Err(failed("lock")(source)),
         }
     }
 
@@ -53,11 +53,8 @@ impl RealDisk {
     /// # Errors
     /// Those of [`RealDisk::open`].
     pub fn create(path: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Io {
-            file: path.display().to_string(),
-            tried: "make the folder",
-            source,
-        };
+        let failed =
+            |source| OpenError::Io { file: path.display().to_string(), tried: "make", source };
         let missing = path.ancestors().take_while(|folder| is_missing(folder)).count();
         std::fs::create_dir_all(path).map_err(failed)?;
         for parent in path.ancestors().skip(1).take(missing) {

@@ -28,3 +28,29 @@ fn bytes_read_back_and_taken_for_durable_are_missed() {
     assert!(is_found(Plant::ReadBackTakenForDurable, crashes));
     assert!((0..20).all(|seed| run(&crashes(seed), NoPlants).is_ok()));
 }
+
+#[test]
+fn a_start_cut_short_anywhere_can_be_made_again() {
+    let long = |slot| Action::Append(vec![(3, slot, 3000), (0, 0, 0)]);
+    for after in 0..30 {
+        for seed in 0..8 {
+            let actions = [
+                long(0),
+                Action::Prepare,
+                long(1),
+                Action::Sync,
+                long(2),
+                Action::Prepare,
+                long(3),
+                Action::LosePowerAfter(after, seed),
+                Action::Die,
+                long(4),
+                Action::Sync,
+                Action::Die,
+            ];
+            run(&actions, NoPlants).unwrap_or_else(|error| {
+                panic!("cut short after {after} changes, seed {seed}: {error}");
+            });
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod decode;
 mod eviction;
 mod faults;
 mod golden;
+mod messages;
 mod real;
 mod rot;
 mod twin;

@@ -19,6 +19,8 @@ pub(crate) enum Action {
     Die,
     /// The machine dies.
     LosePower(u64),
+    /// The machine dies after so many more changes on its disk, wherever that is.
+    LosePowerAfter(u8, u64),
 }
 
 pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -29,6 +31,7 @@ pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Action::Prepare),
         1 => Just(Action::Die),
         1 => any::<u64>().prop_map(Action::LosePower),
+        2 => (0u8..30, any::<u64>()).prop_map(|(after, seed)| Action::LosePowerAfter(after, seed)),
     ];
     proptest::collection::vec(action, 1..60)
 }
@@ -128,7 +131,10 @@ pub(crate) fn run<P: Plants>(
     let mut twin = Twin::default();
     let (mut log, recovered) = Log::open(disk.clone(), options(), plants).expect("open");
     prop_assert_eq!(recovered, Recovered::default());
+    let mut dying = None;
     for action in actions {
+        let mut power = None;
+        let mut has_failed = false;
         match action {
             Action::Append(shapes) => {
                 let from = twin.records.len();
@@ -136,25 +142,26 @@ pub(crate) fn run<P: Plants>(
                     let record = twin.next(shape);
                     twin.records.push(record);
                 }
-                log.append(&twin.records[from..]).expect("append");
+                has_failed = log.append(&twin.records[from..]).is_err();
                 twin.known = twin.synced;
             }
-            Action::Sync => {
-                log.sync().expect("sync");
-                twin.synced = twin.records.len();
+            Action::Sync => match log.sync() {
+                Ok(()) => twin.synced = twin.records.len(),
+                Err(_) => has_failed = true,
+            },
+            Action::Prepare => has_failed = log.prepare().is_err(),
+            Action::LosePowerAfter(after, seed) => {
+                disk.fail_after(Some(u64::from(*after)));
+                dying = Some(*seed);
             }
-            Action::Prepare => log.prepare().expect("prepare"),
-            Action::Die | Action::LosePower(_) => {
-                drop(log);
-                if let Action::LosePower(seed) = action {
-                    disk.lose_power(&mut Prng::new(*seed));
-                }
-                let reopened = Log::open(disk.clone(), options(), plants);
-                let reopened = reopened.map_err(|error| TestCaseError::fail(error.to_string()));
-                let (again, recovered) = reopened?;
-                log = again;
-                twin.reopened(&recovered, matches!(action, Action::LosePower(_)))?;
-            }
+            Action::LosePower(seed) => power = Some(*seed),
+            Action::Die => {}
+        }
+        prop_assert!(!has_failed || dying.is_some(), "nothing was made to fail");
+        power = power.or(dying.filter(|_| has_failed));
+        if power.is_some() || matches!(action, Action::Die) {
+            drop(log);
+            log = restart(&disk, &mut twin, power, &mut dying, plants)?;
         }
         let entries = twin.entries(twin.records.len());
         if let Some((&slot, entry)) = entries.iter().next() {
@@ -163,5 +170,37 @@ pub(crate) fn run<P: Plants>(
         }
     }
     drop(log);
+    disk.fail_after(None);
     Ok((disk, twin))
+}
+
+/// Opens the log after its process died, and its machine too if `power` says how. A machine that is
+/// to die in this start does so, and starts once more.
+fn restart<P: Plants>(
+    disk: &MemoryDisk,
+    twin: &mut Twin,
+    power: Option<u64>,
+    dying: &mut Option<u64>,
+    plants: P,
+) -> Result<Log<MemoryDisk, P>, TestCaseError> {
+    if let Some(seed) = power {
+        if *dying == power {
+            *dying = None;
+            disk.fail_after(None);
+        }
+        disk.lose_power(&mut Prng::new(seed));
+    }
+    let mut lost_power = power.is_some();
+    let mut reopened = Log::open(disk.clone(), options(), plants);
+    if reopened.is_err()
+        && let Some(seed) = dying.take()
+    {
+        disk.fail_after(None);
+        disk.lose_power(&mut Prng::new(seed));
+        lost_power = true;
+        reopened = Log::open(disk.clone(), options(), plants);
+    }
+    let (log, recovered) = reopened.map_err(|error| TestCaseError::fail(error.to_string()))?;
+    twin.reopened(&recovered, lost_power)?;
+    Ok(log)
 }

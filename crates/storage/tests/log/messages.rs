@@ -1,0 +1,90 @@
+//! What users are told: one sentence that says what is wrong, which file, and what to do.
+
+use std::io;
+
+use mainstay_model::{ClusterId, Epoch, ReplicaId, Slot};
+use mainstay_storage::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};
+
+fn damage(meaning: Meaning) -> Damage {
+    Damage { file: "log-0000000003".to_owned(), offset: 8192, found: "zeros stand there", meaning }
+}
+
+fn source() -> io::Error {
+    io::Error::from(io::ErrorKind::StorageFull)
+}
+
+/// Every sentence there is, with the words that must occur in it.
+fn sentences() -> Vec<(String, [&'static str; 3])> {
+    let file = || "log-0000000003".to_owned();
+    let me = ReplicaId { index: 1, epoch: Epoch { counter: 2, instance: 0xabcd } };
+    let expected = (ClusterId(7), me);
+    let found = (ClusterId(8), ReplicaId::default());
+    vec![
+        (
+            OpenError::Locked { folder: "/data".to_owned() }.to_string(),
+            ["/data", "in use", "stop that one"],
+        ),
+        (OpenError::NoIdentity.to_string(), ["no identity", "mainstay init", "--lost"]),
+        (OpenError::IdentityExists.to_string(), ["already", "another folder", "remove"]),
+        (
+            OpenError::Foreign { file: file(), found, expected }.to_string(),
+            ["log-0000000003", "1e2 (0000abcd)", "its own data folder"],
+        ),
+        (
+            OpenError::NewerFormat { file: file(), found: 2, known: 1 }.to_string(),
+            ["log-0000000003", "format 2", "newer version"],
+        ),
+        (
+            OpenError::Damaged(damage(Meaning::Amnesia)).to_string(),
+            ["log-0000000003", "byte 8192", "init --lost"],
+        ),
+        (
+            OpenError::Damaged(damage(Meaning::Uncertain(Slot(41)))).to_string(),
+            ["log-0000000003", "slot 41", "init --lost"],
+        ),
+        (
+            OpenError::NoRoom { file: file(), bytes: 64, source: source() }.to_string(),
+            ["log-0000000003", "64 bytes", "free space"],
+        ),
+        (
+            OpenError::Io { file: file(), tried: "read", source: source() }.to_string(),
+            ["log-0000000003", "could not read", "check"],
+        ),
+        (
+            OpenError::Io { file: String::new(), tried: "list", source: source() }.to_string(),
+            ["the data folder", "could not list", "check"],
+        ),
+        (
+            AppendError::NoRoom { file: file(), bytes: 64, source: source() }.to_string(),
+            ["log-0000000003", "64 bytes", "free space"],
+        ),
+        (
+            AppendError::Failed { file: file(), source: source() }.to_string(),
+            ["log-0000000003", "must end", "check the disk"],
+        ),
+        (
+            SyncError::Failed { file: file(), source: source() }.to_string(),
+            ["log-0000000003", "must end", "check the disk"],
+        ),
+        (
+            ReadError::Damaged(damage(Meaning::Uncertain(Slot(41)))).to_string(),
+            ["log-0000000003", "slot 41", "init --lost"],
+        ),
+        (
+            ReadError::Io { file: file(), source: source() }.to_string(),
+            ["log-0000000003", "could not read", "check"],
+        ),
+    ]
+}
+
+#[test]
+fn every_error_is_one_sentence_with_what_to_do() {
+    for (sentence, words) in sentences() {
+        for word in words {
+            assert!(sentence.contains(word), "'{word}' is missing in: {sentence}");
+        }
+        assert!(!sentence.contains('\n') && !sentence.contains(". "), "{sentence}");
+        assert!(!sentence.ends_with('.') && !sentence.contains("  "), "{sentence}");
+        assert!(sentence.contains(": "), "{sentence}");
+    }
+}
