@@ -7,10 +7,10 @@ use crate::layout::Owner;
 /// What to do about damage to the value of a single slot. Damage to promises is always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnDamage {
-    /// Refuse to open: [`OpenError::Damaged`].
+    /// Refuse to open: [`crate::OpenError::Damaged`].
     #[default]
     Refuse,
-    /// Open, and name the slots in [`Recovered::uncertain`].
+    /// Open, and name the slots in [`mainstay_model::Recovered::uncertain`].
     Report,
 }
 
