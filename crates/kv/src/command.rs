@@ -202,6 +202,11 @@ impl Refusal {
         Self(text)
     }
 
+    /// A key or value is above the limit.
+    pub(crate) fn too_long() -> Self {
+        Self::new("ERR a key or value is above 16 MiB, the most that this server takes")
+    }
+
     /// A parent without a subcommand.
     pub(crate) fn missing_subcommand(spec: &Spec) -> Self {
         Self::arity(None, spec)

@@ -106,6 +106,9 @@ fn take(client: &mut Client, view: &View, arguments: Arguments<'_>) -> Parsed {
 }
 
 fn run(client: &mut Client, view: &View, arguments: Arguments<'_>) -> Result<Parsed, Refusal> {
+    if arguments.from(0).any(|argument| argument.len() > crate::VALUE_LEN_MAX) {
+        return Err(Refusal::too_long());
+    }
     let spec = command::resolve(arguments)?;
     let shape = shape_of(client.version);
     match spec.run {

@@ -8,8 +8,6 @@ use super::inline;
 /// could not be told from commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one argument.
-    pub argument_len_max: usize,
     /// Bytes of one request, its framing included.
     pub request_len_max: usize,
     /// Arguments of one request, the name of the command included.
@@ -21,7 +19,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            argument_len_max: crate::VALUE_LEN_MAX,
             request_len_max: 64 << 20,
             arguments_max: crate::ARGUMENTS_MAX,
             line_len_max: 64 << 10,
@@ -35,7 +32,7 @@ impl Default for Limits {
 pub enum ProtocolError {
     /// The count of an array is no number, or above the limit.
     ArrayLength,
-    /// The length of a bulk string is no number, or above the limit.
+    /// The length of a bulk string is no number, or negative.
     BulkLength,
     /// Something else stands where a bulk string must begin.
     ExpectedBulk(u8),
@@ -219,9 +216,8 @@ impl Parser {
                 };
                 let len = length_field(line)
                     .and_then(|len| usize::try_from(len).ok())
-                    .filter(|&len| len <= self.limits.argument_len_max)
                     .ok_or(ProtocolError::BulkLength)?;
-                if self.at + len + 2 > self.limits.request_len_max {
+                if (self.at + 2).saturating_add(len) > self.limits.request_len_max {
                     return Err(ProtocolError::RequestLength(self.limits.request_len_max));
                 }
                 self.bulk = Some(len);
@@ -335,7 +331,11 @@ mod tests {
             (b"*x\r\n", "invalid multibulk length"),
             (b"*1\n", "invalid multibulk length"),
             (b"*1\r\n$-1\r\n", "invalid bulk length"),
-            (b"*1\r\n$16777217\r\n", "invalid bulk length"),
+            (b"*1\r\n$9223372036854775808\r\n", "invalid bulk length"),
+            (
+                b"*1\r\n$9223372036854775807\r\n",
+                "the request is longer than 67108864 bytes; send it in parts",
+            ),
             (b"*1\r\n$01\r\n", "invalid bulk length"),
             (b"*1\r\n:1\r\n", "expected '$', got ':'"),
             (b"*1\r\n$1\r\nabc", "expected CRLF after a bulk string"),

@@ -395,7 +395,7 @@ fn what_ends_a_connection() {
 }
 
 #[test]
-fn a_reply_that_would_be_too_large_is_refused() {
+fn what_is_too_large_is_refused() {
     let mut server = Server::new();
     let value = vec![b'x'; mainstay_kv::VALUE_LEN_MAX];
     let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len());
@@ -404,6 +404,11 @@ fn a_reply_that_would_be_too_large_is_refused() {
     assert_eq!(
         server.line("MGET k k k k"),
         "-ERR the reply would be above 64 MiB: ask for fewer keys at once·"
+    );
+    let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len() + 1);
+    assert_eq!(
+        server.feed(&[head.as_bytes(), &value, b"y\r\nSTRLEN k\r\n"].concat()),
+        b"-ERR a key or value is above 16 MiB, the most that this server takes\r\n:16777216\r\n"
     );
     assert!(server.line("MGET k k k").starts_with("*3·$16777216·xxx"));
     assert_eq!(
