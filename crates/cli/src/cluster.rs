@@ -1,6 +1,5 @@
 //! What a cluster is made of: ids drawn once, and the identities of its replicas on disk.
 
-use std::fs;
 use std::path::Path;
 
 use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
@@ -83,9 +82,8 @@ impl Cluster {
         me: ReplicaId,
         amnesiac: bool,
     ) -> Result<(), Failure> {
-        fs::create_dir_all(folder).map_err(|error| Failure::file(folder, "make", &error))?;
         let write = || {
-            let disk = RealDisk::open(folder)?;
+            let disk = RealDisk::create(folder)?;
             self.identity(me, amnesiac).create(&disk)
         };
         write().map_err(|error: OpenError| Failure::open(folder, &error))

@@ -27,4 +27,4 @@ pub use identity::{Durability, Identity, Style};
 pub use log::Log;
 pub use memory::MemoryDisk;
 pub use options::{LogOptions, OnDamage};
-pub use real::{RealDisk, RealFile};
+pub use real::{RealDisk, RealFile, make_folder};

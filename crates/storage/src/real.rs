@@ -53,14 +53,11 @@ impl RealDisk {
     /// # Errors
     /// Those of [`RealDisk::open`].
     pub fn create(path: &Path) -> Result<Self, OpenError> {
-        let failed =
-            |source| OpenError::Io { file: path.display().to_string(), tried: "make", source };
-        let missing = path.ancestors().take_while(|folder| is_missing(folder)).count();
-        std::fs::create_dir_all(path).map_err(failed)?;
-        for parent in path.ancestors().skip(1).take(missing) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            sync_folder(parent).map_err(failed)?;
-        }
+        make_folder(path).map_err(|source| OpenError::Io {
+            file: path.display().to_string(),
+            tried: "make",
+            source,
+        })?;
         Self::open(path)
     }
 
@@ -69,6 +66,19 @@ impl RealDisk {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes a folder and every missing one above it, durably.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|folder| is_missing(folder)).count();
+    std::fs::create_dir_all(path)?;
+    for parent in path.ancestors().skip(1).take(missing) {
+        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 fn is_missing(folder: &Path) -> bool {

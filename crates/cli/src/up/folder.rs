@@ -36,7 +36,7 @@ pub(super) struct Folder {
 /// Opens the folder, or makes a cluster in it.
 pub(super) fn open(options: &UpOptions, service_version: u32) -> Result<Folder, Failure> {
     let path = options.data.clone();
-    fs::create_dir_all(&path).map_err(|error| Failure::file(&path, "make", &error))?;
+    mainstay_storage::make_folder(&path).map_err(|error| Failure::file(&path, "make", &error))?;
     let found = Manifest::read(&path)?;
     if found.is_none() {
         refuse_foreign(&path)?;
