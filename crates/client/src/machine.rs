@@ -133,6 +133,8 @@ pub(crate) struct Machine {
     backoff: Duration,
     /// When a named leader was last gone to.
     hinted_at: Option<Instant>,
+    /// Why the replica last refused something, if nothing was answered since.
+    refusal: Option<&'static str>,
     /// What the last attempt ran into.
     detail: Option<String>,
     /// What is to be sent on the connection.
@@ -167,6 +169,7 @@ impl Machine {
             quiet_until: None,
             backoff: BACKOFF_MIN,
             hinted_at: None,
+            refusal: None,
             detail: None,
             out: Vec::new(),
         }
@@ -252,7 +255,8 @@ impl Machine {
                 self.leave(now, "it did not answer in time", effects);
             }
             Link::Up { .. } if !self.asks.is_empty() && self.patience_ends() <= now => {
-                self.leave(now, "it left requests unanswered", effects);
+                let why = self.refusal.unwrap_or("it left requests unanswered");
+                self.leave(now, why, effects);
             }
             _ => {}
         }
@@ -378,6 +382,7 @@ impl Machine {
     fn disconnected(&mut self, effects: &mut Vec<Effect>) {
         self.out.clear();
         self.quiet_until = None;
+        self.refusal = None;
         self.send_again();
         effects.push(Effect::Disconnect);
     }
@@ -401,6 +406,7 @@ impl Machine {
     fn moved(&mut self, now: Instant) {
         self.moved_at = now;
         self.backoff = BACKOFF_MIN;
+        self.refusal = None;
         self.detail = None;
         if let Link::Up { peer } = self.link {
             self.route.succeeded(peer.position);

@@ -126,7 +126,8 @@ impl Machine {
             SessionEvent::Opened(_) => self.moved(now),
             SessionEvent::Refused => {
                 self.session.send_again();
-                self.detail = Some("the cluster has too many sessions".to_owned());
+                self.refusal = Some("the cluster has no room for another session");
+                self.detail = self.refusal.map(str::to_owned);
                 self.back_off(now);
             }
             SessionEvent::Reply(number, reply) => {
@@ -172,7 +173,8 @@ impl Machine {
         reason: Refusal,
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
-        self.detail = Some(sentence(reason).to_owned());
+        self.refusal = Some(sentence(reason));
+        self.detail = self.refusal.map(str::to_owned);
         match reason {
             Refusal::NoLeader | Refusal::NotLeader | Refusal::Busy => {
                 self.refused(subject);

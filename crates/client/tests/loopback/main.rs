@@ -4,7 +4,7 @@ mod replica;
 
 use std::time::Duration;
 
-use mainstay_client::{Client, Outcome, Settings, Trouble, TroubleKind};
+use mainstay_client::{Client, Outcome, Settings, TroubleKind};
 use mainstay_model::hello::RejectCode;
 use replica::{Behaviour, Cluster};
 
@@ -144,33 +144,36 @@ async fn a_replica_of_another_cluster_is_not_spoken_to() {
     assert_eq!(other.count(), 0);
 }
 
-async fn refused(addresses: &[String]) -> Trouble {
-    let mut settings = settings(addresses);
-    settings.timeout = Duration::from_secs(1);
+/// What a client of this address is told about a request that nobody takes.
+async fn told(address: String) -> String {
+    let mut settings = settings(&[address]);
+    settings.timeout = Duration::from_secs(4);
     let client = Client::new(settings).expect("the settings are right");
     let query = client.query("how many");
     let Outcome::NotDone(trouble) = client.request("add").await else { panic!("never sent") };
     assert_eq!(query.await.expect_err("nobody answers").kind, TroubleKind::TimedOut);
     assert_eq!(trouble.kind, TroubleKind::TimedOut);
-    trouble
+    trouble.to_string()
 }
 
 #[tokio::test]
 async fn what_was_never_sent_is_not_done_and_says_why() {
     let cluster = Cluster::new();
+    let mut waiting = Vec::new();
     for (behaviour, why) in [
         (Behaviour::Refuses, "refused"),
         (Behaviour::NeverAnswers, "it did not answer in time"),
         (Behaviour::Rejects(RejectCode::TooMany, "too many clients"), "too many clients"),
         (Behaviour::Sends(b"HTTP/1.1 400".repeat(10)), "a frame claims"),
+        (Behaviour::AlwaysRefuses, "the cluster has no leader at present"),
     ] {
         let address = cluster.serve(0, behaviour).await;
-        let trouble = refused(std::slice::from_ref(&address)).await.to_string();
-        assert!(trouble.contains(&address) && trouble.contains(why), "{trouble}");
+        waiting.push((why, tokio::spawn(told(address))));
     }
-    let address = cluster.serve(0, Behaviour::AlwaysRefuses).await;
-    let trouble = refused(&[address]).await.to_string();
-    assert!(trouble.contains("the cluster has no leader at present"), "{trouble}");
+    for (why, told) in waiting {
+        let told = told.await.expect("no panic");
+        assert!(told.contains(why), "{told}");
+    }
     assert_eq!(cluster.count(), 0);
 }
 
