@@ -26,12 +26,13 @@ pub mod kv_model;
 pub mod linearizability;
 pub mod no_lost_ack;
 pub mod observation;
+mod pipelines;
 pub mod prefix;
 pub mod properties;
 mod search;
 pub mod session_order;
 
 pub use history::{History, Operation, OperationId};
-pub use linearizability::{Model, Verdict, check};
+pub use linearizability::{Model, Verdict, check, check_pipelines};
 pub use observation::{Observation, Place, Violation};
 pub use properties::{Properties, Property};

@@ -110,14 +110,34 @@ impl fmt::Display for Explanation {
 /// Judges a history; gives up after `steps_max` steps of the model in all ([`STEPS_MAX`] where
 /// nothing speaks for another number).
 pub fn check<M: Model>(model: &M, history: &History<M::Op, M::Ret>, steps_max: u64) -> Verdict {
+    judge(model, history, false, steps_max)
+}
+
+/// As [`check`], for clients that send the next request before the last one is answered and may
+/// trust that theirs are carried out in turn: the operations of one process take effect in the
+/// order in which they were invoked, or, at equal times, recorded. Such a history has no partitions.
+pub fn check_pipelines<M: Model>(
+    model: &M,
+    history: &History<M::Op, M::Ret>,
+    steps_max: u64,
+) -> Verdict {
+    judge(model, history, true, steps_max)
+}
+
+fn judge<M: Model>(
+    model: &M,
+    history: &History<M::Op, M::Ret>,
+    pipelined: bool,
+    steps_max: u64,
+) -> Verdict {
     let operations: Vec<_> = history.operations().collect();
-    let partitions =
-        model.partitions(&operations).unwrap_or_else(|| vec![(0..operations.len()).collect()]);
+    let partitions = if pipelined { None } else { model.partitions(&operations) };
+    let partitions = partitions.unwrap_or_else(|| vec![(0..operations.len()).collect()]);
     let mut steps = 0;
     let mut too_hard = false;
     for partition in partitions {
         let part: Vec<_> = partition.iter().map(|&at| operations[at]).collect();
-        let mut search = Search::new(model, &part, steps_max.saturating_sub(steps));
+        let mut search = Search::new(model, &part, pipelined, steps_max.saturating_sub(steps));
         let end = search.run();
         steps += search.steps();
         match end {

@@ -22,6 +22,7 @@ use std::hash::{BuildHasherDefault, Hash};
 
 use crate::history::{Operation, Time};
 use crate::linearizability::{Explanation, Model};
+use crate::pipelines::Pipelines;
 
 /// How many operations of a kind, and states, an explanation names.
 const EXPLAINED_MAX: usize = 8;
@@ -66,6 +67,8 @@ pub(crate) struct Search<'a, M: Model> {
     unknown: Vec<&'a Operation<M::Op, M::Ret>>,
     /// For each unknown one, the equal one invoked right before it.
     twin: Vec<Option<usize>>,
+    /// What comes before what in a pipeline; nothing where that is not asked for.
+    pipelines: Pipelines,
     /// Invocations and returns of the known ones, by time, as a doubly linked list from which those
     /// that have their place in the order are lifted.
     entries: Vec<Entry>,
@@ -143,21 +146,33 @@ struct Furthest<S> {
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    pub(crate) fn new(model: &'a M, part: &[&'a Operation<M::Op, M::Ret>], steps_max: u64) -> Self {
-        let mut known = Vec::new();
-        let mut unknown = Vec::new();
-        for &operation in part {
+    pub(crate) fn new(
+        model: &'a M,
+        part: &[&'a Operation<M::Op, M::Ret>],
+        pipelined: bool,
+        steps_max: u64,
+    ) -> Self {
+        let mut by_invocation: Vec<_> = part.to_vec();
+        by_invocation.sort_by_key(|operation| operation.invoked);
+        let mut pipelines = if pipelined { Pipelines::new() } else { Pipelines::none() };
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for operation in by_invocation {
             match &operation.returned {
                 Some((ret, returned)) => {
+                    pipelines.push_known(operation.process);
                     known.push(Known { operation, op: &operation.op, ret, returned: *returned });
                 }
-                None => unknown.push(operation),
+                None => {
+                    pipelines.push_unknown(operation.process);
+                    unknown.push(operation);
+                }
             }
         }
-        known.sort_by_key(|known| known.operation.invoked);
-        unknown.sort_by_key(|operation| operation.invoked);
+        let may_replace = |a: &Operation<M::Op, M::Ret>, b: &Operation<M::Op, M::Ret>| {
+            a.op == b.op && (!pipelined || a.process == b.process)
+        };
         let twin = (0..unknown.len())
-            .map(|at| (0..at).rev().find(|&before| unknown[before].op == unknown[at].op))
+            .map(|at| (0..at).rev().find(|&before| may_replace(unknown[before], unknown[at])))
             .collect();
 
         // At equal times invocations come first, so that such operations count as concurrent.
@@ -185,6 +200,7 @@ impl<'a, M: Model> Search<'a, M> {
             known,
             unknown,
             twin,
+            pipelines,
             next: (0..len).map(|at| (at + 1) % len).collect(),
             previous: (0..len).map(|at| (at + len - 1) % len).collect(),
             entries,
@@ -284,6 +300,9 @@ impl<'a, M: Model> Search<'a, M> {
             while let Entry::Invoked(at) = self.entries[*position] {
                 *position = self.next[*position];
                 let known = &self.known[at];
+                if !self.pipelines.known_may_come(at, &self.done) {
+                    continue;
+                }
                 self.steps += 1;
                 let Some(after) = self.model.step(state, known.op, known.ret) else { continue };
                 let choice = Choice::Known(at);
@@ -319,15 +338,20 @@ impl<'a, M: Model> Search<'a, M> {
             return false;
         };
         let last_op = &self.unknown[*last].op;
+        let free =
+            |process| !self.pipelines.are_ordered() || self.unknown[*last].process != process;
         self.steps += 2;
         let (without, may_swap) = match choice {
             Choice::Known(at) => {
                 let known = &self.known[at];
-                (self.model.step(before, known.op, known.ret), true)
+                let without = self.model.step(before, known.op, known.ret);
+                (without, free(known.operation.process))
             }
             // Of two that may come in either order the one invoked first comes first.
             Choice::Unknown(at) => {
-                (Some(self.model.apply_unknown(before, &self.unknown[at].op)), at < *last)
+                let unknown = self.unknown[at];
+                let without = self.model.apply_unknown(before, &unknown.op);
+                (Some(without), at < *last && free(unknown.process))
             }
         };
         without.is_some_and(|without| {
@@ -351,7 +375,8 @@ impl<'a, M: Model> Search<'a, M> {
                 break;
             }
             let twin_is_free = self.twin[at].is_some_and(|twin| !self.done.has_unknown(twin));
-            if self.done.has_unknown(at) || twin_is_free {
+            let may_come = self.pipelines.unknown_may_come(at, &self.done);
+            if self.done.has_unknown(at) || twin_is_free || !may_come {
                 continue;
             }
             self.steps += 1;
@@ -474,7 +499,7 @@ impl<'a, M: Model> Search<'a, M> {
 }
 
 /// Which operations have their place in the order.
-struct Done {
+pub(crate) struct Done {
     known: Vec<u64>,
     /// All words of `known` before this one are full.
     first: usize,
@@ -517,7 +542,11 @@ impl Done {
         }
     }
 
-    fn has_unknown(&self, at: usize) -> bool {
+    pub(crate) fn has_known(&self, at: usize) -> bool {
+        self.known[at / 64] & (1 << (at % 64)) != 0
+    }
+
+    pub(crate) fn has_unknown(&self, at: usize) -> bool {
         self.unknown[at / 64] & (1 << (at % 64)) != 0
     }
 

@@ -2,7 +2,7 @@
 
 use mainstay_check::history::Operation;
 use mainstay_check::kv_model::{KvModel, KvOp, KvRet};
-use mainstay_check::linearizability::{STEPS_MAX, Verdict, check};
+use mainstay_check::linearizability::{STEPS_MAX, Verdict, check, check_pipelines};
 use mainstay_check::{History, Model};
 use proptest::prelude::*;
 
@@ -15,6 +15,7 @@ fn some_order(
     model: &impl Model<State: PartialEq, Op = KvOp, Ret = KvRet>,
     state_of: &[&Operation<KvOp, KvRet>],
     left: &[&Operation<KvOp, KvRet>],
+    pipelined: bool,
 ) -> bool {
     // The state is computed anew from the order so far: slow, and without any way to be wrong.
     let mut state = model.initial();
@@ -36,8 +37,15 @@ fn some_order(
         let late = left
             .iter()
             .any(|other| other.returned.as_ref().is_some_and(|(_, at)| *at < next.invoked));
+        // In a pipeline what was asked before comes before, or, if its outcome is unknown, never.
+        let earlier: Vec<_> = if pipelined {
+            left.extract_if(..at, |other| other.process == next.process).collect()
+        } else {
+            Vec::new()
+        };
+        let late = late || earlier.iter().any(|other| other.returned.is_some());
         let order: Vec<_> = state_of.iter().copied().chain([next]).collect();
-        !late && some_order(model, &order, &left)
+        !late && some_order(model, &order, &left, pipelined)
     })
 }
 
@@ -89,10 +97,10 @@ fn any_op() -> impl Strategy<Value = KvOp> {
 fn recorded(mut operations: Vec<Drawn>) -> KvHistory {
     operations.sort_by_key(|(invoked, ..)| *invoked);
     let (mut history, mut state) = (History::new(), KvModel.initial());
-    for (process, (invoked, takes, op, ret)) in (0..).zip(operations) {
+    for (at, (invoked, takes, op, ret)) in (0..).zip(operations) {
         let right = KvModel.reply(&state, &op);
         state = KvModel.apply_unknown(&state, &op);
-        let id = history.invoke(process, op, invoked);
+        let id = history.invoke(at % 3, op, invoked);
         if let Some(takes) = takes {
             history.returned(id, ret.unwrap_or(right), invoked + takes);
         }
@@ -102,14 +110,17 @@ fn recorded(mut operations: Vec<Drawn>) -> KvHistory {
 
 fn judged_alike(history: &KvHistory) -> Result<(), TestCaseError> {
     let operations: Vec<_> = history.operations().collect();
-    let expected = some_order(&KvModel, &[], &operations);
-    let verdict = check(&KvModel, history, STEPS_MAX);
-    let judged = match &verdict {
-        Verdict::Linearizable => Some(true),
-        Verdict::Violation(_) => Some(false),
-        Verdict::TooHard { .. } => None,
-    };
-    prop_assert_eq!(judged, Some(expected), "{:?}", verdict);
+    for pipelined in [false, true] {
+        let expected = some_order(&KvModel, &[], &operations, pipelined);
+        let judge = if pipelined { check_pipelines } else { check };
+        let verdict = judge(&KvModel, history, STEPS_MAX);
+        let judged = match &verdict {
+            Verdict::Linearizable => Some(true),
+            Verdict::Violation(_) => Some(false),
+            Verdict::TooHard { .. } => None,
+        };
+        prop_assert_eq!(judged, Some(expected), "pipelined: {}, {:?}", pipelined, verdict);
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Histories of which it is known whether they are linearizable.
 
 use mainstay_check::kv_model::KvModel;
-use mainstay_check::linearizability::{STEPS_MAX, Verdict, check};
+use mainstay_check::linearizability::{STEPS_MAX, Verdict, check, check_pipelines};
 
 use crate::script::history;
 
@@ -333,6 +333,52 @@ fn a_violation_in_one_key_among_many() {
          2 4-5 get a -> 1
          3 6-7 get b -> 2",
     );
+}
+
+/// What is sent before the last reply came is carried out in turn; without that both orders of what
+/// overlaps are right.
+#[test]
+fn a_pipeline_is_carried_out_in_turn() {
+    let judged = |script: &str| {
+        let history = history(script);
+        let alone = check(&KvModel, &history, STEPS_MAX);
+        assert_eq!(alone, Verdict::Linearizable, "{script}");
+        check_pipelines(&KvModel, &history, STEPS_MAX) == Verdict::Linearizable
+    };
+    let own_write_seen = "1 0-10 set x a -> ok
+                          1 1-11 get x -> a";
+    assert!(judged(own_write_seen));
+    let own_write_not_seen = "1 0-10 set x a -> ok
+                              1 1-11 get x -> nil";
+    assert!(!judged(own_write_not_seen));
+    let later_write_seen = "1 0-10 get x -> a
+                            1 1-11 set x a -> ok";
+    assert!(!judged(later_write_seen));
+    let equal_times = "1 0-10 set x a -> ok
+                       1 0-10 get x -> nil";
+    assert!(!judged(equal_times));
+    let unknown_before_the_next = "1 0-? set x a
+                                   1 1-11 get x -> nil
+                                   2 12-13 get x -> a";
+    assert!(!judged(unknown_before_the_next));
+    let unknown_of_another = "1 0-? set x a
+                              2 1-11 get x -> nil
+                              2 12-13 get x -> a";
+    assert!(judged(unknown_of_another));
+    let unknown_of_two = "1 0-? set x a
+                          2 0-? set x a
+                          1 1-2 get x -> nil
+                          3 3-4 get x -> a";
+    assert!(judged(unknown_of_two));
+    let unknown_before_a_stranger = "1 0-? set x a
+                                     1 1-11 get y -> nil
+                                     2 12-13 get x -> a";
+    assert!(judged(unknown_before_a_stranger));
+    let unknown_out_of_turn = "1 0-? set x a
+                               1 1-? set x b
+                               2 2-3 get x -> b
+                               2 4-5 get x -> a";
+    assert!(!judged(unknown_out_of_turn));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_check::kv_model::{KvModel, KvOp, KvRet};
-use mainstay_check::linearizability::{STEPS_MAX, Verdict, check};
+use mainstay_check::linearizability::{STEPS_MAX, Verdict, check, check_pipelines};
 use mainstay_check::{History, Model};
 use mainstay_model::Prng;
 
@@ -31,6 +31,7 @@ fn record(recipe: &Recipe) -> KvHistory {
     let mut state = KvModel.initial();
     let mut left = vec![recipe.operations; recipe.clients];
     let mut open = vec![None; recipe.clients];
+    let mut process: Vec<u64> = (0..recipe.clients as u64).collect();
     let mut late = Vec::new();
     for now in 0.. {
         if left.iter().all(|left| *left == 0) {
@@ -41,12 +42,14 @@ fn record(recipe: &Recipe) -> KvHistory {
             None if left[client] == 0 => {}
             None => {
                 let op = draw(&mut prng, recipe, now);
-                let id = history.invoke(client as u64, op.clone(), now);
+                let id = history.invoke(process[client], op.clone(), now);
                 open[client] = Some((id, op, None));
             }
             Some((_, op, None)) if prng.chance(1, recipe.unknown_one_in) => {
                 late.push(op);
                 left[client] -= 1;
+                // It goes on over another connection.
+                process[client] += recipe.clients as u64;
             }
             Some((id, op, None)) => {
                 let reply = KvModel.reply(&state, &op);
@@ -102,6 +105,20 @@ fn ten_clients_with_a_thousand_operations_each() {
             whole_store,
         };
         assert_eq!(timed(&record(&recipe)), Verdict::Linearizable, "{keys} keys, seed {seed}");
+    }
+}
+
+#[test]
+fn pipelines_of_all_keys_at_once() {
+    for (seed, keys, unknown_one_in) in [(1, 10, u64::MAX), (40, 5, 500)] {
+        let whole_store = true;
+        let recipe =
+            Recipe { seed, clients: 10, operations: 300, keys, unknown_one_in, whole_store };
+        let history = record(&recipe);
+        let begun = Instant::now();
+        let verdict = check_pipelines(&KvModel, &history, STEPS_MAX);
+        assert_eq!(verdict, Verdict::Linearizable, "{keys} keys, seed {seed}");
+        assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
     }
 }
 
