@@ -15,6 +15,9 @@ use crate::serve::Served;
 /// The most commands taken from one connection at once.
 const COMMANDS_MAX: usize = 1024;
 
+/// A replica that has so many slots to apply before its first command is loading.
+const LOADING_SLOTS: u64 = 100;
+
 /// Whether commands may be handed over at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -42,7 +45,8 @@ impl<F: Front> Node<F> {
             return if failed { Gate::Fail(Failure::Unavailable) } else { Gate::Wait };
         }
         if !self.session.was_opened() {
-            let failed = now.since(self.started) >= limits.loading_timeout;
+            let failed = now.since(self.started) >= limits.loading_timeout
+                && self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
             return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
         }
         Gate::Open

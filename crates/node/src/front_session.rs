@@ -128,13 +128,16 @@ impl FrontSession {
         }
     }
 
-    /// A submission was not taken.
-    pub(crate) fn rejected(&mut self, now: Instant, reason: Rejection) {
-        let after = match reason {
-            Rejection::NoRoom => NO_ROOM_AGAIN_AFTER,
-            _ => AGAIN_AFTER,
+    /// A submission was not taken. `has_room` says whether this replica's own disk has room: where
+    /// it has none and the leader takes nothing, the leader's has none either, as a leader without
+    /// room resigns as long as another replica has some.
+    pub(crate) fn rejected(&mut self, now: Instant, reason: Rejection, has_room: bool) {
+        self.no_room = match reason {
+            Rejection::NoRoom => true,
+            Rejection::Busy => !has_room,
+            _ => false,
         };
-        self.no_room = reason == Rejection::NoRoom;
+        let after = if self.no_room { NO_ROOM_AGAIN_AFTER } else { AGAIN_AFTER };
         self.again = true;
         self.hold_until = now.after(after);
     }

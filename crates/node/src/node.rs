@@ -474,7 +474,7 @@ impl<F: Front> Node<F> {
     fn rejected(&mut self, token: Token, reason: mainstay_consensus::Rejection) {
         let now = self.machines.now.monotonic;
         match token {
-            FRONT_TOKEN => self.session.rejected(now, reason),
+            FRONT_TOKEN => self.session.rejected(now, reason, self.log.has_room),
             TRIM_TOKEN => {}
             token => {
                 if let Some(mut group) = self.read_groups.remove(&token.0) {
@@ -520,7 +520,7 @@ impl<F: Front> Node<F> {
         self.view.loading = !self.session.was_opened();
         self.view.uptime_s = now.since(self.started).as_secs();
         self.view.clients = self.clients;
-        self.view.decided = status.decided.0;
+        self.view.decided = status.decided.max(status.heard_decided).0;
         self.view.applied = self.applied.0;
         self.view.log_bytes = self.log.bytes;
     }
