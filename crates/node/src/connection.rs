@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use mainstay_model::hello::RejectCode;
 use mainstay_model::{Instant, Nonce, ReplicaId, SessionId};
 use mainstay_service::native::Subject;
 
@@ -123,6 +124,16 @@ impl<C> Connection<C> {
             _ => 0,
         };
         self.stream.output.len() + held
+    }
+
+    /// Under which topic the end of such a connection is complained of: codes that no reject bears.
+    pub(crate) const fn topic_of_ends(&self) -> RejectCode {
+        RejectCode::Other(match &self.role {
+            Role::Stranger { .. } => 0xff00,
+            Role::Peer(_) => 0xff01,
+            Role::Front { .. } | Role::Native(_) => 0xff02,
+            Role::Admin => 0xff03,
+        })
     }
 
     /// What the other end is, for a log line.

@@ -40,7 +40,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long after a rejection reads are asked for again.
 const READS_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How often sessions are trimmed at most.
-const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+const TRIM_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Submissions of the front's session; any rejection means that all of it is sent again.
 pub(crate) const FRONT_TOKEN: Token = Token(0);
@@ -550,7 +550,9 @@ impl<F: Front> Node<F> {
     fn is_over(&self) -> Option<bool> {
         let stop_at = self.stop_at?;
         let leads = self.machines.replica.status().role == OrderingRole::Leader;
-        let idle = self.session.open_len() == 0
+        // What a stopped executor leaves open stays open.
+        let settled = self.stopped.is_some() || self.session.open_len() == 0;
+        let idle = settled
             && self.read_groups.is_empty()
             && self.disk.queue.bytes() == 0
             && self.links.is_flushed()

@@ -132,7 +132,7 @@ fn fit_clients(config: &mut NodeConfig) {
     let files = system::raise_file_limit();
     let fitting = files.saturating_sub(FILES_BESIDES).max(1);
     if fitting < config.limits.clients_max {
-        tracing::warn!(
+        tracing::info!(
             "the system lets this process open {files} files, so {fitting} clients are served at \
              most instead of {}: raise the limit (ulimit -n) for more",
             config.limits.clients_max

@@ -438,7 +438,8 @@ impl<F: Front> Node<F> {
     pub(crate) fn end(&mut self, connection: Served<F>, end: &End) {
         if let End::Broken(reason) = end {
             let now = self.machines.now.monotonic;
-            if self.complaints.is_news(now, connection.address.ip(), RejectCode::Malformed) {
+            let topic = connection.topic_of_ends();
+            if self.complaints.is_news(now, connection.address.ip(), topic) {
                 tracing::warn!("closed {}: {reason}", connection.who());
             }
         }

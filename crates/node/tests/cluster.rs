@@ -274,7 +274,7 @@ fn the_session_of_a_front_that_was_ended_is_opened_again() {
     }
     // Every boot is a new session: the ones of boots long gone have to go, and now and then one
     // that is still in use.
-    for round in 0..6 {
+    for round in 0..3 {
         cluster.stop(2).expect("a clean end");
         cluster.run(2);
         cluster.until(2, |s| s.replica.state == StateName::Active);
