@@ -1,5 +1,6 @@
 //! Starting the threads of a node, and seeing them end.
 
+use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -12,8 +13,8 @@ use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
 
 use crate::config::NodeConfig;
-use crate::disk::{DiskThread, Event};
-use crate::executor::ExecutorThread;
+use crate::disk::{DiskTask, DiskThread, Event, LogState};
+use crate::executor::{ExecutorTask, ExecutorThread};
 use crate::front::Front;
 use crate::greet::Greeter;
 use crate::machines::Machines;
@@ -49,7 +50,6 @@ pub fn run<S: Service, F: Front, D: Disk>(
     if let Some(fault) = config.fault() {
         return Err(NodeError::Config(fault));
     }
-    let failed = |what| move |error| NodeError::System { what, error };
     system::survive_file_size_limit().map_err(failed("handling the file-size signal"))?;
     fit_clients(&mut config);
 
@@ -62,60 +62,29 @@ pub fn run<S: Service, F: Front, D: Disk>(
         false => None,
     };
     let port = sockets.client_address().port();
-    let mut peer_port = TcpListener::from_std(sockets.peer);
-    let mut client_port = TcpListener::from_std(sockets.client);
-    for (listener, token) in [(&mut peer_port, PEER_PORT), (&mut client_port, CLIENT_PORT)] {
-        let registered = poll.registry().register(listener, token, Interest::READABLE);
-        registered.map_err(failed("listening"))?;
-    }
+    let (peer_port, client_port) = listen(&poll, sockets)?;
+    let (nonce, mut prng) = random()?;
 
-    let mut seed = [0; 24];
-    getrandom::fill(&mut seed).map_err(|error| NodeError::System {
-        what: "drawing random numbers",
-        error: std::io::Error::other(error.to_string()),
-    })?;
-    let (nonce, seed) = seed.split_at(16);
-    let nonce = Nonce(nonce.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)));
-    let mut prng = Prng::new(seed.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)));
-
-    let inbox = Inbox::new(waker, config.limits.backlog_bytes_max);
-    let (disk_queue, executor_queue) = (Queue::new(), Queue::new());
     let log_state = DiskThread::state_of(&log);
-    let greeter = Greeter {
-        cluster: config.cluster,
-        me: config.me,
-        configuration: config.configuration.clone(),
-        service_version: S::version(),
-        body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
-            .unwrap_or(u32::MAX),
-    };
     let machines = machines(&config, recovered, prng.split());
+    let mut threads = Threads::new(Inbox::new(waker, config.limits.backlog_bytes_max));
+    threads.start_disk(log, log_state)?;
+    threads.start_executor(service, &config)?;
     let parts = Parts {
         front,
         registry: poll.registry().try_clone().map_err(failed("waiting for events"))?,
         peer_port,
         client_port,
         machines,
-        greeter,
+        greeter: greeter::<S>(&config),
         nonce,
         prng,
-        disk: Arc::clone(&disk_queue),
-        executor: Arc::clone(&executor_queue),
-        inbox: Arc::clone(&inbox),
+        disk: Arc::clone(&threads.disk_queue),
+        executor: Arc::clone(&threads.executor_queue),
+        inbox: Arc::clone(&threads.inbox),
         log: log_state,
         port,
     };
-    let cluster_seed = (config.cluster.0 as u64) ^ (config.cluster.0 >> 64) as u64;
-    let applier = Applier::new(service, config.sessions, cluster_seed, NoPlants);
-    let patience = config.limits.outcome_timeout * 2;
-    let executor =
-        ExecutorThread::new(applier, Arc::clone(&executor_queue), Arc::clone(&inbox), patience);
-    let disk = DiskThread::new(log, Arc::clone(&disk_queue), Arc::clone(&inbox), log_state);
-
-    let threads = Threads { disk: None, executor: None, disk_queue, executor_queue, inbox };
-    let mut threads = threads;
-    threads.disk = Some(spawn("disk", &threads.inbox, move || disk.run())?);
-    threads.executor = Some(spawn("executor", &threads.inbox, move || executor.run())?);
     let mut node = Node::new(config, parts);
     let result = node.run(&mut poll, stop, &mut signals);
     // Sockets close before the log is done with: nobody is told anything after this.
@@ -124,6 +93,43 @@ pub fn run<S: Service, F: Front, D: Disk>(
     match (result, ended) {
         (Ok(report), Ok(())) => Ok(report),
         (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+const fn failed(what: &'static str) -> impl Fn(io::Error) -> NodeError {
+    move |error| NodeError::System { what, error }
+}
+
+fn listen(poll: &Poll, sockets: Sockets) -> Result<(TcpListener, TcpListener), NodeError> {
+    let mut peer = TcpListener::from_std(sockets.peer);
+    let mut client = TcpListener::from_std(sockets.client);
+    for (listener, token) in [(&mut peer, PEER_PORT), (&mut client, CLIENT_PORT)] {
+        let registered = poll.registry().register(listener, token, Interest::READABLE);
+        registered.map_err(failed("listening"))?;
+    }
+    Ok((peer, client))
+}
+
+/// The nonce of the front's first session, and a generator that differs with every start.
+fn random() -> Result<(Nonce, Prng), NodeError> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| NodeError::System {
+        what: "drawing random numbers",
+        error: io::Error::other(error.to_string()),
+    })?;
+    let (nonce, seed) = bytes.split_at(16);
+    let nonce = Nonce(nonce.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)));
+    Ok((nonce, Prng::new(seed.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))))
+}
+
+fn greeter<S: Service>(config: &NodeConfig) -> Greeter {
+    Greeter {
+        cluster: config.cluster,
+        me: config.me,
+        configuration: config.configuration.clone(),
+        service_version: S::version(),
+        body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
+            .unwrap_or(u32::MAX),
     }
 }
 
@@ -157,15 +163,41 @@ fn machines(config: &NodeConfig, recovered: Recovered, prng: Prng) -> Machines {
 }
 
 /// The threads besides the calling one. Dropped early, it ends them.
-struct Threads<T, E> {
+struct Threads {
     disk: Option<JoinHandle<Option<String>>>,
     executor: Option<JoinHandle<()>>,
-    disk_queue: Arc<Queue<T>>,
-    executor_queue: Arc<Queue<E>>,
+    disk_queue: Arc<Queue<DiskTask>>,
+    executor_queue: Arc<Queue<ExecutorTask>>,
     inbox: Arc<Inbox<Event>>,
 }
 
-impl<T, E> Threads<T, E> {
+impl Threads {
+    fn new(inbox: Arc<Inbox<Event>>) -> Self {
+        let (disk_queue, executor_queue) = (Queue::new(), Queue::new());
+        Self { disk: None, executor: None, disk_queue, executor_queue, inbox }
+    }
+
+    fn start_disk<D: Disk>(&mut self, log: Log<D>, state: LogState) -> Result<(), NodeError> {
+        let queue = Arc::clone(&self.disk_queue);
+        let disk = DiskThread::new(log, queue, Arc::clone(&self.inbox), state);
+        self.disk = Some(spawn("disk", &self.inbox, move || disk.run())?);
+        Ok(())
+    }
+
+    fn start_executor<S: Service>(
+        &mut self,
+        service: S,
+        config: &NodeConfig,
+    ) -> Result<(), NodeError> {
+        let cluster_seed = (config.cluster.0 as u64) ^ (config.cluster.0 >> 64) as u64;
+        let applier = Applier::new(service, config.sessions, cluster_seed, NoPlants);
+        let patience = config.limits.outcome_timeout * 2;
+        let queue = Arc::clone(&self.executor_queue);
+        let executor = ExecutorThread::new(applier, queue, Arc::clone(&self.inbox), patience);
+        self.executor = Some(spawn("executor", &self.inbox, move || executor.run())?);
+        Ok(())
+    }
+
     /// Lets the threads finish what is queued, and waits for them.
     fn end(&mut self) -> Result<(), NodeError> {
         self.inbox.close();
@@ -182,7 +214,7 @@ impl<T, E> Threads<T, E> {
     }
 }
 
-impl<T, E> Drop for Threads<T, E> {
+impl Drop for Threads {
     fn drop(&mut self) {
         // What they failed with was either reported by the protocol thread, or it is panicking.
         let _ = self.end();
