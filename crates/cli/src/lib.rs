@@ -12,6 +12,7 @@
 //! | `settings` | the configuration file of a replica |
 //! | `init`, `replica`, `up`, `status`, `simulate` | the commands |
 //! | `log_file` | one bounded log file a replica |
+//! | `parallel` | work spread over all processors, taken in order |
 //! | `lines` | [`Lines`]: a front for services of one's own, a line a request |
 
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod init;
 mod lines;
 mod log_file;
 mod manifest;
+mod parallel;
 mod replica;
 mod settings;
 mod simulate;

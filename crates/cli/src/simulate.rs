@@ -1,11 +1,6 @@
 //! `mainstay sim`: the simulator.
 
 use std::io::{self, Write};
-use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +9,7 @@ use mainstay_sim::{RunOptions, RunReport, Violation};
 
 use crate::arguments::SimOptions;
 use crate::failure::Failure;
+use crate::parallel::in_order;
 
 /// A run ended by a panic: a broken invariant.
 const CRASH: u8 = 10;
@@ -50,7 +46,9 @@ pub(crate) fn run(options: &SimOptions) -> Result<(), Failure> {
 struct Tally {
     seeds: u64,
     simulated: Duration,
-    failures: Vec<RunReport>,
+    failures: u64,
+    /// The first violation.
+    first: Option<Violation>,
     hash: Option<u64>,
 }
 
@@ -66,8 +64,9 @@ impl Tally {
                     (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
                 }),
             });
-        if report.violation.is_some() {
-            self.failures.push(report);
+        if let Some(violation) = report.violation {
+            self.failures += 1;
+            self.first.get_or_insert(violation);
         }
     }
 
@@ -76,7 +75,7 @@ impl Tally {
             "{} seeds, {:.2} simulated hours, {} failures, trace {:016x}",
             self.seeds,
             self.simulated.as_secs_f64() / 3600.0,
-            self.failures.len(),
+            self.failures,
             self.hash.unwrap_or_default()
         )
     }
@@ -85,60 +84,39 @@ impl Tally {
 /// Runs the seeds asked for and judges them.
 fn seeds(options: &SimOptions) -> Result<(), Failure> {
     let job = Job::of(options)?;
-    let runs = options.runs.unwrap_or(1);
+    // Seeds end where their numbers do.
+    let runs = options.runs.unwrap_or(1).min(u64::MAX - options.seed);
     let bar = progress(runs);
-    let tally = Mutex::new((Tally::default(), Vec::<RunReport>::new()));
-    let next = AtomicU64::new(0);
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let offset = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(seed) = options.seed.checked_add(offset) else { return };
-                    if offset >= runs {
-                        return;
-                    }
-                    let report = job.run(seed, options.trace);
-                    let mut held = tally.lock().unwrap_or_else(PoisonError::into_inner);
-                    held.1.push(report);
-                    in_order(options, &job, &mut held);
-                    bar.inc(1);
-                }
-            });
-        }
-    });
+    let mut tally = Tally::default();
+    in_order(
+        runs,
+        |offset| job.run(options.seed + offset, options.trace),
+        |_, report| {
+            bar.suspend(|| tell(options, &job, &report, tally.failures == 0));
+            tally.add(report);
+            bar.inc(1);
+        },
+    );
     bar.finish_and_clear();
-    let (tally, _) = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     say(&tally.last_line());
-    match tally.failures.first().and_then(|report| report.violation.as_ref()) {
+    match tally.first {
         None => Ok(()),
-        Some(violation) => Err(Failure { code: exit_code(violation), sentence: String::new() }),
+        Some(violation) => Err(Failure { code: exit_code(&violation), sentence: String::new() }),
     }
 }
 
-/// Takes the reports whose turn it is, and tells of them.
-fn in_order(options: &SimOptions, job: &Job, held: &mut (Tally, Vec<RunReport>)) {
-    let (tally, waiting) = held;
-    while let Some(at) = waiting.iter().position(|report| report.seed == options.seed + tally.seeds)
-    {
-        let report = waiting.swap_remove(at);
-        if options.trace {
-            say(&report.trace.join("\n"));
-        }
-        if let Some(violation) = &report.violation {
-            let told =
-                format!("seed {}: {violation}\nreplay: {}", report.seed, job.replay(report.seed));
-            if tally.failures.is_empty() && !options.trace {
-                let again = job.run(report.seed, true);
-                let from = again.trace.len().saturating_sub(TRACE_TAIL);
-                say(&format!("{}\n{told}", again.trace[from..].join("\n")));
-            } else {
-                say(&told);
-            }
-        }
-        tally.add(report);
+/// Tells of a run: its trace if asked for; of one that failed, why and how to run it again.
+fn tell(options: &SimOptions, job: &Job, report: &RunReport, is_first: bool) {
+    if options.trace {
+        say(&report.trace.join("\n"));
     }
+    let Some(violation) = &report.violation else { return };
+    if is_first && !options.trace {
+        let again = job.run(report.seed, true);
+        let from = again.trace.len().saturating_sub(TRACE_TAIL);
+        say(&again.trace[from..].join("\n"));
+    }
+    say(&format!("seed {}: {violation}\nreplay: {}", report.seed, job.replay(report.seed)));
 }
 
 /// What each seed is run as.
@@ -175,36 +153,43 @@ fn list_plants() {
 
 /// Looks for each planted bug until an expected property finds it.
 fn find_plants(options: &SimOptions, plants: &[Plant]) -> Result<(), Failure> {
-    let seeds = options.runs.unwrap_or(PLANT_SEEDS);
+    let seeds = options.runs.unwrap_or(PLANT_SEEDS).min(u64::MAX - options.seed);
     let bar = progress(plants.len() as u64);
     let mut missed = 0;
-    for plant in plants {
-        let expected: Vec<&str> = plant.expected().split('|').collect();
-        let found = (0..seeds).find_map(|offset| {
-            let seed = options.seed.checked_add(offset)?;
-            let report =
-                mainstay_sim::run(seed, &RunOptions { plant: Some(*plant), keep_trace: false });
-            let violation = report.violation?;
-            expected.contains(&violation.property).then_some((offset + 1, seed, violation.property))
-        });
-        bar.inc(1);
-        let told = match found {
-            Some((after, seed, property)) => {
-                format!("found by {property} after {after} seeds (seed {seed})")
-            }
-            None => {
-                missed += 1;
-                format!("NOT FOUND in {seeds} seeds")
-            }
-        };
-        bar.suspend(|| say(&format!("{:28} {:18} {told}", plant.name(), plant.part())));
-    }
+    in_order(
+        plants.len() as u64,
+        |index| find(plants[index as usize], options.seed, seeds),
+        |index, found| {
+            let plant = plants[index as usize];
+            let told = match found {
+                Some((seed, property)) => {
+                    let after = seed - options.seed + 1;
+                    format!("found by {property} after {after} seeds")
+                }
+                None => {
+                    missed += 1;
+                    format!("NOT FOUND in {seeds} seeds")
+                }
+            };
+            bar.suspend(|| say(&format!("{:28} {:18} {told}", plant.name(), plant.part())));
+            bar.inc(1);
+        },
+    );
     bar.finish_and_clear();
     say(&format!("{} plants, {} found, {missed} missed", plants.len(), plants.len() - missed));
     if missed == 0 {
         return Ok(());
     }
     Err(Failure::failed("a checker that does not find a planted bug proves nothing"))
+}
+
+/// The first seed in which an expected property finds a bug, and that property.
+fn find(plant: Plant, first: u64, seeds: u64) -> Option<(u64, &'static str)> {
+    let options = RunOptions { plant: Some(plant), keep_trace: false };
+    (first..first + seeds).find_map(|seed| {
+        let property = mainstay_sim::run(seed, &options).violation?.property;
+        plant.expected().split('|').any(|expected| expected == property).then_some((seed, property))
+    })
 }
 
 fn exit_code(violation: &Violation) -> u8 {
