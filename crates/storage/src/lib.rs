@@ -1,7 +1,44 @@
 //! The state log on disk: segments, group commit, classification at start, identity.
 //!
 //! Everything here is written against [`Disk`], so that the very same code runs on a real folder
-//! and on the simulator's faulty one.
+//! and on the simulator's faulty one. The format, the rules of classification and the failure cases
+//! stand in docs/protocols/log.md.
+//!
+//! | for | use |
+//! |---|---|
+//! | a folder of the operating system, locked | [`RealDisk`] |
+//! | who the replica is, and whether it may vote | [`Identity`] |
+//! | appending, syncing, reading back | [`Log`] |
+//! | a folder that loses what was not synced, for tests | [`MemoryDisk`] |
+//! | what every disk under a log must pass | [`conformance`] |
+//! | fuzzing every decoder | [`decode_any`] |
+//!
+//! ```
+//! use mainstay_model::{
+//!     Ballot, ClusterId, ConfigurationId, GroupId, NoPlants, Record, RecordKind, ReplicaId, Slot,
+//! };
+//! use mainstay_storage::{Log, LogOptions, MemoryDisk};
+//!
+//! let disk = MemoryDisk::default();
+//! let options = LogOptions::new(ClusterId(1), ReplicaId::default());
+//! let (mut log, recovered) = Log::open(disk.clone(), options, NoPlants)?;
+//! assert_eq!(recovered.promised, Ballot::ZERO);
+//!
+//! let ballot = Ballot { round: 1, leader: ReplicaId::default() };
+//! log.append(&[Record {
+//!     group: GroupId::FIRST,
+//!     configuration: ConfigurationId(1),
+//!     promised: ballot,
+//!     decided_upto: Slot::NONE,
+//!     kind: RecordKind::Promise,
+//! }])?;
+//! log.sync()?; // Only now may anybody hear of the promise.
+//! drop(log);
+//!
+//! let (_, recovered) = Log::open(disk, options, NoPlants)?;
+//! assert_eq!(recovered.promised, ballot);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
