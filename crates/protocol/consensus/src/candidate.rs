@@ -81,8 +81,8 @@ pub(crate) struct Promises {
 /// What the promises say about a slot that nobody reported as decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// This value must be proposed again.
-    Value(Value),
+    /// This value must be proposed again. If the slot is decided, it is the decided one.
+    Value(Entry),
     /// No quorum can have accepted anything: the leader is free.
     Free,
     /// Too few of those that answered are certain about it.
@@ -124,6 +124,23 @@ impl Promises {
         self.complete().map(|(index, _)| index).collect()
     }
 
+    /// Whether someone who is certain about `slot` reported it as decided, and so can tell its value.
+    fn can_be_fetched(&self, slot: Slot) -> bool {
+        self.complete().any(|(_, p)| p.decided_upto >= slot && !p.is_uncertain(slot))
+    }
+
+    /// The slots from `from` on whose value nobody can tell: those above every reported watermark,
+    /// and those below where whoever reported the highest one is damaged and nobody else can.
+    fn to_take_over(&self, from: Slot, top: Slot) -> BTreeSet<Slot> {
+        let decided_upto = self.decided_upto();
+        let farthest = self.complete().map(|(_, p)| p).filter(|p| p.decided_upto == decided_upto);
+        let damaged = farthest.flat_map(|p| p.uncertain.iter());
+        let below = damaged.flat_map(|r| r.first.max(from).0..=r.last.min(decided_upto).0);
+        let above = decided_upto.next().max(from).0..=top.0;
+        let slots = below.chain(above).map(Slot);
+        slots.filter(|slot| !self.can_be_fetched(*slot)).collect()
+    }
+
     /// The highest slot that anyone reported as decided.
     pub(crate) fn decided_upto(&self) -> Slot {
         self.complete().map(|(_, p)| p.decided_upto).max().unwrap_or(Slot::NONE)
@@ -160,7 +177,7 @@ impl Promises {
         } else {
             reported.max_by_key(|entry| entry.ballot)
         };
-        chosen.map_or(Finding::Free, |entry| Finding::Value(entry.value.clone()))
+        chosen.map_or(Finding::Free, |entry| Finding::Value(entry.clone()))
     }
 }
 
@@ -181,7 +198,9 @@ impl<P: Plants> Replica<P> {
         self.acceptor.promised = ballot;
         self.record(cx, RecordKind::Promise);
         let now = cx.now.monotonic;
-        let from = self.log.decided_upto.next();
+        let damaged = self.acceptor.first_uncertain(Slot::FIRST);
+        let next = self.log.decided_upto.next();
+        let from = damaged.map_or(next, |slot| slot.min(next));
         self.office = Office::Candidate(Candidate {
             ballot,
             from,
@@ -260,6 +279,7 @@ impl<P: Plants> Replica<P> {
         if self.plants.has(Plant::RangeBoundedByDecided) {
             top = known;
         }
+        let slots = promises.to_take_over(from, top);
         let now = cx.now.monotonic;
         self.office = Office::Leader(Leader::new(
             ballot,
@@ -273,10 +293,8 @@ impl<P: Plants> Replica<P> {
         self.election.attempts = 0;
         cx.observe(Observation::Role { role: Role::Leader, ballot });
         cx.observe(Observation::Leader(Some(ballot)));
-        let mut slot = known.next();
-        while slot <= top {
+        for slot in slots {
             self.take_over(cx, slot);
-            slot = slot.next();
         }
         // A no-op of this ballot: once it is decided, all that was taken over is.
         self.propose(cx, top.next(), Value::no_op(cx.now.wall));
@@ -284,14 +302,23 @@ impl<P: Plants> Replica<P> {
         self.flush_due = true;
     }
 
-    /// Proposes in a slot that an earlier ballot may have used, or notes that it is blocked.
+    /// Proposes in a slot that an earlier ballot may have used, or notes that it is blocked. A slot
+    /// that is known as decided, but whose record is damaged here, is learned instead.
     fn take_over(&mut self, cx: &mut Cx<'_>, slot: Slot) {
+        if slot <= self.log.decided_upto && !self.acceptor.is_uncertain(slot) {
+            return;
+        }
         let Office::Leader(leader) = &mut self.office else { return };
         let configuration = &self.configuration;
         let found = leader.promises.find(slot, |set| configuration.is_quorum(set), &self.plants);
+        let decided = slot <= self.log.decided_upto.max(leader.reported_decided);
         match found {
-            Finding::Value(value) => self.propose(cx, slot, value),
-            Finding::Free => self.propose(cx, slot, Value::no_op(cx.now.wall)),
+            Finding::Value(entry) if slot <= self.log.decided_upto => self.learn(cx, slot, entry),
+            Finding::Value(entry) => self.propose(cx, slot, entry.value),
+            Finding::Free => {
+                assert!(!decided, "a decided slot that no quorum can have accepted");
+                self.propose(cx, slot, Value::no_op(cx.now.wall));
+            }
             Finding::Blocked => {
                 leader.blocked.insert(slot);
                 cx.observe(Observation::Blocked { slot });
@@ -316,13 +343,12 @@ impl<P: Plants> Replica<P> {
     fn retry_blocked(&mut self, cx: &mut Cx<'_>) {
         let Office::Leader(leader) = &mut self.office else { return };
         leader.reported_decided = leader.promises.decided_upto().max(leader.reported_decided);
-        let decided = self.log.decided_upto.max(leader.reported_decided);
-        let blocked: BTreeSet<Slot> = core::mem::take(&mut leader.blocked);
+        let mut blocked: BTreeSet<Slot> = core::mem::take(&mut leader.blocked);
+        blocked.retain(|slot| !leader.promises.can_be_fetched(*slot));
         for slot in blocked {
-            if slot > decided {
-                self.take_over(cx, slot);
-            }
+            self.take_over(cx, slot);
         }
+        self.deliver(cx);
     }
 
     pub(crate) fn on_refused(&mut self, cx: &mut Cx<'_>, _from: ReplicaId, m: Refused) {

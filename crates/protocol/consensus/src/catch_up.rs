@@ -192,7 +192,7 @@ impl<P: Plants> Replica<P> {
     }
 
     /// Takes a value that is decided in `slot`, the next one or one that is known to be decided.
-    fn learn(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
+    pub(crate) fn learn(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
         let known = self.log.get(slot).map(|kept| kept.entry.value == entry.value);
         if slot <= self.log.decided_upto {
             assert!(known != Some(false), "two values are decided in one slot");

@@ -347,7 +347,11 @@ impl<P: Plants> Replica<P> {
     fn misses_reported(&mut self, now: Instant) -> bool {
         let decided_upto = self.log.decided_upto;
         let Office::Leader(leader) = &mut self.office else { return false };
-        if decided_upto >= leader.reported_decided || leader.missing_since.0 != decided_upto {
+        let next = decided_upto.next();
+        let fetched = decided_upto < leader.reported_decided
+            && !leader.open.contains_key(&next)
+            && !leader.blocked.contains(&next);
+        if !fetched || leader.missing_since.0 != decided_upto {
             leader.missing_since = (decided_upto, now);
             return false;
         }
