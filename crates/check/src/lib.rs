@@ -15,6 +15,23 @@
 //! The first six watch what replicas do, one [`Observation`] at a time, and are bundled in
 //! [`Properties`]. The last one judges a [`History`] of what clients saw, against a [`Model`] of the
 //! service; [`kv_model`] is the one for key-value stores.
+//!
+//! ```
+//! use mainstay_check::kv_model::{KvModel, KvOp, KvRet};
+//! use mainstay_check::linearizability::STEPS_MAX;
+//! use mainstay_check::{History, Verdict, check};
+//!
+//! let mut history = History::new();
+//! // Process 1 writes and never hears what came of it; process 2 then reads the value, and after
+//! // that does not.
+//! history.invoke(1, KvOp::Set("x".into(), "a".into()), 10);
+//! history.complete(2, KvOp::Get("x".into()), 20, KvRet::Value(Some("a".into())), 30);
+//! assert_eq!(check(&KvModel, &history, STEPS_MAX), Verdict::Linearizable);
+//!
+//! history.complete(2, KvOp::Get("x".into()), 40, KvRet::Value(None), 50);
+//! let violation = check(&KvModel, &history, STEPS_MAX).into_result().unwrap_err();
+//! assert_eq!((violation.property, violation.at), ("linearizable", 50));
+//! ```
 
 #![forbid(unsafe_code)]
 
