@@ -17,6 +17,17 @@ pub(crate) enum Port {
     Client,
 }
 
+/// Which count a connection is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// Those that have not said yet who they are.
+    Stranger,
+    /// Clients, also those that have not said anything yet: connections are opened ahead of use.
+    Client,
+    /// Neither.
+    Standing,
+}
+
 /// A connection, whoever is at its other end; `C` is what the front keeps for one of its own.
 #[derive(Debug)]
 pub(crate) struct Connection<C> {
@@ -24,12 +35,16 @@ pub(crate) struct Connection<C> {
     pub(crate) stream: Stream,
     pub(crate) address: SocketAddr,
     pub(crate) role: Role<C>,
+    pub(crate) seat: Seat,
     /// When it was accepted.
     pub(crate) since: Instant,
     /// When the system last took bytes for it, or none waited.
     pub(crate) taken_at: Instant,
-    /// Nothing more is read; it is closed once what is queued is written.
+    /// Nothing more is understood; its half is closed once what is queued is written.
     pub(crate) closing: bool,
+    /// Its half was closed at this instant. What still comes is thrown away for a while: closed
+    /// with something unread, a socket may take back what was written last.
+    pub(crate) shut_at: Option<Instant>,
     /// The other side has ended its half.
     pub(crate) ended: bool,
     /// It is on the list of those with work to do.
@@ -85,6 +100,7 @@ impl<C> Connection<C> {
         stream: Stream,
         address: SocketAddr,
         port: Port,
+        seat: Seat,
         now: Instant,
     ) -> Self {
         Self {
@@ -92,9 +108,11 @@ impl<C> Connection<C> {
             stream,
             address,
             role: Role::Stranger { port, greets: matches!(port, Port::Peer) },
+            seat,
             since: now,
             taken_at: now,
             closing: false,
+            shut_at: None,
             ended: false,
             active: false,
             dirty: false,

@@ -14,7 +14,7 @@
 //! | `node` | the protocol thread and its turns |
 //! | `machines` | the machines side by side |
 //! | `links` | connections that this node opens, one to each peer |
-//! | `serve`, `connection`, `greet` | connections that others open |
+//! | `strangers`, `greet`, `serve`, `connection` | connections that others open |
 //! | `front_clients`, `pipeline`, `front_session` | the front's clients and their session |
 //! | `native_clients` | clients of the native protocol |
 //! | `disk`, `executor`, `queue` | the other threads, and the way to them |
@@ -44,6 +44,7 @@ mod serve;
 pub mod sockets;
 pub mod status;
 pub mod stop;
+mod strangers;
 mod stream;
 mod system;
 mod wire;

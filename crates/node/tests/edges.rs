@@ -263,6 +263,25 @@ fn one_client_too_many_is_told_so() {
 }
 
 #[test]
+fn clients_may_connect_ahead_of_use_and_stay_silent() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.configs[0].limits.strangers_max = 4;
+    cluster.configs[0].limits.handshake_timeout = Duration::from_millis(100);
+    cluster.configs[0].limits.clients_max = 20;
+    (0..3).for_each(|index| cluster.run(index));
+    let mut idle: Vec<_> = (0..19).map(|_| cluster.client(0)).collect();
+    let mut client = cluster.client(0);
+    assert_eq!(client.call("ping"), "+pong");
+    // One more is not even asked what it wants: it is told in the front's own words.
+    let mut late = cluster.client(0);
+    let told = late.line();
+    assert!(told.starts_with("-replica 0e1 serves 20 clients"), "{told}");
+    for client in &mut idle {
+        assert_eq!(client.call("ping"), "+pong");
+    }
+}
+
+#[test]
 fn many_strangers_are_closed_and_the_cluster_goes_on() {
     let mut cluster = Cluster::prepare(3);
     cluster.configs[0].limits.strangers_max = 8;

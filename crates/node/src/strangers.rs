@@ -1,0 +1,257 @@
+//! Connections that others open: taking them in, and finding out who is there.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mainstay_detect as detect;
+use mainstay_model::frame::{self, FrameError};
+use mainstay_model::hello::{self, HELLO, HELLO_LEN_MAX, Hello, REJECT, Reject, RejectCode};
+use mainstay_model::{GroupId, ReplicaId};
+use mainstay_service::native::PREFACE;
+use mio::Interest;
+use mio::net::TcpStream;
+
+use crate::connection::{Connection, End, Native, Port, Role, Seat};
+use crate::front::Front;
+use crate::node::{CONNECTION_TOKEN_FIRST, Node};
+use crate::pipeline::Pipeline;
+use crate::serve::Served;
+use crate::stream::Stream;
+
+/// How long accepting rests when the process is out of file descriptors.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+impl<F: Front> Node<F> {
+    /// Takes in the connections that wait on the two ports.
+    pub(crate) fn accept(&mut self) {
+        let now = self.machines.now.monotonic;
+        if now < self.accept_at {
+            return;
+        }
+        for port in [Port::Peer, Port::Client] {
+            while self.acceptable[port as usize] {
+                let listener = match port {
+                    Port::Peer => &self.peer_port,
+                    Port::Client => &self.client_port,
+                };
+                match listener.accept() {
+                    Ok((socket, address)) => self.take_in(socket, address, port),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.acceptable[port as usize] = false;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // The other side was gone before it was taken in.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(error) => {
+                        tracing::warn!("no connection can be accepted at present: {error}");
+                        self.accept_at = now.after(ACCEPT_AGAIN_AFTER);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, mut socket: TcpStream, address: SocketAddr, port: Port) {
+        let now = self.machines.now.monotonic;
+        let is_client = port == Port::Client && self.clients < self.config.limits.clients_max;
+        let seat = if is_client { Seat::Client } else { Seat::Stranger };
+        if seat == Seat::Stranger && self.strangers >= self.config.limits.strangers_max {
+            if self.complaints.is_news(now, address.ip(), RejectCode::TooMany) {
+                tracing::warn!(
+                    "a connection from {address} was closed at once: {} others have not said yet \
+                     who they are",
+                    self.strangers
+                );
+            }
+            return;
+        }
+        let id = self.connections_made;
+        self.connections_made += 1;
+        let Ok(token) = usize::try_from(id) else { return };
+        let token = mio::Token(CONNECTION_TOKEN_FIRST + token);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) =
+            socket.set_nodelay(true).and_then(|()| self.registry.register(&mut socket, token, both))
+        {
+            tracing::debug!("a connection from {address} was lost at once: {error}");
+            return;
+        }
+        let mut connection = Connection::new(id, Stream::new(socket), address, port, seat, now);
+        connection.seat = Seat::Standing;
+        self.seat(&mut connection, seat);
+        self.connections.insert(id, Box::new(connection));
+        self.activate(id);
+    }
+
+    /// Counts a connection as what it has turned out to be.
+    pub(crate) fn seat(&mut self, connection: &mut Served<F>, seat: Seat) {
+        match std::mem::replace(&mut connection.seat, seat) {
+            Seat::Stranger => self.strangers -= 1,
+            Seat::Client => self.clients -= 1,
+            Seat::Standing => {}
+        }
+        match seat {
+            Seat::Stranger => self.strangers += 1,
+            Seat::Client => self.clients += 1,
+            Seat::Standing => {}
+        }
+    }
+
+    /// Finds out who a stranger is, as far as the bytes that came tell.
+    pub(crate) fn meet(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+        let Role::Stranger { port, greets } = &mut connection.role else { return Ok(()) };
+        let port = *port;
+        if !*greets {
+            match connection.stream.input.first() {
+                None => return Ok(()),
+                Some(0) => {
+                    let input = &mut connection.stream.input;
+                    let known = input.len().min(PREFACE.len());
+                    if input[..known] != PREFACE[..known] {
+                        let sentence = "what came first is not the preface of the native protocol";
+                        self.reject(connection, RejectCode::Malformed, sentence.into());
+                        return Ok(());
+                    }
+                    if known < PREFACE.len() {
+                        return Ok(());
+                    }
+                    let _ = input.split_to(PREFACE.len());
+                    *greets = true;
+                }
+                Some(_) => {
+                    self.meet_front(connection);
+                    return Ok(());
+                }
+            }
+        }
+        let frame = match frame::decode(&mut connection.stream.input, HELLO_LEN_MAX) {
+            Ok(None) => return Ok(()),
+            Ok(Some(frame)) => frame,
+            Err(error) => {
+                let code = match error {
+                    FrameError::Version(_) => RejectCode::Version,
+                    _ => RejectCode::Malformed,
+                };
+                self.reject(connection, code, format!("what came first is no hello: {error}"));
+                return Ok(());
+            }
+        };
+        if frame.kind != HELLO {
+            let sentence = format!("what came first is a frame of kind {}, no hello", frame.kind);
+            self.reject(connection, RejectCode::Malformed, sentence);
+            return Ok(());
+        }
+        match Hello::decode(frame.body) {
+            Ok(hello) => self.let_in(connection, &hello, port),
+            Err(error) => {
+                let sentence = format!("the hello cannot be read: {error}");
+                self.reject(connection, RejectCode::Malformed, sentence);
+            }
+        }
+        Ok(())
+    }
+
+    fn let_in(&mut self, connection: &mut Served<F>, hello: &Hello, port: Port) {
+        if self.stop_at.is_some() {
+            let sentence = format!("replica {} is stopping: ask another one", self.config.me);
+            return self.reject(connection, RejectCode::Stopping, sentence);
+        }
+        if let Err(Reject { code, sentence }) = self.greeter.admit(hello) {
+            return self.reject(connection, code, sentence);
+        }
+        connection.role = match hello.role {
+            hello::Role::Peer if port == Port::Client => {
+                let sentence = "this is the client port: replicas connect to the peer port".into();
+                return self.reject(connection, RejectCode::Role, sentence);
+            }
+            hello::Role::Peer => Role::Peer(hello.replica),
+            hello::Role::Client if !self.has_seat(connection) => {
+                let sentence = self.too_many();
+                return self.reject(connection, RejectCode::TooMany, sentence);
+            }
+            hello::Role::Client => Role::Native(Native::default()),
+            hello::Role::Admin => Role::Admin,
+        };
+        let seat = if connection.is_client() { Seat::Client } else { Seat::Standing };
+        self.seat(connection, seat);
+        let ours = self.greeter.hello();
+        let epoch = self.config.me.epoch.counter;
+        connection.stream.frame(HELLO, GroupId::NODE, epoch, |body| ours.encode(body));
+        if let Role::Peer(peer) = connection.role {
+            self.peer_came(peer, connection.id);
+        }
+    }
+
+    fn peer_came(&mut self, peer: ReplicaId, id: u64) {
+        tracing::info!("replica {peer} has connected");
+        if let Some(old) = self.incoming.insert(peer, id)
+            && let Some(connection) = self.connections.remove(&old)
+        {
+            // The peer has given that one up, or would not have opened another.
+            self.drop_socket(*connection);
+        }
+        self.links.nudge(peer, self.machines.now.monotonic);
+        self.machines.detect(detect::Input::Link { peer, up: true });
+    }
+
+    /// Whether a connection may be a client's.
+    fn has_seat(&self, connection: &Served<F>) -> bool {
+        connection.seat == Seat::Client || self.clients < self.config.limits.clients_max
+    }
+
+    fn too_many(&self) -> String {
+        format!(
+            "replica {} serves {} clients already, which is its limit: ask another one, or close \
+             connections that are not needed",
+            self.config.me, self.clients
+        )
+    }
+
+    fn meet_front(&mut self, connection: &mut Served<F>) {
+        if !self.has_seat(connection) {
+            let sentence = self.too_many();
+            return self.refuse_front(connection, RejectCode::TooMany, &sentence);
+        }
+        self.seat(connection, Seat::Client);
+        let state = self.front.connect(connection.id);
+        connection.role = Role::Front { state, pipeline: Pipeline::new() };
+    }
+
+    /// Turns away whoever speaks the front's protocol, or may do so.
+    fn refuse_front(&mut self, connection: &mut Served<F>, code: RejectCode, sentence: &str) {
+        let now = self.machines.now.monotonic;
+        if self.complaints.is_news(now, connection.address.ip(), code) {
+            tracing::warn!("refused {} ({code}): {sentence}", connection.who());
+        }
+        self.front.refuse(sentence, connection.stream.output.tail());
+        connection.closing = true;
+        connection.stream.input.clear();
+    }
+
+    /// Refuses a stranger, tells it why, and says so here, once.
+    fn reject(&mut self, connection: &mut Served<F>, code: RejectCode, sentence: String) {
+        let now = self.machines.now.monotonic;
+        if self.complaints.is_news(now, connection.address.ip(), code) {
+            tracing::warn!("refused {} ({code}): {sentence}", connection.who());
+        }
+        let reject = Reject { code, sentence };
+        let epoch = self.config.me.epoch.counter;
+        connection.stream.frame(REJECT, GroupId::NODE, epoch, |body| reject.encode(body));
+        connection.closing = true;
+        connection.stream.input.clear();
+    }
+
+    /// Turns away a stranger that has not said in time who it is.
+    pub(crate) fn refuse_silent(&mut self, connection: &mut Served<F>) {
+        let may_be_front = matches!(connection.role, Role::Stranger { greets: false, .. })
+            && connection.stream.input.is_empty();
+        if may_be_front {
+            let sentence = self.too_many();
+            return self.refuse_front(connection, RejectCode::TooMany, &sentence);
+        }
+        let patience = self.config.limits.handshake_timeout.as_millis();
+        let sentence = format!("no complete hello came within {patience} ms");
+        self.reject(connection, RejectCode::Timeout, sentence);
+    }
+}
