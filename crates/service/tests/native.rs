@@ -118,7 +118,7 @@ proptest! {
         if let Ok(message) = ClientMessage::decode(kind, bytes.clone()) {
             prop_assert_eq!(message.kind(), kind);
         }
-        if let Ok(message) = ReplicaMessage::decode(kind, bytes.clone()) {
+        if let Ok(message) = ReplicaMessage::decode(kind, bytes) {
             prop_assert_eq!(message.kind(), kind);
             let again = encoded(|out| message.encode(out));
             prop_assert_eq!(ReplicaMessage::decode(kind, again), Ok(message));
