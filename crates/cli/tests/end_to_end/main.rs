@@ -1,0 +1,12 @@
+//! Real processes, real disks, real clients, real faults.
+//!
+//! Each history that clients saw is checked for linearizability, and clients of our own count what
+//! is lost or done twice.
+
+mod crashes;
+mod disks;
+mod load;
+mod pauses;
+#[path = "../world/mod.rs"]
+#[allow(dead_code, reason = "the example `failover` measures with the rest")]
+mod world;

@@ -1,0 +1,195 @@
+//! Clients of our own, which count: what is lost or carried out twice shows in the sum.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mainstay_check::history::Time;
+use mainstay_client::{Client, Outcome, Settings};
+use mainstay_kv::{Operation, Reply};
+
+use crate::world::cluster::Cluster;
+use crate::world::wait_until;
+
+/// The key they count in; no writer uses it.
+const KEY: &[u8] = b"counter";
+/// How long one request may take, with everything that is tried for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two requests of one client.
+const THINKING_TIME: Duration = Duration::from_millis(2);
+
+/// Clients that count until they are stopped.
+pub(crate) struct Counters {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Counted>,
+}
+
+struct Shared {
+    addresses: Vec<SocketAddr>,
+    start: Instant,
+    stop: AtomicBool,
+    done: Vec<AtomicU64>,
+    thinking_time: Duration,
+}
+
+/// What they were told.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// The replies: each the counter's value right after it was raised by one.
+    values: Vec<i64>,
+    /// When, by each client.
+    pub(crate) acknowledged: Vec<Vec<Time>>,
+    /// Why requests were not done, or may not have been.
+    troubles: Vec<String>,
+    /// The counter at the end, read at every replica.
+    last: Vec<i64>,
+}
+
+impl Counters {
+    /// Starts so many clients.
+    pub(crate) fn start(cluster: &Cluster, count: usize) -> Self {
+        Self::start_with(cluster, count, THINKING_TIME)
+    }
+
+    /// Starts so many clients, which pause so long after each reply.
+    pub(crate) fn start_with(cluster: &Cluster, count: usize, thinking_time: Duration) -> Self {
+        let shared = Arc::new(Shared {
+            addresses: cluster.addresses(),
+            start: Instant::now(),
+            stop: AtomicBool::new(false),
+            done: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            thinking_time,
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(count_all(shared))
+            })
+        };
+        Self { shared, thread }
+    }
+
+    /// Waits until every client has counted so many times more.
+    pub(crate) fn wait_for_replies(&self, more: u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let goals: Vec<u64> = self.shared.done.iter().map(|count| read(count) + more).collect();
+        wait_until("every client counts", || {
+            assert!(!self.thread.is_finished(), "the clients have ended");
+            self.shared.done.iter().zip(&goals).all(|(count, goal)| read(count) >= *goal)
+        });
+    }
+
+    /// The clock of what they write down.
+    pub(crate) fn now(&self) -> Time {
+        self.shared.now()
+    }
+
+    /// Ends them and checks what they were told: nothing lost, nothing twice.
+    pub(crate) fn finish(self) -> Counted {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let counted = self.thread.join().expect("the clients do not panic");
+        counted.judge();
+        counted
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Time {
+        self.start.elapsed().as_nanos() as Time
+    }
+}
+
+/// Runs all clients; reads the counter at every replica at the end.
+async fn count_all(shared: Arc<Shared>) -> Counted {
+    let clients: Vec<_> = (0..shared.done.len())
+        .map(|number| tokio::spawn(count(Arc::clone(&shared), number)))
+        .collect();
+    let mut counted = Counted::default();
+    for client in clients {
+        let (replies, troubles) = client.await.expect("a client does not panic");
+        counted.values.extend(replies.iter().map(|(_, value)| value));
+        counted.acknowledged.push(replies.into_iter().map(|(at, _)| at).collect());
+        counted.troubles.extend(troubles);
+    }
+    for address in &shared.addresses {
+        if tokio::net::TcpStream::connect(address).await.is_err() {
+            // It does not run.
+            continue;
+        }
+        let client = new_client(std::slice::from_ref(address));
+        let answer = client.query(Operation::Get { key: KEY }.encode()).await;
+        if let Ok(answer) = answer {
+            counted.last.push(number(&answer));
+        }
+    }
+    counted
+}
+
+async fn count(shared: Arc<Shared>, number: usize) -> (Vec<(Time, i64)>, Vec<String>) {
+    let client = new_client(&shared.addresses);
+    let (mut replies, mut troubles) = (Vec::new(), Vec::new());
+    while !shared.stop.load(Ordering::Relaxed) {
+        match client.request(Operation::Add { key: KEY, summand: 1 }.encode()).await {
+            Outcome::Done(reply) => {
+                replies.push((shared.now(), self::number(&reply)));
+                shared.done[number].fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::NotDone(trouble) => troubles.push(format!("not done: {trouble}")),
+            Outcome::Unknown(trouble) => troubles.push(format!("unknown: {trouble}")),
+        }
+        if !shared.thinking_time.is_zero() {
+            tokio::time::sleep(shared.thinking_time).await;
+        }
+    }
+    (replies, troubles)
+}
+
+fn new_client(addresses: &[SocketAddr]) -> Client {
+    let mut settings = Settings::new(addresses.iter().map(ToString::to_string));
+    settings.timeout = PATIENCE;
+    Client::new(settings).expect("good settings")
+}
+
+fn number(reply: &[u8]) -> i64 {
+    match Reply::decode(reply).expect("a reply") {
+        Reply::Integer(number) => number,
+        Reply::Bulk(text) => {
+            std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).expect("a number")
+        }
+        other => panic!("the counter was answered with {other:?}"),
+    }
+}
+
+impl Counted {
+    /// How many requests were done.
+    pub(crate) fn done(&self) -> usize {
+        self.values.len()
+    }
+
+    /// How many acknowledged requests left no trace.
+    pub(crate) fn lost(&self) -> i64 {
+        let highest = self.last.iter().max().copied().unwrap_or(0);
+        (self.values.len() as i64 - highest).max(0)
+    }
+
+    /// How many more times the counter was raised than requests were done.
+    pub(crate) fn duplicates(&self) -> i64 {
+        let highest = self.last.iter().max().copied().unwrap_or(0);
+        (highest - self.values.len() as i64).max(0)
+    }
+
+    fn judge(&self) {
+        assert!(self.troubles.is_empty(), "requests without an outcome: {:?}", self.troubles);
+        assert!(!self.last.is_empty(), "no replica told the counter");
+        let mut values = self.values.clone();
+        values.sort_unstable();
+        let expected: Vec<i64> = (1..=self.values.len() as i64).collect();
+        assert!(values == expected, "a value was told twice or never, of {}", values.len());
+        let done = self.done() as i64;
+        assert!(self.last.iter().all(|&last| last == done), "{done} done, but {:?}", self.last);
+        println!("{done} requests counted, each once");
+    }
+}
