@@ -50,6 +50,7 @@ pub fn tests<T: Place>() -> Vec<(&'static str, Test<T>)> {
         ("a segment that was begun and never synced is a tail", unsynced_segment::<T>),
         ("a missing file is amnesia", missing_file::<T>),
         ("a log that was begun and is gone is amnesia", missing_log::<T>),
+        ("a record of another history does not fit", other_history::<T>),
         ("what was read back is known to be synced", rewritten_is_synced::<T>),
         ("another replica's log is foreign", foreign_log::<T>),
         ("temporary files are removed", temporary_files::<T>),
@@ -449,6 +450,27 @@ fn missing_file<T: Place>(place: &mut T) {
 fn missing_log<T: Place>(place: &mut T) {
     let error = refusal(place, LogOptions { begun: true, ..options() });
     assert!(matches!(error, OpenError::Damaged(Damage { meaning: Meaning::Amnesia, .. })));
+}
+
+fn other_history<T: Place>(place: &mut T) {
+    let history = |round| [accept(round, 1, 40, 0), accept(round, 2, 40, 0), promise(round, 0)];
+    append_each(&mut open(place).0, &history(1));
+    let disk = place.open();
+    let old = read(&disk, &segment_name(1));
+    for name in disk.list().expect("list") {
+        if name.starts_with("log-") {
+            disk.remove(&name).expect("remove");
+        }
+    }
+    drop(disk);
+    append_each(&mut open(place).0, &history(2));
+    // Same log, same place, same sequence; but it followed another record.
+    let offset = place_of(&history(2), 1);
+    let len = length(&history(2)[1]) as usize;
+    let stray = &old[offset as usize..][..len];
+    edit(place, &segment_name(1), offset, |bytes| bytes[..len].copy_from_slice(stray));
+    let damage = damage(place);
+    assert_eq!((damage.meaning, damage.offset), (Meaning::Amnesia, offset));
 }
 
 fn rewritten_is_synced<T: Place>(place: &mut T) {
