@@ -4,6 +4,8 @@
 //! Every test takes a [`Place`] that holds no files yet, and panics where the log does not keep to
 //! docs/protocols/log.md. Damage is done through the [`Disk`] itself.
 
+mod identity;
+
 use mainstay_model::{
     Ballot, Batch, ClusterId, ConfigurationId, Entry, Epoch, GroupId, NoPlants, Record, RecordKind,
     Recovered, ReplicaId, Slot, SlotRange, Timestamp,
@@ -11,7 +13,6 @@ use mainstay_model::{
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, Meaning, OpenError};
-use crate::identity::{Durability, Identity, Style};
 use crate::layout::{
     RECORD_HEAD_LEN, RECORDS_START, SEGMENT_HEAD_LEN, SEGMENT_HEADS, record_len, segment_name,
 };
@@ -56,8 +57,8 @@ pub fn tests<T: Place>() -> Vec<(&'static str, Test<T>)> {
         ("temporary files are removed", temporary_files::<T>),
         ("groups are kept apart", several_groups::<T>),
         ("the limit leaves room for promises", limited::<T>),
-        ("an identity comes back", identity_comes_back::<T>),
-        ("a damaged identity is amnesia", identity_damaged::<T>),
+        ("an identity comes back", identity::comes_back::<T>),
+        ("a damaged identity is amnesia", identity::damaged::<T>),
     ]
 }
 
@@ -544,59 +545,4 @@ fn limited<T: Place>(place: &mut T) {
     log.append(&[promise(50, 0)]).expect("promises find room");
     drop(log);
     assert!(open(place).0.has_room());
-}
-
-fn identity() -> Identity {
-    let replicas = vec![ReplicaId::default(), ME, LEADER];
-    Identity {
-        cluster: CLUSTER,
-        me: ME,
-        amnesiac: false,
-        log_begun: false,
-        group: GroupId::FIRST,
-        style: Style::Consensus,
-        durability: Durability::Sync,
-        configuration: mainstay_model::Configuration {
-            id: ConfigurationId(1),
-            replicas,
-            alpha: 1024,
-        },
-        service_version: 7,
-        boot: 0,
-        stopped_clean: false,
-    }
-}
-
-fn identity_comes_back<T: Place>(place: &mut T) {
-    assert!(matches!(Identity::load(&place.open()), Err(OpenError::NoIdentity)));
-    identity().create(&place.open()).expect("create");
-    assert!(matches!(identity().create(&place.open()), Err(OpenError::IdentityExists)));
-    let mut loaded = Identity::load(&place.open()).expect("load");
-    assert_eq!(loaded, identity());
-    drop(loaded.open_log(place.open(), options(), NoPlants).expect("the log is begun"));
-    loaded.mark_amnesiac(&place.open()).expect("mark");
-    let mut loaded = Identity::load(&place.open()).expect("load");
-    assert_eq!(loaded, Identity { amnesiac: true, log_begun: true, ..identity() });
-    let disk = place.open();
-    for name in disk.list().expect("list") {
-        if name.starts_with("log-") {
-            disk.remove(&name).expect("remove");
-        }
-    }
-    drop(disk);
-    let error = loaded.open_log(place.open(), options(), NoPlants).map(|opened| opened.1);
-    assert!(matches!(error, Err(OpenError::Damaged(_))), "{error:?}");
-}
-
-fn identity_damaged<T: Place>(place: &mut T) {
-    identity().create(&place.open()).expect("create");
-    let len = read(&place.open(), Identity::FILE).len() as u64;
-    for byte in 0..len {
-        flip(place, Identity::FILE, byte);
-        let error = Identity::load(&place.open()).expect_err("it is refused");
-        let OpenError::Damaged(damage) = error else { panic!("damage is told, not: {error}") };
-        assert_eq!((damage.file.as_str(), damage.meaning), (Identity::FILE, Meaning::Amnesia));
-        flip(place, Identity::FILE, byte);
-    }
-    assert_eq!(Identity::load(&place.open()).expect("load"), identity());
 }
