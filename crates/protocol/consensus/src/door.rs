@@ -150,7 +150,7 @@ pub enum Rejection {
     NotLeader,
     /// Too much is waiting already.
     Busy,
-    /// The log has no room for entries.
+    /// No quorum has room on disk for entries.
     NoRoom,
     /// The request is larger than a batch may be.
     TooLarge,

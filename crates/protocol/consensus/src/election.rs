@@ -23,6 +23,8 @@ pub(crate) struct Election {
     heard_at: Instant,
     /// The leader's decided watermark, whether it had work open, and since when that is so.
     shown: (Slot, bool, Instant),
+    /// Whether the leader knows of a quorum with room for entries.
+    pub(crate) room: bool,
     /// Leaders that were given up for lack of progress, in a row: each doubles the patience.
     stalls: u32,
     /// Candidacies seen since a leader was heard of: each doubles the time the next one has, so that
@@ -49,6 +51,7 @@ impl Election {
             leader: None,
             heard_at: now,
             shown: (Slot::NONE, false, now),
+            room: true,
             stalls: 0,
             attempts: 0,
             grace: None,
@@ -142,6 +145,7 @@ impl<P: Plants> Replica<P> {
             self.leave_office(cx);
             self.election.leader = Some(ballot);
             self.election.shown = (Slot::NONE, false, cx.now.monotonic);
+            self.election.room = true;
             self.flush_due = true;
             cx.observe(Observation::Leader(Some(ballot)));
         }
@@ -153,7 +157,8 @@ impl<P: Plants> Replica<P> {
     /// What the leader shows about its work.
     pub(crate) fn judge_progress(&mut self, cx: &mut Cx<'_>, m: &Lead) {
         let (decided, worked, _) = self.election.shown;
-        let works = m.proposed_upto > m.decided_upto;
+        let works = m.proposed_upto > m.decided_upto && m.room;
+        self.election.room = m.room;
         if m.decided_upto > decided {
             self.election.stalls = 0;
         }
@@ -357,9 +362,9 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn on_room(&mut self, cx: &mut Cx<'_>, entries: bool) {
         self.acceptor.room = entries;
-        if !entries && matches!(self.office, Office::Leader(_)) {
-            // Another may have room.
-            self.resign(cx);
+        if !entries {
+            self.make_room_for_another(cx);
         }
+        self.flush_due = true;
     }
 }

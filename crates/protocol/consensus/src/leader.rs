@@ -27,6 +27,7 @@ pub(crate) struct Peer {
     heard_at: Instant,
     pub(crate) round: u64,
     decided_upto: Slot,
+    room: bool,
 }
 
 /// A leader in its ballot.
@@ -72,7 +73,7 @@ impl Leader {
         now: Instant,
         configuration: &Configuration,
     ) -> Self {
-        let peer = Peer { heard_at: now, ..Peer::default() };
+        let peer = Peer { heard_at: now, room: true, ..Peer::default() };
         let indices = configuration.replicas.iter().map(|replica| replica.index);
         Self {
             ballot,
@@ -234,6 +235,9 @@ impl<P: Plants> Replica<P> {
     }
 
     fn propose_queued(&mut self, cx: &mut Cx<'_>) {
+        if !self.quorum_has_room() {
+            return;
+        }
         loop {
             let Office::Leader(leader) = &mut self.office else { return };
             let full = self.submissions.has_full_batch(&self.settings);
@@ -256,6 +260,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn show_leader(&mut self, cx: &mut Cx<'_>, round: bool) {
         let decided_upto = self.log.decided_upto;
         let (durable_upto, applied_upto) = (self.log.durable_upto, self.log.applied_upto);
+        let room = self.quorum_has_room();
         let Office::Leader(leader) = &mut self.office else { return };
         leader.announced = decided_upto;
         let lead = Lead {
@@ -264,6 +269,7 @@ impl<P: Plants> Replica<P> {
             proposed_upto: leader.highest_proposed().max(decided_upto),
             durable_upto,
             applied_upto,
+            room,
             round: if round { leader.rounds.current() } else { 0 },
         };
         for peer in self.peers() {
@@ -289,6 +295,7 @@ impl<P: Plants> Replica<P> {
                 decided_upto: self.log.decided_upto,
                 durable_upto: self.log.durable_upto,
                 applied_upto: self.log.applied_upto,
+                room: self.acceptor.room,
             };
             self.send(cx, from, Body::Follow(follow));
         }
@@ -305,6 +312,8 @@ impl<P: Plants> Replica<P> {
             peer.heard_at = cx.now.monotonic;
             peer.round = peer.round.max(m.round);
             peer.decided_upto = peer.decided_upto.max(m.decided_upto);
+            self.flush_due |= peer.room != m.room;
+            peer.room = m.room;
         }
         self.flush_due |= leader.rounds.waits();
         self.raise_target(m.decided_upto);
@@ -324,8 +333,13 @@ impl<P: Plants> Replica<P> {
             // Whoever knew it as decided is gone: ask again what was accepted.
             return self.start_candidacy_anew(cx);
         }
+        let timeout = self.settings.election_timeout;
         if let Office::Leader(leader) = &mut self.office {
             leader.rounds.begin();
+            // Who is silent has no room as far as anyone can tell.
+            for peer in leader.peers.values_mut() {
+                peer.room &= now < peer.heard_at.after(timeout);
+            }
         }
         self.show_leader(cx, true);
         self.send_open_again(cx);
@@ -341,6 +355,26 @@ impl<P: Plants> Replica<P> {
             leader.peers.iter().filter(|(_, peer)| heard(peer)).map(|(index, _)| *index).collect();
         set.insert(self.me.index);
         self.configuration.is_quorum(set)
+    }
+
+    /// Whether entries with requests can be decided: at a leader, whether a quorum has room for them;
+    /// at a follower, what its leader said of that.
+    pub(crate) fn quorum_has_room(&self) -> bool {
+        let Office::Leader(leader) = &self.office else { return self.election.room };
+        let roomy = leader.peers.iter().filter(|(_, peer)| peer.room).map(|(index, _)| *index);
+        let mut set: ReplicaSet = roomy.collect();
+        if self.acceptor.room {
+            set.insert(self.me.index);
+        }
+        self.configuration.is_quorum(set)
+    }
+
+    /// A leader without room hands over to one that has some.
+    pub(crate) fn make_room_for_another(&mut self, cx: &mut Cx<'_>) {
+        let Office::Leader(leader) = &self.office else { return };
+        if leader.peers.values().any(|peer| peer.room) {
+            self.resign(cx);
+        }
     }
 
     /// Whether something that was reported as decided could not be fetched for one time-out.
@@ -399,7 +433,7 @@ impl<P: Plants> Replica<P> {
             .peers
             .iter()
             .filter(|(_, peer)| now < peer.heard_at.after(timeout))
-            .max_by_key(|(index, peer)| (peer.decided_upto, **index))
+            .max_by_key(|(index, peer)| (peer.room, peer.decided_upto, **index))
             .map(|(index, _)| *index);
         let (ballot, decided_upto) = (leader.ballot, self.log.decided_upto);
         for peer in self.peers() {

@@ -140,6 +140,9 @@ pub struct Lead {
     pub durable_upto: Slot,
     /// Proof of progress: every slot up to here is applied at the leader.
     pub applied_upto: Slot,
+    /// Whether a quorum has room on disk for entries, as far as the leader knows; without it new
+    /// requests are not taken, and standing still is no lack of progress.
+    pub room: bool,
     /// Which confirming round this starts; 0 for a mere watermark, which is not answered.
     pub round: u64,
 }
@@ -157,6 +160,8 @@ pub struct Follow {
     pub durable_upto: Slot,
     /// Every slot up to here is applied at the sender.
     pub applied_upto: Slot,
+    /// Whether the sender has room on disk for entries.
+    pub room: bool,
 }
 
 /// A replica that suspects its leader to all.

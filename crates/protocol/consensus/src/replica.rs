@@ -103,6 +103,9 @@ pub struct Status {
     pub applied: Slot,
     /// The highest slot it has heard of as decided.
     pub heard_decided: Slot,
+    /// Whether a quorum has room on disk for entries, as far as it knows; without it new requests
+    /// are rejected.
+    pub room: bool,
     /// A leader only: the lowest slot that it cannot take over until a replica that is certain about
     /// it answers.
     pub blocked: Option<Slot>,
@@ -360,6 +363,7 @@ impl<P: Plants> Replica<P> {
             decided: self.log.decided_upto,
             applied: self.log.applied_upto,
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
+            room: self.quorum_has_room(),
             blocked,
             ignored: self.ignored,
         }

@@ -77,7 +77,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn on_submit(&mut self, cx: &mut Cx<'_>, token: Token, request: Bytes) {
         let reason = if request.len() > self.settings.request_bytes_max {
             Rejection::TooLarge
-        } else if !self.acceptor.room && self.leads() {
+        } else if !self.quorum_has_room() {
             Rejection::NoRoom
         } else if !self.submissions.has_place(request.len(), &self.settings) {
             Rejection::Busy
@@ -134,7 +134,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn on_forward(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Forward) {
         let len = m.requests.iter().map(Bytes::len).sum();
         let takes = match &self.office {
-            Office::Leader(leader) => leader.takes_requests() && self.acceptor.room,
+            Office::Leader(leader) => leader.takes_requests() && self.quorum_has_room(),
             _ => false,
         };
         if !takes || !self.submissions.has_place(len, &self.settings) {

@@ -93,6 +93,7 @@ impl Message {
                 out.put_slot(m.proposed_upto);
                 out.put_slot(m.durable_upto);
                 out.put_slot(m.applied_upto);
+                out.put_u8(u8::from(m.room));
                 out.put_u64(m.round);
             }
             Body::Follow(m) => {
@@ -101,6 +102,7 @@ impl Message {
                 out.put_slot(m.decided_upto);
                 out.put_slot(m.durable_upto);
                 out.put_slot(m.applied_upto);
+                out.put_u8(u8::from(m.room));
             }
             Body::Probe(m) => {
                 out.put_u64(m.number);
@@ -173,6 +175,7 @@ impl Message {
                 proposed_upto: r.slot()?,
                 durable_upto: r.slot()?,
                 applied_upto: r.slot()?,
+                room: r.flag("room")?,
                 round: r.u64()?,
             }),
             6 => Body::Follow(Follow {
@@ -181,6 +184,7 @@ impl Message {
                 decided_upto: r.slot()?,
                 durable_upto: r.slot()?,
                 applied_upto: r.slot()?,
+                room: r.flag("room")?,
             }),
             7 => Body::Probe(Probe { number: r.u64()?, ballot: r.ballot()? }),
             8 => Body::ProbeReply(ProbeReply {

@@ -153,6 +153,42 @@ fn a_retiring_leader_hands_over_without_a_pause() {
 }
 
 #[test]
+fn without_room_at_a_quorum_requests_are_rejected_until_there_is_some() {
+    let mut c = Cluster::new(3, 11);
+    let leader = ready(&mut c);
+    let room = |c: &mut Cluster, index: u16, entries| {
+        c.step(index, mainstay_consensus::Input::Room { entries });
+    };
+    let followers = [(leader + 1) % 3, (leader + 2) % 3];
+    for follower in followers {
+        room(&mut c, follower, false);
+    }
+    c.run_until(500, |c| (0..3).all(|index| !c.status(index).room));
+    let ballot = c.status(leader).ballot;
+    c.submit(leader, 1, b"x");
+    c.submit(followers[0], 2, b"y");
+    assert_eq!(c.rejected.len(), 2);
+    c.run_for(10_000);
+    assert_eq!(c.status(leader).ballot, ballot, "standing still for want of room is no stall");
+    room(&mut c, followers[0], true);
+    c.run_until(500, |c| (0..3).all(|index| c.status(index).room));
+    c.submit(followers[1], 3, b"z");
+    c.run_until(500, |c| c.decided_requests().len() == 1);
+}
+
+#[test]
+fn a_leader_without_room_hands_over_to_one_that_has_some() {
+    let mut c = Cluster::new(3, 12);
+    let leader = ready(&mut c);
+    c.step(leader, mainstay_consensus::Input::Room { entries: false });
+    c.run_until(500, |c| c.leader().is_some_and(|l| l != leader));
+    let next = c.leader().expect("just seen");
+    c.submit(leader, 1, b"x");
+    c.run_until(1_000, |c| c.decided_requests().len() == 1);
+    assert_eq!(c.leader(), Some(next));
+}
+
+#[test]
 fn an_amnesiac_learns_and_never_votes() {
     let mut c = Cluster::new(3, 10);
     let leader = ready(&mut c);

@@ -58,6 +58,7 @@ fn samples() -> Vec<Message> {
             proposed_upto: Slot(2),
             durable_upto: Slot(3),
             applied_upto: Slot(4),
+            room: true,
             round: 5,
         }),
         Body::Follow(Follow {
@@ -66,6 +67,7 @@ fn samples() -> Vec<Message> {
             decided_upto: Slot(1),
             durable_upto: Slot(3),
             applied_upto: Slot(4),
+            room: false,
         }),
         Body::Probe(Probe { number: 6, ballot: b }),
         Body::ProbeReply(ProbeReply {
