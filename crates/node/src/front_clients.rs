@@ -55,16 +55,10 @@ impl<F: Front> Node<F> {
     /// Whether a write may be handed over.
     pub(crate) fn gate_of_writes(&self) -> Gate {
         match self.gate_of_reads() {
-            Gate::Open if self.has_no_room() => Gate::Fail(Failure::NoRoom),
+            Gate::Open if !self.machines.replica.has_room() => Gate::Fail(Failure::NoRoom),
             Gate::Open if self.session.id().is_none() => Gate::Wait,
             gate => gate,
         }
-    }
-
-    /// Whether the leader, which may be this replica, has no room for entries.
-    fn has_no_room(&self) -> bool {
-        let leads = self.view.leader == Some(self.config.me.index);
-        self.session.has_no_room() || (leads && !self.log.has_room)
     }
 
     /// Takes in commands, hands over and answers what can be.

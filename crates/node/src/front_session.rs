@@ -34,8 +34,6 @@ pub(crate) struct FrontSession {
     again: bool,
     overdue_at: Option<Instant>,
     overdue_after: Duration,
-    /// The leader's disk is full, as far as is known.
-    no_room: bool,
     /// A session stood at some time since the start.
     opened: bool,
 }
@@ -65,7 +63,6 @@ impl FrontSession {
             again: false,
             overdue_at: None,
             overdue_after: OVERDUE_MIN,
-            no_room: false,
             opened: false,
         }
     }
@@ -81,11 +78,6 @@ impl FrontSession {
     /// Whether a write of this session was ever applied here.
     pub(crate) const fn was_opened(&self) -> bool {
         self.opened
-    }
-
-    /// Whether the leader's disk was full when last heard of.
-    pub(crate) const fn has_no_room(&self) -> bool {
-        self.no_room
     }
 
     pub(crate) const fn open_len(&self) -> usize {
@@ -128,18 +120,11 @@ impl FrontSession {
         }
     }
 
-    /// A submission was not taken. `has_room` says whether this replica's own disk has room: where
-    /// it has none and the leader takes nothing, the leader's has none either, as a leader without
-    /// room resigns as long as another replica has some.
-    pub(crate) fn rejected(&mut self, now: Instant, reason: Rejection, has_room: bool) {
-        self.no_room = match reason {
-            Rejection::NoRoom => true,
-            Rejection::Busy => !has_room,
-            _ => false,
-        };
-        let after = if self.no_room { NO_ROOM_AGAIN_AFTER } else { AGAIN_AFTER };
+    /// A submission was not taken.
+    pub(crate) fn rejected(&mut self, now: Instant, reason: Rejection) {
+        let no_room = reason == Rejection::NoRoom;
         self.again = true;
-        self.hold_until = now.after(after);
+        self.hold_until = now.after(if no_room { NO_ROOM_AGAIN_AFTER } else { AGAIN_AFTER });
     }
 
     /// There is a leader, another one than before: whatever was on its way may be lost.
@@ -188,7 +173,6 @@ impl FrontSession {
     }
 
     fn progressed(&mut self) {
-        self.no_room = false;
         self.overdue_at = None;
         self.overdue_after = OVERDUE_MIN;
     }

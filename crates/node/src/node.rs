@@ -474,7 +474,7 @@ impl<F: Front> Node<F> {
     fn rejected(&mut self, token: Token, reason: mainstay_consensus::Rejection) {
         let now = self.machines.now.monotonic;
         match token {
-            FRONT_TOKEN => self.session.rejected(now, reason, self.log.has_room),
+            FRONT_TOKEN => self.session.rejected(now, reason),
             TRIM_TOKEN => {}
             token => {
                 if let Some(mut group) = self.read_groups.remove(&token.0) {

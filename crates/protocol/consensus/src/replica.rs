@@ -369,6 +369,12 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// Whether requests can be taken as far as room on disk goes, see [`Status::room`].
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.quorum_has_room()
+    }
+
     fn invariants(&self) {
         let log = &self.log;
         assert!(log.applied_upto <= log.delivered_upto, "applied what was never delivered");
