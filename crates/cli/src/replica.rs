@@ -31,15 +31,15 @@ pub(crate) fn run<S: Service + Default, F: Front + Default>(
         refuse_reachable(address, options.insecure_bind)?;
     }
     start_logging()?;
-    let wait = if options.child { LOCK_TIMEOUT } else { Duration::ZERO };
-    let disk = open_folder(&settings.data, wait)?;
-    let mut identity =
-        Identity::load(&disk).map_err(|error| Failure::open(&settings.data, &error))?;
-    check_identity::<S>(&identity, &settings, &options.config)?;
     let stop = StopHandle::new();
     if options.child {
         stop_with_parent(&stop);
     }
+    let wait = if options.child { LOCK_TIMEOUT } else { Duration::ZERO };
+    let disk = open_folder(&settings.data, wait, || stop.is_stopped())?;
+    let mut identity =
+        Identity::load(&disk).map_err(|error| Failure::open(&settings.data, &error))?;
+    check_identity::<S>(&identity, &settings, &options.config)?;
 
     let mut log_options = LogOptions::new(identity.cluster, identity.me);
     log_options.begun = identity.log_begun;
@@ -103,8 +103,12 @@ fn start_logging() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Locks the folder; waits for whoever still holds it.
-pub(crate) fn open_folder(folder: &Path, wait: Duration) -> Result<RealDisk, Failure> {
+/// Locks the folder; waits for whoever still holds it, unless `stopped`.
+pub(crate) fn open_folder(
+    folder: &Path,
+    wait: Duration,
+    stopped: impl Fn() -> bool,
+) -> Result<RealDisk, Failure> {
     let until = Instant::now() + wait;
     if !folder.is_dir() {
         let error = fs::read_dir(folder).err().unwrap_or(io::ErrorKind::NotADirectory.into());
@@ -117,7 +121,7 @@ pub(crate) fn open_folder(folder: &Path, wait: Duration) -> Result<RealDisk, Fai
     loop {
         match RealDisk::open(folder) {
             Ok(disk) => return Ok(disk),
-            Err(OpenError::Locked { .. }) if Instant::now() < until => {
+            Err(OpenError::Locked { .. }) if Instant::now() < until && !stopped() => {
                 std::thread::sleep(LOCK_INTERVAL);
             }
             Err(error) => return Err(Failure::open(folder, &error)),
@@ -202,10 +206,12 @@ mod tests {
     fn a_folder_is_waited_for_no_longer_than_asked() {
         let folder = tempfile::tempdir().unwrap();
         let held = RealDisk::open(folder.path()).unwrap();
-        let failure = open_folder(folder.path(), Duration::from_millis(1)).unwrap_err();
+        let failure = open_folder(folder.path(), Duration::from_millis(1), || false).unwrap_err();
         assert!(failure.sentence.contains("in use"), "{failure}");
+        assert!(open_folder(folder.path(), LOCK_TIMEOUT, || true).is_err());
         let path = folder.path().to_owned();
-        let waiting = std::thread::spawn(move || open_folder(&path, LOCK_TIMEOUT).is_ok());
+        let waiting =
+            std::thread::spawn(move || open_folder(&path, LOCK_TIMEOUT, || false).is_ok());
         drop(held);
         assert!(waiting.join().unwrap());
     }
@@ -213,7 +219,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_new_or_lost() {
         let folder = tempfile::tempdir().unwrap();
-        let failure = open_folder(&folder.path().join("none"), Duration::ZERO).unwrap_err();
+        let failure =
+            open_folder(&folder.path().join("none"), Duration::ZERO, || false).unwrap_err();
         assert_eq!(failure.code, crate::failure::USAGE);
         assert!(failure.sentence.contains("mainstay init"), "{failure}");
     }

@@ -14,7 +14,7 @@ mod watch;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -42,7 +42,12 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
     let replicas = folder.cluster.configuration.replicas.len();
     for me in &folder.cluster.configuration.replicas {
         // Whoever still holds the folder also holds the ports.
-        drop(open_folder(&folder.path.join(replica_name(me.index)), PREDECESSOR_TIMEOUT)?);
+        let path = folder.path.join(replica_name(me.index));
+        let free = open_folder(&path, PREDECESSOR_TIMEOUT, || stop.load(Ordering::Relaxed));
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        drop(free?);
     }
     let listen = ports::choose(options.port, replicas as u16)?;
     let mut manifest = folder.manifest.clone();
