@@ -57,8 +57,13 @@ impl<P: Plants> Replica<P> {
         if m.ballot > self.acceptor.promised {
             self.leave_office(cx);
             self.acceptor.promised = m.ballot;
+            self.outbox.forget_below(m.ballot);
             self.record(cx, RecordKind::Promise);
             self.expect_leader(cx, m.ballot);
+        }
+        if self.outbox.holds_promise(from, m.ballot) {
+            // It leaves once the disk has caught up; another one would only pile up behind it.
+            return;
         }
         for page in self.promise_pages(m.ballot, m.from) {
             self.send_held(cx, from, Body::Promise(page));
@@ -68,24 +73,26 @@ impl<P: Plants> Replica<P> {
     /// A picture of this step: everything accepted, whether durable yet or not (its records stand in
     /// front of the promise's, which the message waits for).
     pub(crate) fn promise_pages(&self, ballot: Ballot, from: Slot) -> Vec<Promise> {
-        let empty = |page| Promise {
+        let empty = |page, after| Promise {
             ballot,
             page,
             last: false,
+            after,
             decided_upto: self.log.decided_upto,
             truncated_upto: self.log.truncated_upto,
             uncertain: self.acceptor.uncertain.clone(),
             accepted: Vec::new(),
         };
         let mut pages = Vec::new();
-        let (mut page, mut bytes) = (empty(0), 0);
+        let (mut page, mut bytes) = (empty(0, Slot::NONE), 0);
         let durable = self.outbox.durable();
         for (slot, kept) in self.log.above(self.log.decided_upto.max(from.previous())) {
             if self.plants.has(Plant::PendingLeftOutOfPromise) && kept.mark > durable {
                 continue;
             }
             if bytes >= self.settings.page_bytes_max {
-                let next = empty(page.page + 1);
+                let after = page.accepted.last().map_or(Slot::NONE, |(slot, _)| *slot);
+                let next = empty(page.page + 1, after);
                 pages.push(core::mem::replace(&mut page, next));
                 bytes = 0;
             }
@@ -107,15 +114,21 @@ impl<P: Plants> Replica<P> {
             return self.refuse_promised(cx, from, m.ballot);
         }
         self.hear_leader(cx, m.ballot);
-        if m.ballot > self.acceptor.promised && self.votes {
+        let rises = m.ballot > self.acceptor.promised && self.votes;
+        if rises {
             self.leave_office(cx);
-            // The record of the entry carries the promise; where none is written, nothing is told.
             self.acceptor.promised = m.ballot;
+            self.outbox.forget_below(m.ballot);
         }
         // Before, because what it decides makes room; after, because a later watermark may have
         // overtaken this entry.
         self.on_watermark(cx, m.ballot, m.decided_upto);
         self.accept(cx, from, &m);
+        if rises && cx.records.is_empty() {
+            // The record of an entry would have carried the promise. Without one it must stand by
+            // itself: whoever is answered in this ballot later takes it for durable.
+            self.record(cx, RecordKind::Promise);
+        }
         self.on_watermark(cx, m.ballot, m.decided_upto);
     }
 

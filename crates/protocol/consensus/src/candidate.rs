@@ -48,8 +48,8 @@ struct Picture {
     truncated_upto: Slot,
     uncertain: Vec<SlotRange>,
     accepted: BTreeMap<Slot, Entry>,
-    /// The pages that came, and the number of the last one.
-    pages: BTreeSet<u32>,
+    /// The pages that came, with the slots that each stands between, and the number of the last one.
+    pages: BTreeMap<u32, (Slot, Slot)>,
     last: Option<u32>,
 }
 
@@ -59,17 +59,29 @@ impl Picture {
     }
 
     /// Whether a page belongs to this picture. Below the promised ballot nothing is accepted any
-    /// more, so pages with equal heads are pages of equal pictures.
+    /// more, but in it much may be, and then the pages of a later picture begin elsewhere.
     fn fits(&self, m: &Promise) -> bool {
+        let (after, upto) = bounds(m);
+        let same = self.pages.get(&m.page).is_none_or(|page| *page == (after, upto));
+        let before = m.page.checked_sub(1).and_then(|page| self.pages.get(&page));
+        let behind = m.page.checked_add(1).and_then(|page| self.pages.get(&page));
         self.decided_upto == m.decided_upto
             && self.truncated_upto == m.truncated_upto
             && self.uncertain == m.uncertain
+            && same
+            && before.is_none_or(|(_, upto)| *upto == after)
+            && behind.is_none_or(|(after, _)| *after == upto)
             && self.last.is_none_or(|last| m.page < last || (m.page == last && m.last))
     }
 
     fn is_uncertain(&self, slot: Slot) -> bool {
         self.uncertain.iter().any(|range| range.contains(slot))
     }
+}
+
+/// The slots that a page stands between: behind the first, up to the second.
+fn bounds(m: &Promise) -> (Slot, Slot) {
+    (m.after, m.accepted.last().map_or(m.after, |(slot, _)| *slot))
 }
 
 /// The promises of one ballot.
@@ -105,10 +117,10 @@ impl Promises {
             truncated_upto: m.truncated_upto,
             uncertain: m.uncertain.clone(),
             accepted: BTreeMap::new(),
-            pages: BTreeSet::new(),
+            pages: BTreeMap::new(),
             last: None,
         });
-        picture.pages.insert(m.page);
+        picture.pages.insert(m.page, bounds(&m));
         picture.accepted.extend(m.accepted);
         if m.last {
             picture.last = Some(m.page);
@@ -196,6 +208,7 @@ impl<P: Plants> Replica<P> {
         self.election.note_ballot(ballot);
         self.election.attempts += 1;
         self.acceptor.promised = ballot;
+        self.outbox.forget_below(ballot);
         self.record(cx, RecordKind::Promise);
         let now = cx.now.monotonic;
         let damaged = self.acceptor.first_uncertain(Slot::FIRST);
@@ -229,6 +242,10 @@ impl<P: Plants> Replica<P> {
             candidate.asked_at = now;
             let prepare = Prepare { ballot: candidate.ballot, from: candidate.from };
             let answered = candidate.promises.who();
+            if !answered.contains(self.me.index) {
+                // Its own ballot is not durable yet: the first question has not left either.
+                return;
+            }
             for peer in self.peers().filter(|peer| !answered.contains(peer.index)) {
                 self.send_held(cx, peer, Body::Prepare(prepare));
             }
@@ -291,6 +308,7 @@ impl<P: Plants> Replica<P> {
             &self.configuration,
         ));
         self.election.attempts = 0;
+        self.submissions.leader_found();
         cx.observe(Observation::Role { role: Role::Leader, ballot });
         cx.observe(Observation::Leader(Some(ballot)));
         for slot in slots {

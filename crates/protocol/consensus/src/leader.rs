@@ -204,11 +204,12 @@ impl<P: Plants> Replica<P> {
     }
 
     /// A slot was learned as decided from elsewhere. False if the leader proposed something else
-    /// there: it is deposed.
+    /// there, or nothing yet: it is deposed.
     pub(crate) fn leader_learned(&mut self, slot: Slot, value: &Value) -> bool {
         let Office::Leader(leader) = &mut self.office else { return true };
         leader.blocked.remove(&slot);
-        if leader.open.get(&slot).is_some_and(|open| open.value != *value) {
+        let differs = leader.open.get(&slot).is_some_and(|open| open.value != *value);
+        if differs || slot >= leader.next_slot {
             return false;
         }
         leader.close(slot);
@@ -330,6 +331,10 @@ impl<P: Plants> Replica<P> {
             return self.resign(cx);
         }
         if self.misses_reported(now) {
+            if !self.acceptor.room {
+                // It could not keep what it fetched, so it never will lead on.
+                return self.resign(cx);
+            }
             // Whoever knew it as decided is gone: ask again what was accepted.
             return self.start_candidacy_anew(cx);
         }

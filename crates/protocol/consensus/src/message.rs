@@ -72,6 +72,9 @@ pub struct Promise {
     pub page: u32,
     /// Whether this is the last page.
     pub last: bool,
+    /// The last slot of the page before; none on page 0. Pages that follow one another leave nothing
+    /// out between them, even if the sender took the picture anew.
+    pub after: Slot,
     /// Every slot up to here is decided, as far as the sender knows. Same on every page.
     pub decided_upto: Slot,
     /// Every slot up to here is no longer in the sender's log. Same on every page.

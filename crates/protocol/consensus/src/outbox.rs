@@ -18,6 +18,18 @@ pub(crate) enum Held {
     OwnVote(Ballot, Slot),
 }
 
+impl Held {
+    /// The ballot that is promised or asked to be, if that is what it says.
+    fn promises(&self) -> Option<Ballot> {
+        match self {
+            Self::OwnPromise(ballot) => Some(*ballot),
+            Self::Message(_, Message { body: Body::Promise(m), .. }) => Some(m.ballot),
+            Self::Message(_, Message { body: Body::Prepare(m), .. }) => Some(m.ballot),
+            Self::Message(..) | Self::OwnVote(..) => None,
+        }
+    }
+}
+
 /// Invariant: `durable ≤ issued`; everything held waits for a mark above `durable`, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Outbox {
@@ -55,6 +67,22 @@ impl Outbox {
     /// Holds `what` until every record issued so far is durable.
     pub(crate) fn hold(&mut self, what: Held) {
         self.held.push_back((self.issued, what));
+    }
+
+    /// Drops promises and candidacies below `promised`: by the time they could leave, nobody has a
+    /// use for them. So a disk that stands still has only the latest wait for it.
+    pub(crate) fn forget_below(&mut self, promised: Ballot) {
+        self.held.retain(|(_, held)| held.promises().is_none_or(|ballot| ballot >= promised));
+    }
+
+    /// Whether a promise of `ballot` to `to` waits already.
+    pub(crate) fn holds_promise(&self, to: ReplicaId, ballot: Ballot) -> bool {
+        self.held.iter().any(|(_, held)| match held {
+            Held::Message(peer, Message { body: Body::Promise(m), .. }) => {
+                *peer == to && m.ballot == ballot
+            }
+            _ => false,
+        })
     }
 
     /// Takes what needs to wait no longer (`all`: everything, whether durable or not). Neighbouring

@@ -54,6 +54,11 @@ impl Rounds {
     fn len(&self) -> usize {
         self.arrived.len() + self.waiting.len()
     }
+
+    /// Whether this very question waits already: it was sent again.
+    fn holds(&self, asker: Asker) -> bool {
+        self.arrived.contains(&asker) || self.waiting.iter().any(|(_, _, other)| *other == asker)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +89,10 @@ impl Reads {
         self.leaderless_since = Some(now);
     }
 
+    fn len(&self) -> usize {
+        self.arrived.len() + self.asked.as_ref().map_or(0, |asked| asked.tokens.len())
+    }
+
     fn take_all(&mut self) -> Vec<Token> {
         let mut tokens = self.asked.take().map_or_else(Vec::new, |asked| asked.tokens);
         tokens.append(&mut self.arrived);
@@ -93,7 +102,11 @@ impl Reads {
 
 impl<P: Plants> Replica<P> {
     pub(crate) fn on_read(&mut self, cx: &mut Cx<'_>, token: Token) {
-        if self.reads.arrived.len() >= self.settings.queue_requests_max {
+        let led = match &self.office {
+            Office::Leader(leader) => leader.rounds.len(),
+            Office::Follower | Office::Candidate(_) => 0,
+        };
+        if self.reads.len() + led >= self.settings.queue_requests_max {
             return cx.out.push(Effect::Rejected { token, reason: Rejection::Busy });
         }
         self.reads.arrived.push(token);
@@ -147,9 +160,11 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn on_read_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ReadAsk) {
         let room = self.settings.queue_requests_max;
+        let asker = Asker::Peer(from, m.number);
         match &mut self.office {
+            Office::Leader(leader) if leader.rounds.holds(asker) => {}
             Office::Leader(leader) if leader.rounds.len() < room => {
-                leader.rounds.arrived.push(Asker::Peer(from, m.number));
+                leader.rounds.arrived.push(asker);
                 self.flush_due = true;
             }
             _ => self.answer_not_leader(cx, from, m.number),

@@ -124,6 +124,7 @@ impl<P: Plants> Replica<P> {
         let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
         let election = Election::new(now.monotonic, promised, prng.split());
+        let numbers = prng.next_u64() >> 1;
         Self {
             plants,
             settings,
@@ -142,7 +143,8 @@ impl<P: Plants> Replica<P> {
             reads: Reads::default(),
             flush_due: true,
             retired: false,
-            numbers: 0,
+            // A question of an earlier start must not be answered to this one.
+            numbers,
             ignored: 0,
         }
     }

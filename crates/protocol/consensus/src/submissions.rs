@@ -61,6 +61,11 @@ impl Submissions {
         taken
     }
 
+    /// There is a leader to hand them to, or this replica is it.
+    pub(crate) fn leader_found(&mut self) {
+        self.leaderless_since = None;
+    }
+
     /// Other replicas' requests are theirs to send again.
     pub(crate) fn drop_forwarded(&mut self) {
         self.queue.retain(|(token, _)| token.is_some());

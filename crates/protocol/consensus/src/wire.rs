@@ -245,6 +245,7 @@ fn put_promise(out: &mut Vec<u8>, m: &Promise) {
     out.put_ballot(m.ballot);
     out.put_u32(m.page);
     out.put_u8(u8::from(m.last));
+    out.put_slot(m.after);
     out.put_slot(m.decided_upto);
     out.put_slot(m.truncated_upto);
     out.put_u32(count(m.uncertain.len()));
@@ -261,6 +262,7 @@ fn put_promise(out: &mut Vec<u8>, m: &Promise) {
 fn promise(r: &mut Reader) -> Result<Promise, DecodeError> {
     let ballot = r.ballot()?;
     let (page, last) = (r.u32()?, r.flag("last page")?);
+    let after = r.slot()?;
     let (decided_upto, truncated_upto) = (r.slot()?, r.slot()?);
     let len = r.count(16)?;
     let mut uncertain = Vec::with_capacity(len);
@@ -272,7 +274,7 @@ fn promise(r: &mut Reader) -> Result<Promise, DecodeError> {
     for _ in 0..len {
         accepted.push((r.slot()?, entry(r)?));
     }
-    Ok(Promise { ballot, page, last, decided_upto, truncated_upto, uncertain, accepted })
+    Ok(Promise { ballot, page, last, after, decided_upto, truncated_upto, uncertain, accepted })
 }
 
 fn put_refused(out: &mut Vec<u8>, m: &Refused) {

@@ -37,6 +37,7 @@ fn samples() -> Vec<Message> {
             ballot: b,
             page: 1,
             last: true,
+            after: Slot(5),
             decided_upto: Slot(3),
             truncated_upto: Slot(1),
             uncertain: vec![range],
