@@ -87,23 +87,8 @@ impl Message {
                 put_range(out, m.slots);
             }
             Body::Refused(m) => put_refused(out, m),
-            Body::Lead(m) => {
-                out.put_ballot(m.ballot);
-                out.put_slot(m.decided_upto);
-                out.put_slot(m.proposed_upto);
-                out.put_slot(m.durable_upto);
-                out.put_slot(m.applied_upto);
-                out.put_u8(u8::from(m.room));
-                out.put_u64(m.round);
-            }
-            Body::Follow(m) => {
-                out.put_ballot(m.ballot);
-                out.put_u64(m.round);
-                out.put_slot(m.decided_upto);
-                out.put_slot(m.durable_upto);
-                out.put_slot(m.applied_upto);
-                out.put_u8(u8::from(m.room));
-            }
+            Body::Lead(m) => put_lead(out, m),
+            Body::Follow(m) => put_follow(out, m),
             Body::Probe(m) => {
                 out.put_u64(m.number);
                 out.put_ballot(m.ballot);
@@ -239,6 +224,25 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 
 fn entry(r: &mut Reader) -> Result<Entry, DecodeError> {
     Ok(Entry { ballot: r.ballot()?, value: Value::new(r.bytes()?) })
+}
+
+fn put_lead(out: &mut Vec<u8>, m: &Lead) {
+    out.put_ballot(m.ballot);
+    out.put_slot(m.decided_upto);
+    out.put_slot(m.proposed_upto);
+    out.put_slot(m.durable_upto);
+    out.put_slot(m.applied_upto);
+    out.put_u8(u8::from(m.room));
+    out.put_u64(m.round);
+}
+
+fn put_follow(out: &mut Vec<u8>, m: &Follow) {
+    out.put_ballot(m.ballot);
+    out.put_u64(m.round);
+    out.put_slot(m.decided_upto);
+    out.put_slot(m.durable_upto);
+    out.put_slot(m.applied_upto);
+    out.put_u8(u8::from(m.room));
 }
 
 fn put_promise(out: &mut Vec<u8>, m: &Promise) {
