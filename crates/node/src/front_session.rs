@@ -189,3 +189,155 @@ impl FrontSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use mainstay_model::{Batch, NoPlants, Prng, Slot, Timestamp};
+    use mainstay_service::{Applier, Apply, Context, Plain};
+    use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    /// Answers each request with how many it has carried out.
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    struct Log(Vec<Vec<u8>>);
+
+    impl Apply for Log {
+        fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
+            self.0.push(request.to_vec());
+            reply.extend_from_slice(request);
+        }
+    }
+
+    const fn asker(question: u64) -> Asker {
+        Asker { connection: 1, question }
+    }
+
+    fn ms(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    /// A group that loses, rejects, repeats and delays what is submitted to it.
+    struct Group {
+        applier: Applier<Plain<Log>>,
+        slot: Slot,
+        prng: Prng,
+        late: Vec<Bytes>,
+    }
+
+    impl Group {
+        /// Returns what was applied, and whether anything was rejected.
+        fn take(&mut self, requests: Vec<Bytes>, calm: bool) -> (Vec<Applied>, bool) {
+            let mut rejected = false;
+            let mut ordered = std::mem::take(&mut self.late);
+            for request in requests {
+                match if calm { 9 } else { self.prng.below(10) } {
+                    0 => {}
+                    1 => rejected = true,
+                    2 => self.late.push(request),
+                    3 => ordered.extend([request.clone(), request]),
+                    _ => ordered.push(request),
+                }
+            }
+            let mut applied = Vec::new();
+            if !ordered.is_empty() {
+                self.slot = self.slot.next();
+                let batch = Batch { time: Timestamp(self.slot.0), requests: ordered };
+                self.applier.apply(self.slot, &batch.encode(), &mut applied).expect("no panic");
+            }
+            (applied, rejected)
+        }
+    }
+
+    proptest! {
+        /// Whatever is lost, rejected, repeated or late: once the group is calm, each write has
+        /// been answered to whoever asked, with the reply to its own request, and once.
+        #[test]
+        fn every_write_is_answered_once_with_its_own_reply(seed in any::<u64>()) {
+            let mut prng = Prng::new(seed);
+            let applier = Applier::new(Plain(Log::default()), Default::default(), 1, NoPlants);
+            let mut group =
+                Group { applier, slot: Slot::NONE, prng: prng.split(), late: Vec::new() };
+            let mut session = FrontSession::new(Nonce(5), 64, 1 << 20);
+            let mut answers = BTreeMap::new();
+            let mut questions = 0;
+            for turn in 0..400u64 {
+                let calm = turn >= 200;
+                // Long enough between turns for what is overdue to be noticed now and then.
+                let now = ms(turn * 100);
+                while !calm && prng.chance(2, 3) {
+                    let body = Bytes::from(questions.to_string());
+                    if session.begin(&body, asker(questions)).is_none() {
+                        break;
+                    }
+                    questions += 1;
+                }
+                if !calm && prng.chance(1, 20) {
+                    session.leader_changed(now);
+                }
+                let mut requests = Vec::new();
+                session.submit(now, &mut requests);
+                let (applied, rejected) = group.take(requests, calm);
+                if rejected {
+                    session.rejected(now, Rejection::NotLeader, true);
+                }
+                let mut changes = Vec::new();
+                applied.iter().for_each(|applied| session.applied(now, applied, &mut changes));
+                for change in changes {
+                    match change {
+                        Change::Replied(asker, reply) => {
+                            prop_assert_eq!(answers.insert(asker.question, reply), None);
+                        }
+                        Change::Opened => {}
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+            }
+            prop_assert_eq!(session.open_len(), 0);
+            prop_assert_eq!(answers.len() as u64, questions);
+            for (question, reply) in answers {
+                prop_assert_eq!(reply, Bytes::from(question.to_string()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_when_the_session_ends_is_uncertain_and_the_next_one_starts_anew() {
+        let mut session = FrontSession::new(Nonce(1), 8, 100);
+        assert_eq!(session.begin(&"early".into(), asker(0)), None);
+        let id = SessionId { slot: Slot(1), position: 0 };
+        let mut requests = Vec::new();
+        session.submit(ms(0), &mut requests);
+        let mut changes = Vec::new();
+        session.applied(ms(1), &Applied::Registered { nonce: Nonce(1), session: id }, &mut changes);
+        assert_eq!(session.begin(&"a".into(), asker(1)), Some(RequestNumber(1)));
+        session.applied(ms(2), &Applied::Ended { session: id }, &mut changes);
+        assert_eq!(changes, [Change::Opened, Change::Uncertain(asker(1)), Change::Lost(Some(id))]);
+        session.restart(Nonce(2));
+        assert!(session.was_opened() && session.id().is_none());
+        assert_eq!(session.begin(&"b".into(), asker(2)), None);
+        requests.clear();
+        session.submit(ms(3), &mut requests);
+        assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn a_rejection_holds_everything_back_for_a_while() {
+        let mut session = FrontSession::new(Nonce(1), 8, 100);
+        let mut requests = Vec::new();
+        session.submit(ms(0), &mut requests);
+        session.rejected(ms(1), Rejection::NoLeader, true);
+        requests.clear();
+        session.submit(ms(2), &mut requests);
+        assert_eq!((requests.len(), session.deadline()), (0, Some(ms(11))));
+        session.submit(ms(11), &mut requests);
+        assert_eq!(requests.len(), 1);
+        session.rejected(ms(12), Rejection::NoRoom, true);
+        assert!(session.has_no_room());
+        assert_eq!(session.deadline(), Some(ms(212)));
+        session.rejected(ms(213), Rejection::Busy, true);
+        assert!(!session.has_no_room());
+    }
+}

@@ -21,6 +21,7 @@ use mio::{Interest, Registry, Token};
 use crate::greet::Greeter;
 use crate::machines::Machines;
 use crate::stream::{Filled, Stream};
+use crate::system;
 use crate::wire::HEARTBEAT;
 
 /// Tokens of links: this plus the peer's index.
@@ -176,6 +177,7 @@ impl Links {
         let token = Token(LINK_TOKEN_FIRST + usize::from(link.peer.index));
         let opened = TcpStream::connect(link.address).and_then(|mut socket| {
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+            system::tend_peer(&socket);
             Ok(socket)
         });
         match opened {

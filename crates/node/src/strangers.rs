@@ -18,6 +18,7 @@ use crate::node::{CONNECTION_TOKEN_FIRST, Node};
 use crate::pipeline::Pipeline;
 use crate::serve::Served;
 use crate::stream::Stream;
+use crate::system;
 
 /// How long accepting rests when the process is out of file descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -77,6 +78,7 @@ impl<F: Front> Node<F> {
             tracing::debug!("a connection from {address} was lost at once: {error}");
             return;
         }
+        system::tend_client(&socket);
         let mut connection = Connection::new(id, Stream::new(socket), address, port, seat, now);
         connection.seat = Seat::Standing;
         self.seat(&mut connection, seat);

@@ -1,11 +1,15 @@
-//! What a node asks of its process: signals, and the number of files it may open.
+//! What a node asks of the system: signals, the number of files it may open, and to notice when the
+//! other end of a connection is gone without a word.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry};
+use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
@@ -38,4 +42,32 @@ pub(crate) fn raise_file_limit() -> usize {
         Err(_) => limit.current,
     };
     current.map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
+}
+
+/// How long a client may be silent until the system asks whether it is still there.
+const CLIENT_IDLE: Duration = Duration::from_secs(60);
+/// How long what was sent to a peer may go unacknowledged until the connection is given up. Without
+/// it a connection to a machine that lost its power is retried for a quarter of an hour, in ever
+/// longer intervals, and blocks the way when the machine is back.
+#[cfg(target_os = "linux")]
+const PEER_UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+
+/// Prepares a connection to a client. One that a system cannot prepare is served all the same.
+pub(crate) fn tend_client(socket: impl AsFd) {
+    let asked = sockopt::set_socket_keepalive(&socket, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(&socket, CLIENT_IDLE));
+    if let Err(error) = asked {
+        tracing::debug!("a client that is gone will not be noticed: {error}");
+    }
+}
+
+/// Prepares a connection to a peer, likewise.
+pub(crate) fn tend_peer(socket: impl AsFd) {
+    #[cfg(target_os = "linux")]
+    let asked = sockopt::set_tcp_user_timeout(&socket, PEER_UNACKNOWLEDGED.as_millis() as u32);
+    #[cfg(not(target_os = "linux"))]
+    let asked = sockopt::set_socket_keepalive(&socket, true);
+    if let Err(error) = asked {
+        tracing::debug!("a peer that is gone will be noticed late: {error}");
+    }
 }

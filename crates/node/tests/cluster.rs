@@ -148,6 +148,28 @@ fn what_was_acknowledged_survives_the_end_of_all() {
 }
 
 #[test]
+fn a_replica_that_loads_its_state_says_so() {
+    let mut cluster = Cluster::start();
+    let mut client = cluster.client(1);
+    for _ in 0..140 {
+        assert_eq!(client.call("nap"), "+ok");
+    }
+    assert_eq!(client.call("set a 1"), "+ok");
+    cluster.stop(0).expect("a clean end");
+    cluster.configs[0].limits.loading_timeout = Duration::ZERO;
+    cluster.run(0);
+    // Its service takes longer than a second over what it reads back.
+    let mut client = cluster.client(0);
+    assert_eq!(client.call("get a"), "-Loading");
+    assert_eq!(client.call("set a 2"), "-Loading");
+    assert_eq!(client.call("ping"), "+pong");
+    let status = cluster.until(0, |s| s.leader.is_some());
+    assert_eq!(status.replica.state, StateName::CatchingUp);
+    cluster.until(0, |s| s.replica.state == StateName::Active);
+    assert_eq!(client.call("get a"), "+1");
+}
+
+#[test]
 fn without_a_quorum_commands_are_refused_and_open_ones_uncertain() {
     let mut cluster = Cluster::prepare(3);
     for config in &mut cluster.configs {

@@ -42,6 +42,10 @@ impl Apply for Registers {
                 *value = (value.parse::<u64>().unwrap_or(0) + 1).to_string();
                 reply.extend_from_slice(value.as_bytes());
             }
+            (Some("nap"), ..) => {
+                thread::sleep(Duration::from_millis(10));
+                reply.extend_from_slice(b"ok");
+            }
             (Some("panic"), ..) => panic!("asked to"),
             _ => reply.extend_from_slice(b"what?"),
         }
