@@ -281,7 +281,7 @@ mod tests {
                 session.submit(now, &mut requests);
                 let (applied, rejected) = group.take(requests, calm);
                 if rejected {
-                    session.rejected(now, Rejection::NotLeader, true);
+                    session.rejected(now, Rejection::NotLeader);
                 }
                 let mut changes = Vec::new();
                 applied.iter().for_each(|applied| session.applied(now, applied, &mut changes));
@@ -328,16 +328,13 @@ mod tests {
         let mut session = FrontSession::new(Nonce(1), 8, 100);
         let mut requests = Vec::new();
         session.submit(ms(0), &mut requests);
-        session.rejected(ms(1), Rejection::NoLeader, true);
+        session.rejected(ms(1), Rejection::NoLeader);
         requests.clear();
         session.submit(ms(2), &mut requests);
         assert_eq!((requests.len(), session.deadline()), (0, Some(ms(11))));
         session.submit(ms(11), &mut requests);
         assert_eq!(requests.len(), 1);
-        session.rejected(ms(12), Rejection::NoRoom, true);
-        assert!(session.has_no_room());
+        session.rejected(ms(12), Rejection::NoRoom);
         assert_eq!(session.deadline(), Some(ms(212)));
-        session.rejected(ms(213), Rejection::Busy, true);
-        assert!(!session.has_no_room());
     }
 }
