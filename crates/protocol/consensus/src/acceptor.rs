@@ -133,12 +133,8 @@ impl<P: Plants> Replica<P> {
     }
 
     fn accept(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: &Accept) {
-        if self.acceptor.is_uncertain(m.slot) && m.slot <= self.log.decided_upto {
-            // Decided, but what was kept here is damaged: the leader's value is the decided one.
-            let entry = Entry { ballot: m.ballot, value: m.value.clone() };
-            self.keep_accepted(cx, m.slot, entry);
-            return self.acknowledge(cx, from, m);
-        }
+        // Even where the decided value is damaged here: only whoever knows it as decided repairs it,
+        // for the leader of this ballot may have been deposed before it was decided.
         if m.slot <= self.log.decided_upto {
             let reason = RefusedReason::Decided(self.log.decided_upto);
             return self.send(cx, from, Body::Refused(Refused { ballot: m.ballot, reason }));

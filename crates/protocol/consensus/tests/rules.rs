@@ -298,3 +298,20 @@ fn refused_and_other_strays_are_used() {
     assert!(next > ballot(own.round + 5, 2), "above whatever it was refused for");
     assert_eq!(next.leader, id(0));
 }
+
+#[test]
+fn a_decided_slot_is_not_repaired_by_what_a_deposed_leader_proposes() {
+    // Slot 2 was learned as decided, and its record is damaged.
+    let mut a = Alone::new(0, 3);
+    let (old, deposed, later) = (ballot(1, 1), ballot(2, 2), ballot(3, 1));
+    a.restart_from(Recovered {
+        promised: old,
+        decided_upto: Slot(2),
+        uncertain: vec![SlotRange { first: Slot(1), last: Slot(2) }],
+        ..Recovered::default()
+    });
+    a.hear(2, accept(deposed, 2, &value(b"never decided"), 0));
+    a.sync();
+    a.hear(1, decided(1, vec![entry(old, &value(b"1")), entry(later, &value(b"decided"))]));
+    assert_eq!(a.delivered.get(&Slot(2)), Some(&value(b"decided")));
+}
