@@ -44,6 +44,6 @@ pub use id::{
 pub use plant::{NoPlants, Plant, Plants};
 pub use prng::Prng;
 pub use quorum::{Configuration, ReplicaSet};
-pub use record::{Entry, Record, RecordKind, Recovered, SlotRange};
+pub use record::{CheckpointId, Entry, Record, RecordKind, Recovered, SlotRange};
 pub use time::{Instant, Now, Timestamp};
 pub use value::{Batch, Value};

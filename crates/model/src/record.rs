@@ -55,6 +55,15 @@ pub struct Record {
     pub kind: RecordKind,
 }
 
+/// Names a checkpoint: the state after a slot, and what it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckpointId {
+    /// The last slot whose effects it holds.
+    pub slot: Slot,
+    /// The digest over the whole replicated state after that slot, equal at every replica.
+    pub digest: u64,
+}
+
 /// An inclusive range of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotRange {
