@@ -138,6 +138,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The most bytes of one client that were read and not understood: one request, and what the
+    /// front's protocol puts around it.
+    pub(crate) const fn input_bytes_max(&self) -> usize {
+        self.request_bytes_max + (1 << 20)
+    }
+
     fn fault(&self) -> Option<String> {
         let positive = [
             (self.clients_max, "clients_max"),

@@ -71,7 +71,7 @@ impl<F: Front> Node<F> {
                 break;
             }
         }
-        let max = self.config.limits.request_bytes_max + (1 << 20);
+        let max = self.config.limits.input_bytes_max();
         if connection.stream.input.len() > max && connection.open_len() == 0 {
             return Err(End::Broken(format!("its request is longer than {max} bytes")));
         }

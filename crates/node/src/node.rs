@@ -254,10 +254,12 @@ impl<F: Front> Node<F> {
         if busy {
             return Duration::ZERO;
         }
-        let retry = match self.view.leader {
-            Some(_) if self.reads.is_empty() => self.session.deadline(),
-            Some(_) => [self.session.deadline(), Some(self.reads_at)].into_iter().flatten().min(),
-            None => None,
+        // Without a leader, or an executor to see the outcome, nothing is submitted.
+        let retry = if self.may_submit() {
+            let reads = (!self.reads.is_empty()).then_some(self.reads_at);
+            [self.session.deadline(), reads].into_iter().flatten().min()
+        } else {
+            None
         };
         let deadlines = [self.machines.deadline(), self.links.deadline(), retry, self.stop_at];
         let next = deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min);
@@ -409,10 +411,14 @@ impl<F: Front> Node<F> {
         Token(self.tokens)
     }
 
+    fn may_submit(&self) -> bool {
+        self.view.leader.is_some() && self.stopped.is_none()
+    }
+
     /// Hands over what waits for the ordering machine.
     fn submit(&mut self) {
         let now = self.machines.now.monotonic;
-        if self.view.leader.is_none() || self.stopped.is_some() {
+        if !self.may_submit() {
             return;
         }
         let mut requests = Vec::new();

@@ -116,6 +116,7 @@ impl<F: Front> Node<F> {
     fn must_wait(&self, connection: &Served<F>) -> bool {
         let limits = &self.config.limits;
         connection.unsent() > limits.unsent_bytes_max
+            || connection.stream.input.len() > limits.input_bytes_max()
             || connection.open_len() >= limits.pipeline_max
             || self.disk.queue.bytes() > limits.backlog_bytes_max
             || self.executor.queue.bytes() > limits.backlog_bytes_max

@@ -320,6 +320,23 @@ fn a_client_that_takes_nothing_is_held_back_and_the_others_are_served() {
 }
 
 #[test]
+fn a_request_without_end_is_cut_off() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.configs[0].limits.request_bytes_max = 1 << 20;
+    (0..3).for_each(|index| cluster.run(index));
+    let mut client = cluster.client(0);
+    assert_eq!(client.call(&format!("set a {}", "x".repeat(1 << 20))), "-TooLarge");
+    let mut writer = client.stream.get_ref().try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        let endless = vec![b'x'; 1 << 20];
+        while writer.write_all(&endless).is_ok() {}
+    });
+    until_logged(&["closed client", "its request is longer than"]);
+    writing.join().unwrap();
+    assert_eq!(cluster.client(0).call("set a 1"), "+ok");
+}
+
+#[test]
 fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
     let cluster = Cluster::start();
     let mut witness = cluster.client(0);
