@@ -6,6 +6,7 @@
 //! unseat a working leader. Trusted rank (Lea 2013: lowest epoch first, then highest index) says
 //! how long each waits before it asks; it never forbids.
 
+use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use mainstay_model::{Ballot, Instant, Plants, Prng, ReplicaId, ReplicaSet, Slot};
@@ -27,6 +28,9 @@ pub(crate) struct Election {
     pub(crate) room: bool,
     /// Leaders that were given up for lack of progress, in a row: each doubles the patience.
     stalls: u32,
+    /// The last of them, and until when its signs of life count for nothing unless they show progress:
+    /// the others must be found silent between two of them.
+    stalled: Option<(Ballot, Instant)>,
     /// Candidacies seen since a leader was heard of: each doubles the time the next one has, so that
     /// disks slower than the time-out do not keep a group from ever having a leader.
     pub(crate) attempts: u32,
@@ -35,9 +39,12 @@ pub(crate) struct Election {
     suspected: ReplicaSet,
     /// When to ask the others; `None` while a leader is heard of.
     due: Option<Instant>,
-    /// The last question, and who answered that it hears of no leader either.
+    /// The number of the last question, and those of one time-out with the instant of each: an
+    /// answer may take longer than the pause between two questions.
     probe: u64,
-    silent: ReplicaSet,
+    probes: VecDeque<(u64, Instant)>,
+    /// Who answered which of them that it hears of no leader either.
+    silent: BTreeMap<u16, u64>,
     /// The highest ballot seen anywhere.
     ballot_seen: Ballot,
     /// The highest ballot whose leader gave it up: what still comes from it is no sign of life.
@@ -53,12 +60,14 @@ impl Election {
             shown: (Slot::NONE, false, now),
             room: true,
             stalls: 0,
+            stalled: None,
             attempts: 0,
             grace: None,
             suspected: ReplicaSet::EMPTY,
             due: None,
             probe: 0,
-            silent: ReplicaSet::EMPTY,
+            probes: VecDeque::new(),
+            silent: BTreeMap::new(),
             ballot_seen: promised,
             given_up: Ballot::ZERO,
             prng,
@@ -140,11 +149,15 @@ impl<P: Plants> Replica<P> {
             return;
         }
         self.election.note_ballot(ballot);
+        let stalled = self.election.stalled;
+        if stalled.is_some_and(|(other, until)| other == ballot && cx.now.monotonic < until) {
+            return;
+        }
         self.election.heard_at = cx.now.monotonic;
         if self.election.leader != Some(ballot) {
             self.leave_office(cx);
             self.election.leader = Some(ballot);
-            self.election.shown = (Slot::NONE, false, cx.now.monotonic);
+            self.election.shown = (self.log.decided_upto, false, cx.now.monotonic);
             self.election.room = true;
             self.flush_due = true;
             cx.observe(Observation::Leader(Some(ballot)));
@@ -161,6 +174,7 @@ impl<P: Plants> Replica<P> {
         self.election.room = m.room;
         if m.decided_upto > decided {
             self.election.stalls = 0;
+            self.election.stalled = None;
         }
         if m.decided_upto > decided || works != worked {
             self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
@@ -251,6 +265,7 @@ impl<P: Plants> Replica<P> {
             let fresh = now < self.election.heard_at.after(self.settings.election_timeout);
             if fresh && !self.election.is_suspected(ballot.leader) {
                 self.election.stalls += 1;
+                self.election.stalled = Some((ballot, now.after(self.settings.election_timeout)));
             }
             self.forget_leader(cx);
         }
@@ -270,9 +285,11 @@ impl<P: Plants> Replica<P> {
     }
 
     fn ask_all(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let timeout = self.settings.election_timeout;
         self.election.probe += 1;
-        self.election.silent = ReplicaSet::EMPTY;
-        self.election.silent.insert(self.me.index);
+        self.election.probes.retain(|(_, at)| now < at.after(timeout));
+        self.election.probes.push_back((self.election.probe, now));
         let again =
             self.settings.lead_interval + self.election.jitter(self.settings.lead_interval, 2);
         self.election.due = Some(cx.now.monotonic.after(again));
@@ -284,8 +301,13 @@ impl<P: Plants> Replica<P> {
     }
 
     fn stand_if_quorum_is_silent(&mut self, cx: &mut Cx<'_>) {
-        if self.configuration.is_quorum(self.election.silent) {
-            self.election.silent = ReplicaSet::EMPTY;
+        let first = self.election.probes.front().map_or(u64::MAX, |(number, _)| *number);
+        self.election.silent.retain(|_, number| *number >= first);
+        let mut silent: ReplicaSet = self.election.silent.keys().copied().collect();
+        silent.insert(self.me.index);
+        if self.configuration.is_quorum(silent) {
+            self.election.silent.clear();
+            self.election.probes.clear();
             self.start_candidacy(cx);
         }
     }
@@ -310,10 +332,12 @@ impl<P: Plants> Replica<P> {
         let asking = matches!(self.office, Office::Follower)
             && self.votes
             && !self.retired
-            && m.number == self.election.probe
+            && self.election.probes.iter().any(|(number, _)| *number == m.number)
             && !self.hears_leader(cx.now.monotonic);
-        if asking && !m.hears_leader {
-            self.election.silent.insert(from.index);
+        if asking && m.hears_leader {
+            self.election.silent.remove(&from.index);
+        } else if asking {
+            self.election.silent.insert(from.index, m.number);
             self.stand_if_quorum_is_silent(cx);
         }
     }

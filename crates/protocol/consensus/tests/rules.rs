@@ -1,11 +1,12 @@
-//! The rules of safety at one replica, message by message; the test plays the others.
+//! The rules of safety at one replica, message by message; the test plays the others. Sections
+//! are those of Lamport, "Paxos Made Simple" (2001).
 
 mod alone;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
 use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
-use mainstay_consensus::{Body, Input, Rejection, Role, Settings};
-use mainstay_model::{Ballot, Entry, Recovered, Slot, SlotRange, Token, Value};
+use mainstay_consensus::{Body, Input, Message, Rejection, Role, Settings};
+use mainstay_model::{Ballot, ConfigurationId, Entry, Recovered, Slot, SlotRange, Token, Value};
 
 fn entry(ballot: Ballot, value: &Value) -> Entry {
     Entry { ballot, value: value.clone() }
@@ -314,4 +315,188 @@ fn a_decided_slot_is_not_repaired_by_what_a_deposed_leader_proposes() {
     a.sync();
     a.hear(1, decided(1, vec![entry(old, &value(b"1")), entry(later, &value(b"decided"))]));
     assert_eq!(a.delivered.get(&Slot(2)), Some(&value(b"decided")));
+}
+
+#[test]
+fn p1_the_first_proposal_is_accepted() {
+    // "An acceptor must accept the first proposal that it receives" (section 2.1), however late
+    // the slot and whatever it has not heard of before; and only what it has not promised away (P1a).
+    let mut a = Alone::new(0, 3);
+    a.hear(1, accept(ballot(1, 1), 9, &value(b"x"), 0));
+    a.sync();
+    assert!(a.sent().contains(&(1, accepted(ballot(1, 1), 9))));
+    a.hear(2, prepare(ballot(2, 2), 1));
+    a.sync();
+    a.sent();
+    a.hear(1, accept(ballot(1, 1), 10, &value(b"y"), 0));
+    a.sync();
+    let reason = RefusedReason::Promised(ballot(2, 2));
+    let refused = Refused { ballot: ballot(1, 1), reason };
+    assert_eq!(a.sent(), [(1, Body::Refused(refused))]);
+    a.hear(2, accept(ballot(2, 2), 9, &value(b"z"), 0));
+    a.sync();
+    assert!(a.sent().contains(&(2, accepted(ballot(2, 2), 9))), "an equal ballot is not refused");
+}
+
+#[test]
+fn p2c_the_value_of_the_highest_ballot_is_proposed() {
+    // "v is the value of the highest-numbered proposal among all proposals numbered less than n
+    // accepted by the acceptors in S", or there is none (section 2.1).
+    let mut a = Alone::new(0, 5);
+    a.hear(4, accept(ballot(2, 4), 1, &value(b"own, middle"), 0));
+    a.sync();
+    let own = a.stand();
+    let (low, high) = (ballot(1, 4), ballot(3, 3));
+    let of_1 = vec![
+        (Slot(1), entry(high, &value(b"highest"))),
+        (Slot(4), entry(low, &value(b"low alone"))),
+    ];
+    let of_2 = vec![(Slot(1), entry(low, &value(b"lowest"))), (Slot(2), entry(low, &value(b"2")))];
+    a.hear(1, Body::Promise(promise(own, 0, of_1)));
+    assert_eq!(proposed(&a.sent()), [], "two of five are no quorum");
+    a.hear(2, Body::Promise(promise(own, 0, of_2)));
+    let proposed = proposed(&a.sent());
+    let [one, two, three, four, five] = &proposed[..] else { panic!("{proposed:?}") };
+    assert_eq!(*one, (Slot(1), value(b"highest")));
+    assert_eq!(*two, (Slot(2), value(b"2")));
+    assert_eq!((three.0, three.1.request_count()), (Slot(3), 0), "nobody accepted anything");
+    assert_eq!(*four, (Slot(4), value(b"low alone")));
+    assert_eq!((five.0, five.1.request_count()), (Slot(5), 0), "its own, behind all");
+}
+
+#[test]
+fn a_promise_carries_entries_whose_records_are_pending() {
+    let mut a = Alone::new(0, 3);
+    a.hear(1, accept(ballot(1, 1), 1, &value(b"x"), 0));
+    a.hear(2, prepare(ballot(2, 2), 1));
+    assert_eq!(a.sent(), [], "neither the vote nor the promise is durable");
+    a.sync();
+    let sent = a.sent();
+    let pictures = sent.iter().filter_map(|(_, body)| match body {
+        Body::Promise(promise) => Some(&promise.accepted),
+        _ => None,
+    });
+    let accepted: Vec<_> = pictures.flatten().collect();
+    assert_eq!(accepted, [&(Slot(1), entry(ballot(1, 1), &value(b"x")))]);
+}
+
+#[test]
+fn two_leaders_never_share_a_ballot() {
+    let mut seen = std::collections::BTreeSet::new();
+    for index in 0..3 {
+        let mut a = Alone::new(index, 3);
+        for _ in 0..5 {
+            let own = a.stand();
+            assert_eq!(own.leader, id(index));
+            assert!(seen.insert(own), "{own} twice");
+            // Its Prepare has left, so the ballot is durable: no later start may use it again.
+            a.now += MS;
+            a.restart();
+        }
+    }
+    // A ballot that did not become durable was never told to anyone.
+    let mut a = Alone::new(0, 3);
+    let own = a.stand();
+    a.hear(1, prepare(ballot(own.round + 1, 1), 1));
+    assert_eq!(promised(&a.sent()), [], "not before it is durable");
+}
+
+#[test]
+fn a_blocked_slot_waits_for_replicas_that_are_certain() {
+    let mut a = Alone::new(0, 5);
+    let own = a.stand();
+    let lost = vec![SlotRange { first: Slot(2), last: Slot(2) }];
+    let voted = vec![(Slot(2), entry(ballot(1, 4), &value(b"voted for")))];
+    let mut damaged = promise(own, 0, Vec::new());
+    damaged.uncertain = lost;
+    a.hear(1, Body::Promise(damaged.clone()));
+    a.hear(2, Body::Promise(damaged));
+    assert_eq!(a.replica.status().role, Role::Leader);
+    assert_eq!(a.replica.status().blocked, Some(Slot(2)));
+    let slots = |sent: &[(u16, Body)]| proposed(sent).iter().map(|p| p.0).collect::<Vec<_>>();
+    assert_eq!(slots(&a.sent()), [Slot(1), Slot(3)], "neither value nor no-op in slot 2");
+    a.hear(3, Body::Promise(promise(own, 0, Vec::new())));
+    assert_eq!(slots(&a.sent()), [], "two of five are certain");
+    a.hear(4, Body::Promise(promise(own, 0, voted)));
+    assert_eq!(proposed(&a.sent()), [(Slot(2), value(b"voted for"))]);
+    assert_eq!(a.replica.status().blocked, None);
+}
+
+#[test]
+fn the_watermark_of_another_ballot_decides_nothing() {
+    let mut a = Alone::new(0, 3);
+    a.hear(1, accept(ballot(1, 1), 1, &value(b"of 1"), 0));
+    a.hear(2, lead(ballot(2, 2), 1));
+    assert!(a.delivered.is_empty(), "accepted in ballot 1, and ballot 2 says decided");
+    // An older leader's word comes too late to count for its own entries, too: they may have been
+    // superseded since. What it misses it asks for.
+    a.hear(2, prepare(ballot(3, 2), 1));
+    a.hear(1, lead(ballot(1, 1), 1));
+    assert!(a.delivered.is_empty(), "the leader of ballot 1 is deposed");
+    assert!(a.sent().iter().any(|(_, body)| matches!(body, Body::CatchUp(_))));
+    a.hear(1, decided(1, vec![entry(ballot(2, 2), &value(b"of 2"))]));
+    a.hear(2, decided(1, vec![entry(ballot(2, 2), &value(b"of 2"))]));
+    assert_eq!(a.delivered.get(&Slot(1)), Some(&value(b"of 2")));
+}
+
+#[test]
+fn a_leader_that_learns_another_value_is_deposed_and_announces_nothing() {
+    let (mut a, own) = leader();
+    a.step(Input::Submit { token: Token(1), request: "mine".into() });
+    a.end_turn();
+    a.sync();
+    a.sent();
+    let later = ballot(own.round + 1, 2);
+    let entries = vec![entry(later, &value(b"1")), entry(later, &value(b"theirs"))];
+    a.hear(1, decided(1, entries));
+    assert_eq!(a.replica.status().role, Role::Follower);
+    assert_eq!(a.delivered.get(&Slot(2)), Some(&value(b"theirs")));
+    a.pass(50);
+    let announces = |(_, body): &(u16, Body)| matches!(body, Body::Lead(_) | Body::Accept(_));
+    assert!(!a.sent().iter().any(announces), "nothing more in a ballot that is over");
+    // The votes that come now are for something that was not decided.
+    a.hear(1, accepted(own, 2));
+    assert_eq!(a.delivered.get(&Slot(2)), Some(&value(b"theirs")));
+}
+
+#[test]
+fn a_learner_answers_nothing_that_would_count() {
+    let mut a = Alone::learner(0, 3);
+    let leads = ballot(4, 2);
+    a.hear(2, prepare(leads, 1));
+    a.hear(2, accept(leads, 1, &value(b"x"), 0));
+    let mut shown = lead(leads, 1);
+    if let Body::Lead(lead) = &mut shown {
+        lead.round = 3;
+    }
+    a.hear(2, shown);
+    let probe = mainstay_consensus::message::Probe { number: 1, ballot: leads };
+    a.hear(1, Body::Probe(probe));
+    a.sync();
+    a.pass(60_000);
+    a.sync();
+    assert_eq!(a.sent(), [], "no promise, vote, answer to a round or a question, no candidacy");
+    assert_eq!(a.delivered.len(), 1, "and yet it learns");
+}
+
+#[test]
+fn strangers_are_not_heard() {
+    let mut a = Alone::new(0, 3);
+    let body = || prepare(ballot(9, 2), 1);
+    let mut other = id(2);
+    other.epoch.counter = 2;
+    let own = ConfigurationId(1);
+    let strangers = [(id(7), own), (other, own), (id(0), own), (id(2), ConfigurationId(2))];
+    for (from, configuration) in strangers {
+        let message = Message { configuration, body: body() };
+        a.step(Input::Message { from, message });
+    }
+    // In another's name: a ballot belongs to its leader.
+    a.hear(1, body());
+    a.hear(1, accept(ballot(9, 2), 1, &value(b"x"), 0));
+    a.hear(1, lead(ballot(9, 2), 1));
+    a.sync();
+    assert_eq!(a.replica.status().ballot, Ballot::ZERO);
+    assert_eq!(a.replica.status().ignored, 7);
+    assert!(promised(&a.sent()).is_empty());
 }

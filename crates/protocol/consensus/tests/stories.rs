@@ -211,6 +211,128 @@ fn an_amnesiac_learns_and_never_votes() {
 }
 
 #[test]
+fn replicas_far_apart_elect_a_leader() {
+    let mut c = Cluster::new(3, 11);
+    // An answer takes longer than the pause between two questions.
+    c.delay_min = 45 * MS;
+    ready(&mut c);
+    c.submit(0, 1, b"x");
+    c.run_until(1_000, |c| c.decided_requests().len() == 1);
+}
+
+#[test]
+fn a_leader_whose_proposals_get_lost_is_replaced_although_it_is_heard() {
+    for seed in 0..20 {
+        let mut c = Cluster::new(3, seed);
+        let leader = ready(&mut c);
+        c.lost.insert((leader, "accept"));
+        c.submit(leader, 1, b"x");
+        c.run_until(6_000, |c| c.leader().is_some_and(|l| l != leader));
+    }
+}
+
+#[test]
+fn disks_slower_than_the_time_out_do_not_keep_a_group_from_a_leader() {
+    for seed in 0..10 {
+        let mut c = Cluster::new(3, seed);
+        c.sync_max = 1_500 * MS;
+        c.run_until(30_000, |c| c.leader().is_some_and(|l| c.status(l).applied >= Slot(1)));
+        let leader = c.leader().expect("just seen");
+        c.submit(leader, 1, b"x");
+        c.run_until(30_000, |c| c.decided_requests().len() == 1);
+    }
+}
+
+#[test]
+fn groups_of_any_size_survive_what_their_majority_allows() {
+    for (count, down) in [(2, 0), (4, 1), (5, 2), (6, 2), (7, 3)] {
+        let mut c = Cluster::new(count, u64::from(count));
+        let leader = ready(&mut c);
+        c.submit(leader, 1, b"x");
+        c.run_until(300, |c| c.decided_requests().len() == 1);
+        for index in (0..count).rev().take(down) {
+            c.crash(index);
+        }
+        c.run_until(1_000, |c| c.leader().is_some_and(|l| c.is_up(l)));
+        c.submit(0, 2, b"y");
+        c.run_until(1_000, |c| c.decided_requests().len() == 2);
+        // One more is one too many.
+        let up = (0..count).rev().filter(|index| c.is_up(*index)).take(1).collect::<Vec<_>>();
+        let enough = usize::from(count) - down - 1 > usize::from(count) / 2;
+        c.crash(up[0]);
+        assert!(!enough);
+        c.submit(0, 3, b"never");
+        c.run_for(2_000);
+        assert_eq!(c.decided_requests().len(), 2, "{count} replicas");
+    }
+}
+
+#[test]
+fn no_single_kind_of_message_is_trusted_to_arrive() {
+    for kind in ["step-down", "not-leader", "read-slot", "refused", "probe-reply", "follow"] {
+        let mut c = Cluster::new(3, 12);
+        let leader = ready(&mut c);
+        for index in 0..3 {
+            c.lost.insert((index, kind));
+        }
+        c.read((leader + 1) % 3, 1);
+        c.step(leader, mainstay_consensus::Input::Retire);
+        c.submit(leader, 1, b"x");
+        c.run_for(1_000);
+        c.lost.clear();
+        c.run_until(2_000, |c| c.leader().is_some_and(|l| l != leader));
+        c.submit((leader + 1) % 3, 2, b"y");
+        c.run_until(1_000, |c| {
+            let told = |t| c.rejected.iter().any(|(token, _)| *token == Token(t));
+            let done = c.reads.contains_key(&Token(1)) || told(1);
+            done && (c.decided_requests().iter().any(|r| r == "y") || told(2))
+        });
+    }
+}
+
+#[test]
+fn a_chain_keeps_its_leader() {
+    // Both ends hear only the middle one; the leader is at one end.
+    let mut c = Cluster::new(3, 13);
+    let leader = ready(&mut c);
+    let other = (leader + 1) % 3;
+    c.cut.insert((leader, other));
+    c.cut.insert((other, leader));
+    c.run_for(1_200);
+    let ballot = c.status(leader).ballot;
+    c.run_for(5_000);
+    assert_eq!((c.leader(), c.status(leader).ballot), (Some(leader), ballot));
+}
+
+#[test]
+fn the_only_connected_replica_leads_although_its_log_is_behind() {
+    let mut c = Cluster::new(5, 14);
+    let leader = ready(&mut c);
+    let behind = (leader + 1) % 5;
+    for other in 0..5 {
+        c.cut.insert((other, behind));
+        c.cut.insert((behind, other));
+    }
+    for token in 0..200 {
+        c.submit(leader, token, b"r");
+        c.run_for(2);
+    }
+    c.run_until(500, |c| c.decided_requests().len() == 200);
+    for a in 0..5 {
+        for b in 0..5 {
+            if a == behind || b == behind {
+                c.cut.remove(&(a, b));
+            } else {
+                c.cut.insert((a, b));
+            }
+        }
+    }
+    c.run_until(1_200, |c| c.leader() == Some(behind));
+    c.submit(behind, 999, b"x");
+    c.run_until(2_000, |c| c.decided_requests().len() == 201);
+}
+
+#[test]
 fn chaos_never_decides_two_values_and_heals() {
     for seed in 0..300 {
         let count = if seed % 3 == 0 { 5 } else { 3 };

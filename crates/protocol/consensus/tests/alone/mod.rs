@@ -92,9 +92,16 @@ impl Alone {
         Self::with(me, count, Settings::default())
     }
 
+    /// One that lost what it promised.
+    pub(crate) fn learner(me: u16, count: u16) -> Self {
+        let mut alone = Self::new(me, count);
+        alone.replica = replica(me, count, alone.settings, 0, Recovered::default(), false);
+        alone
+    }
+
     pub(crate) fn with(me: u16, count: u16, settings: Settings) -> Self {
         Self {
-            replica: replica(me, count, settings, 0, Recovered::default()),
+            replica: replica(me, count, settings, 0, Recovered::default(), true),
             me,
             count,
             settings,
@@ -120,7 +127,7 @@ impl Alone {
         self.mark = Mark(0);
         self.sent.clear();
         self.delivered.clear();
-        self.replica = replica(self.me, self.count, self.settings, self.now, recovered);
+        self.replica = replica(self.me, self.count, self.settings, self.now, recovered, true);
     }
 
     pub(crate) fn recovered(&self) -> Recovered {
@@ -235,12 +242,19 @@ impl Alone {
     }
 }
 
-fn replica(me: u16, count: u16, settings: Settings, now: u64, recovered: Recovered) -> Replica {
+fn replica(
+    me: u16,
+    count: u16,
+    settings: Settings,
+    now: u64,
+    recovered: Recovered,
+    votes: bool,
+) -> Replica {
     let replicas = (0..count).map(id).collect();
     let configuration = Configuration { id: ConfigurationId(1), replicas, alpha: 64 };
     // Every start has a generator of its own, as every process has.
     let prng = Prng::new(now + 1);
-    let start = Start { me: id(me), configuration, votes: true, recovered, prng };
+    let start = Start { me: id(me), configuration, votes, recovered, prng };
     let now = Now { monotonic: Instant(now), wall: Timestamp(now) };
     Replica::new(start, settings, now, NoPlants)
 }

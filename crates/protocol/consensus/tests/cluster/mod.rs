@@ -42,8 +42,12 @@ pub(crate) struct Cluster {
     /// In a hundred messages, how many are lost, and how many arrive twice.
     pub(crate) loss: u64,
     pub(crate) duplication: u64,
+    /// How long a message takes: at least, and how much more at most.
+    pub(crate) delay_min: u64,
     pub(crate) delay_max: u64,
     pub(crate) sync_max: u64,
+    /// Kinds of message, by name, and their sender, that are lost.
+    pub(crate) lost: BTreeSet<(u16, &'static str)>,
     /// What each slot was found to decide.
     pub(crate) decided: BTreeMap<Slot, Value>,
     pub(crate) delivered: Vec<Vec<Value>>,
@@ -76,8 +80,10 @@ impl Cluster {
             cut: BTreeSet::new(),
             loss: 0,
             duplication: 0,
+            delay_min: 1,
             delay_max: MS,
             sync_max: MS,
+            lost: BTreeSet::new(),
             decided: BTreeMap::new(),
             delivered: (0..count).map(|_| Vec::new()).collect(),
             reads: BTreeMap::new(),
@@ -195,13 +201,15 @@ impl Cluster {
                 assert_eq!(again.as_ref(), Ok(&message), "what is sent can be read");
                 *self.sent.entry(message.name()).or_default() += 1;
                 let from = self.configuration.replicas[at];
-                if self.cut.contains(&(index, to.index)) || self.prng.chance(self.loss, 100) {
+                let lost = self.cut.contains(&(index, to.index))
+                    || self.lost.contains(&(index, message.name()));
+                if lost || self.prng.chance(self.loss, 100) {
                     return;
                 }
                 let copies = if self.prng.chance(self.duplication, 100) { 2 } else { 1 };
                 for _ in 0..copies {
                     self.sequence += 1;
-                    let arrival = self.now + 1 + self.prng.below(self.delay_max);
+                    let arrival = self.now + self.delay_min + self.prng.below(self.delay_max);
                     let key = (arrival, self.sequence);
                     self.wire.insert(key, (to.index, from, message.clone()));
                 }
