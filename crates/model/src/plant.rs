@@ -79,6 +79,8 @@ plants! {
     SyncRetried = "sync-retried" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A damaged record before the tail is dropped as if it were the tail.
     DamageTakenForTail = "damage-taken-for-tail" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A segment is discarded although it holds the only record of a promise.
+    SegmentWithPromiseDiscarded = "segment-with-promise-discarded" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
 }
 
 /// Whether a given bug is planted. Implemented by [`NoPlants`] for the shipped program.

@@ -42,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoints;
 pub mod conformance;
 mod decode;
 pub mod disk;
@@ -57,6 +58,10 @@ mod options;
 mod real;
 mod scan;
 
+pub use checkpoints::{
+    CheckpointError, CheckpointOptions, CheckpointWriter, Checkpoints, Content, Hold, Incoming,
+    Partial,
+};
 pub use decode::decode_any;
 pub use disk::{Disk, DiskFile};
 pub use error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};

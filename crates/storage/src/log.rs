@@ -288,6 +288,38 @@ impl<D: Disk, P: Plants> Log<D, P> {
         Ok(())
     }
 
+    /// Gives up slots of `group` up to `upto`, which a durable checkpoint covers: removes whole segments,
+    /// the oldest first, that hold nothing above, for as long as more than `keep_bytes` of records
+    /// remain. Before a file goes, what it promised and how much is gone is synced anew. Returns the
+    /// truncation point: every slot up to it is gone, or may be. Cheap when there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; all but [`AppendError::NoRoom`] are final.
+    pub fn discard(
+        &mut self,
+        _group: GroupId,
+        _upto: Slot,
+        _keep_bytes: u64,
+    ) -> Result<Slot, AppendError> {
+        unimplemented!("signature only")
+    }
+
+    /// Goes on after `slot`, up to which an installed checkpoint replaces the log: nothing up to it is
+    /// read back any more, and what is missing there is not uncertain; entries above it stay. Durable
+    /// when this returns. Records that carry a higher `decided_upto` may follow.
+    ///
+    /// # Errors
+    /// As for [`Log::discard`].
+    pub fn begin_after(&mut self, _group: GroupId, _slot: Slot) -> Result<(), AppendError> {
+        unimplemented!("signature only")
+    }
+
+    /// Every slot of `group` up to here has been given up.
+    #[must_use]
+    pub fn truncated_upto(&self, group: GroupId) -> Slot {
+        self.groups.get(&group).map_or(Slot::NONE, |group| group.truncated_upto)
+    }
+
     /// Allocates segments ahead where they are missing. To be called when nothing waits, after what
     /// depends on the last [`Log::sync`] has been told; cheap when there is nothing to do. Whether
     /// it found room shows in [`Log::has_room`].

@@ -4,13 +4,19 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
 
-/// A real folder, locked for as long as this lives.
-#[derive(Debug)]
+/// A real folder, locked for as long as this or a clone of it lives.
+#[derive(Clone, Debug)]
 pub struct RealDisk {
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Folder {
     path: PathBuf,
     /// Holds the lock; the operating system lets go of it when the process ends, however it ends.
     _lock: File,
@@ -40,7 +46,10 @@ impl RealDisk {
             .open(path.join(Self::LOCK))
             .map_err(failed("open the lock of"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Ok(()) => {
+                let folder = Folder { path: path.to_path_buf(), _lock: lock };
+                Ok(Self { folder: Arc::new(folder) })
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(OpenError::Locked { folder: path.display().to_string() })
             }
@@ -64,7 +73,7 @@ impl RealDisk {
     /// Where the folder is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.folder.path
     }
 }
 
@@ -94,7 +103,7 @@ impl Disk for RealDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
+        for entry in std::fs::read_dir(&self.folder.path)? {
             // A name that is no UTF-8 is none of ours.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
@@ -107,25 +116,25 @@ impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<RealFile> {
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
-        Ok(RealFile { file: options.open(self.path.join(name))? })
+        Ok(RealFile { file: options.open(self.folder.path.join(name))? })
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
         let mut options = File::options();
         options.read(true).write(true);
-        Ok(RealFile { file: options.open(self.path.join(name))? })
+        Ok(RealFile { file: options.open(self.folder.path.join(name))? })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))
+        std::fs::rename(self.folder.path.join(from), self.folder.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.path.join(name))
+        std::fs::remove_file(self.folder.path.join(name))
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        sync_folder(&self.path)
+        sync_folder(&self.folder.path)
     }
 }
 
