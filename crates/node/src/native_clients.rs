@@ -188,6 +188,20 @@ impl<F: Front> Node<F> {
         self.tell_by_id(id, &ReplicaMessage::Refused { subject, reason, leader });
     }
 
+    /// Another leader is known: what clients submitted may be lost with the one before.
+    pub(crate) fn tell_natives_who_leads(&mut self, leader: u16) {
+        let waits = |role: &Role<_>| matches!(role, Role::Native(n) if !n.submitted.is_empty());
+        let waiting: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| waits(&connection.role))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.tell_by_id(id, &ReplicaMessage::Leader(Some(leader)));
+        }
+    }
+
     /// A query was answered, or will not be.
     pub(crate) fn answer_native(&mut self, asker: Asker, result: Result<Bytes, QueryFailure>) {
         let Some(connection) = self.connections.get_mut(&asker.connection) else { return };

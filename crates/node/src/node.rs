@@ -501,6 +501,7 @@ impl<F: Front> Node<F> {
             Observation::Leader(Some(ballot)) => {
                 tracing::info!("replica {} leads in ballot {ballot}", ballot.leader);
                 self.session.leader_changed(self.machines.now.monotonic);
+                self.tell_natives_who_leads(ballot.leader.index);
             }
             Observation::Leader(None) => tracing::info!("no leader is known"),
             Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),

@@ -14,6 +14,9 @@
 //! | 74 | replica | [`ReplicaMessage::Answer`] | |
 //! | 75 | replica | [`ReplicaMessage::Leader`] | |
 //!
+//! A replica that hears of another leader says so unasked to whoever waits for an outcome: what it
+//! had submitted may be lost with the leader before, and is to be sent again.
+//!
 //! An outcome is told to the connection that last submitted for its session. No answer is promised:
 //! a client sends again after a time-out of its own, to whichever replica, which the session makes
 //! harmless.
@@ -78,7 +81,7 @@ pub enum ReplicaMessage {
         /// What the service said.
         reply: Bytes,
     },
-    /// Who leads, by index, as far as the replica knows.
+    /// Who leads, by index, as far as the replica knows; also unasked, when that changes.
     Leader(Option<u16>),
 }
 

@@ -33,7 +33,8 @@ impl Load {
     /// Stops the load and checks what it saw: one order explains every reply, and nothing that was
     /// counted is lost or counted twice.
     pub(crate) fn finish(self, cluster: &Cluster) {
-        self.counters.finish();
-        self.writers.finish(cluster);
+        let counted = self.counters.finish();
+        let seen = self.writers.finish(cluster);
+        println!("{}; {} counted, each once", seen.describe(), counted.done());
     }
 }

@@ -3,8 +3,11 @@
 //! Each history that clients saw is checked for linearizability, and clients of our own count what
 //! is lost or done twice.
 
+mod bad_input;
+mod connect;
 mod crashes;
 mod disks;
+mod hand_over;
 mod load;
 mod pauses;
 #[path = "../world/mod.rs"]

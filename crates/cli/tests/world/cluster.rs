@@ -40,7 +40,8 @@ struct Said {
 impl Cluster {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let mut cluster = Self::prepare(Path::new(env!("CARGO_BIN_EXE_mainstay")), options);
+        let program = option_env!("CARGO_BIN_EXE_mainstay").unwrap_or("mainstay");
+        let mut cluster = Self::prepare(Path::new(program), options);
         cluster.up();
         cluster
     }
@@ -56,6 +57,34 @@ impl Cluster {
         }
     }
 
+    /// A place for another one, made by hand with `init` and run replica by replica.
+    pub(crate) fn prepare_beside(cluster: &Self) -> Self {
+        Self {
+            program: cluster.program.clone(),
+            place: Place::beside(),
+            options: Vec::new(),
+            up: None,
+            said: Arc::default(),
+        }
+    }
+
+    /// Makes its identities by `init`; returns its id.
+    pub(crate) fn init(&self) -> String {
+        let (data, port) = (self.data(), self.place.port.to_string());
+        let output = self.run(&["init", "--data", &data.to_string_lossy(), "--port", &port]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{told}");
+        told.split_whitespace().nth(1).expect("an id").to_owned()
+    }
+
+    /// Runs one replica in place of `up`. Returns the number of its first line.
+    pub(crate) fn spawn_replica(&mut self, index: usize) -> usize {
+        let config = self.data().join(format!("replica-{index}.toml"));
+        let mut command = Command::new(&self.program);
+        command.args(["replica", "--config"]).arg(config);
+        self.spawn_command(command)
+    }
+
     /// Runs `up` on the folder and waits until it is ready. Returns how long that took.
     pub(crate) fn up(&mut self) -> Duration {
         let began = Instant::now();
@@ -66,18 +95,17 @@ impl Cluster {
 
     /// Runs `up` on the folder. Returns the number of its first line.
     pub(crate) fn spawn(&mut self) -> usize {
+        let mut command = Command::new(&self.program);
+        command.arg("up").args(["--port", &self.place.port.to_string(), "--data"]);
+        command.arg(self.data()).args(&self.options);
+        self.spawn_command(command)
+    }
+
+    fn spawn_command(&mut self, mut command: Command) -> usize {
         assert!(self.up.is_none(), "it runs already");
         let from = self.said().len();
-        let mut child = Command::new(&self.program)
-            .arg("up")
-            .args(["--port", &self.place.port.to_string(), "--data"])
-            .arg(self.data())
-            .args(&self.options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         self.listen(child.stdout.take().expect("its output"));
         self.listen(child.stderr.take().expect("its output"));
         self.up = Some(child);

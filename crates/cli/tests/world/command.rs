@@ -21,37 +21,47 @@ pub(crate) enum Seen {
     Unknown { broken: bool },
 }
 
-/// A random command. `unique` is different at each call.
-pub(crate) fn random(prng: &mut Prng, unique: u64) -> KvOp {
-    let key = key(KEYS[prng.below(KEYS.len() as u64) as usize]);
-    let value = Bytes::from(unique.to_string());
-    match prng.below(100) {
-        0..30 => KvOp::Get(key),
-        30..50 => KvOp::Set(key, value),
-        50..65 => KvOp::IncrBy(key, 1 + prng.below(9) as i64),
-        65..73 => KvOp::Append(key, Bytes::from((unique % 10).to_string())),
-        73..79 => KvOp::Del(vec![key]),
-        79..82 => KvOp::SetNx(key, value),
-        82..85 => KvOp::SetXx(key, value),
-        85..88 => KvOp::SetGet(key, value),
-        88..90 => KvOp::Strlen(key),
-        90..92 => KvOp::Exists(vec![key]),
-        92..96 => KvOp::MSet(PAIR.iter().map(|&name| (self::key(name), value.clone())).collect()),
-        _ => every_pair(),
+/// The keys of some writers, which no others use.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    single: Vec<Bytes>,
+    pair: Vec<Bytes>,
+}
+
+impl Keys {
+    /// Keys that begin with this.
+    pub(crate) fn new(prefix: &str) -> Self {
+        let name = |name: &&str| Bytes::from(format!("{prefix}{name}"));
+        Self { single: KEYS.iter().map(name).collect(), pair: PAIR.iter().map(name).collect() }
     }
-}
 
-/// Commands that read every key.
-pub(crate) fn read_all() -> Vec<KvOp> {
-    KEYS.iter().map(|&name| KvOp::Get(key(name))).chain([every_pair()]).collect()
-}
+    /// A random command. `unique` is different at each call.
+    pub(crate) fn random(&self, prng: &mut Prng, unique: u64) -> KvOp {
+        let key = self.single[prng.below(self.single.len() as u64) as usize].clone();
+        let value = Bytes::from(unique.to_string());
+        match prng.below(100) {
+            0..30 => KvOp::Get(key),
+            30..50 => KvOp::Set(key, value),
+            50..65 => KvOp::IncrBy(key, 1 + prng.below(9) as i64),
+            65..73 => KvOp::Append(key, Bytes::from((unique % 10).to_string())),
+            73..79 => KvOp::Del(vec![key]),
+            79..82 => KvOp::SetNx(key, value),
+            82..85 => KvOp::SetXx(key, value),
+            85..88 => KvOp::SetGet(key, value),
+            88..90 => KvOp::Strlen(key),
+            90..92 => KvOp::Exists(vec![key]),
+            92..96 => {
+                KvOp::MSet(self.pair.iter().map(|key| (key.clone(), value.clone())).collect())
+            }
+            _ => KvOp::MGet(self.pair.clone()),
+        }
+    }
 
-fn every_pair() -> KvOp {
-    KvOp::MGet(PAIR.iter().map(|&name| key(name)).collect())
-}
-
-fn key(name: &'static str) -> Bytes {
-    Bytes::from_static(name.as_bytes())
+    /// Commands that read every key.
+    pub(crate) fn read_all(&self) -> Vec<KvOp> {
+        let single = self.single.iter().cloned().map(KvOp::Get);
+        single.chain([KvOp::MGet(self.pair.clone())]).collect()
+    }
 }
 
 /// Whether a command changes nothing.

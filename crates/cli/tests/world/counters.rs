@@ -12,9 +12,8 @@ use mainstay_kv::{Operation, Reply};
 
 use crate::world::cluster::Cluster;
 use crate::world::wait_until;
+use crate::world::writers::longest_gap;
 
-/// The key they count in; no writer uses it.
-const KEY: &[u8] = b"counter";
 /// How long one request may take, with everything that is tried for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two requests of one client.
@@ -28,6 +27,8 @@ pub(crate) struct Counters {
 
 struct Shared {
     addresses: Vec<SocketAddr>,
+    /// The key they count in, which nobody else uses.
+    key: String,
     start: Instant,
     stop: AtomicBool,
     done: Vec<AtomicU64>,
@@ -55,8 +56,11 @@ impl Counters {
 
     /// Starts so many clients, which pause so long after each reply.
     pub(crate) fn start_with(cluster: &Cluster, count: usize, thinking_time: Duration) -> Self {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             addresses: cluster.addresses(),
+            key: format!("counter-{number}"),
             start: Instant::now(),
             stop: AtomicBool::new(false),
             done: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -89,10 +93,15 @@ impl Counters {
 
     /// Ends them and checks what they were told: nothing lost, nothing twice.
     pub(crate) fn finish(self) -> Counted {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let counted = self.thread.join().expect("the clients do not panic");
+        let counted = self.end();
         counted.judge();
         counted
+    }
+
+    /// Ends them and returns what they were told.
+    pub(crate) fn end(self) -> Counted {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the clients do not panic")
     }
 }
 
@@ -120,7 +129,7 @@ async fn count_all(shared: Arc<Shared>) -> Counted {
             continue;
         }
         let client = new_client(std::slice::from_ref(address));
-        let answer = client.query(Operation::Get { key: KEY }.encode()).await;
+        let answer = client.query(Operation::Get { key: shared.key.as_bytes() }.encode()).await;
         if let Ok(answer) = answer {
             counted.last.push(number(&answer));
         }
@@ -132,7 +141,8 @@ async fn count(shared: Arc<Shared>, number: usize) -> (Vec<(Time, i64)>, Vec<Str
     let client = new_client(&shared.addresses);
     let (mut replies, mut troubles) = (Vec::new(), Vec::new());
     while !shared.stop.load(Ordering::Relaxed) {
-        match client.request(Operation::Add { key: KEY, summand: 1 }.encode()).await {
+        let add = Operation::Add { key: shared.key.as_bytes(), summand: 1 };
+        match client.request(add.encode()).await {
             Outcome::Done(reply) => {
                 replies.push((shared.now(), self::number(&reply)));
                 shared.done[number].fetch_add(1, Ordering::Relaxed);
@@ -169,16 +179,17 @@ impl Counted {
         self.values.len()
     }
 
-    /// How many acknowledged requests left no trace.
-    pub(crate) fn lost(&self) -> i64 {
-        let highest = self.last.iter().max().copied().unwrap_or(0);
-        (self.values.len() as i64 - highest).max(0)
+    /// How many acknowledged requests left no trace, and how many left one too many.
+    pub(crate) fn lost_and_twice(&self) -> (i64, i64) {
+        let done = self.done() as i64;
+        let last = self.last.iter().max().copied().unwrap_or(0);
+        ((done - last).max(0), (last - done).max(0))
     }
 
-    /// How many more times the counter was raised than requests were done.
-    pub(crate) fn duplicates(&self) -> i64 {
-        let highest = self.last.iter().max().copied().unwrap_or(0);
-        (highest - self.values.len() as i64).max(0)
+    /// The longest time, from `from` to `upto`, in which one client got no acknowledgement.
+    pub(crate) fn longest_gap(&self, from: Time, upto: Time) -> Duration {
+        let gaps = self.acknowledged.iter().map(|times| longest_gap(times, from, upto));
+        gaps.max().unwrap_or_default()
     }
 
     fn judge(&self) {
@@ -190,6 +201,5 @@ impl Counted {
         assert!(values == expected, "a value was told twice or never, of {}", values.len());
         let done = self.done() as i64;
         assert!(self.last.iter().all(|&last| last == done), "{done} done, but {:?}", self.last);
-        println!("{done} requests counted, each once");
     }
 }

@@ -25,18 +25,26 @@ pub(crate) struct Place {
     /// `up --port`.
     pub(crate) port: u16,
     _ports: File,
-    _share: File,
+    _share: Option<File>,
 }
 
 impl Place {
     /// Waits until there is one.
     pub(crate) fn find() -> Self {
-        let root = root();
         let share = wait_for("a share of the machine", || {
             (0..CLUSTERS_MAX).find_map(|number| lock(&format!("share-{number}")))
         });
+        Self::with_share(Some(share))
+    }
+
+    /// Another one, for a test that has a share of the machine already.
+    pub(crate) fn beside() -> Self {
+        Self::with_share(None)
+    }
+
+    fn with_share(share: Option<File>) -> Self {
         let (port, ports) = free_ports();
-        let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(root);
+        let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(root());
         Self { folder: folder.expect("a folder"), port, _ports: ports, _share: share }
     }
 }

@@ -14,7 +14,7 @@ use mainstay_model::Prng;
 use redis::{Client, Connection};
 
 use crate::world::cluster::Cluster;
-use crate::world::command::{self, Seen};
+use crate::world::command::{self, Keys, Seen};
 use crate::world::{pause, wait_for, wait_until};
 
 /// How long a replica may leave a writer without a reply until the writer goes to another one.
@@ -34,11 +34,13 @@ pub(crate) struct Writers {
 
 struct Shared {
     addresses: Vec<SocketAddr>,
+    keys: Keys,
     start: Instant,
     stop: AtomicBool,
     /// How many commands of each writer were answered.
     answered: Vec<AtomicU64>,
     unique: AtomicU64,
+    thinking_time: Duration,
 }
 
 /// What writers saw.
@@ -52,8 +54,10 @@ pub(crate) struct Seeing {
     pub(crate) acknowledged: Vec<Vec<Time>>,
     /// How many commands were certainly not carried out, by the error's first word.
     pub(crate) not_done: BTreeMap<String, u64>,
-    /// How many have an unknown outcome.
+    /// How many writes have an unknown outcome.
     pub(crate) unknown: u64,
+    /// How many of them because a replica said so.
+    pub(crate) uncertain: u64,
     /// How often a connection was lost or given up.
     pub(crate) broken: u64,
 }
@@ -61,12 +65,21 @@ pub(crate) struct Seeing {
 impl Writers {
     /// Starts so many; each begins at its own replica.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Self {
+        Self::start_with(cluster, count, THINKING_TIME)
+    }
+
+    /// Starts so many, which pause so long after each reply.
+    pub(crate) fn start_with(cluster: &Cluster, count: usize, thinking_time: Duration) -> Self {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{}-", STARTED.fetch_add(1, Ordering::Relaxed));
         let shared = Arc::new(Shared {
             addresses: cluster.addresses(),
+            keys: Keys::new(&name),
             start: Instant::now(),
             stop: AtomicBool::new(false),
             answered: (0..count).map(|_| AtomicU64::new(0)).collect(),
             unique: AtomicU64::new(1),
+            thinking_time,
         });
         let spawn = |number: usize| {
             let writer = Writer {
@@ -93,11 +106,6 @@ impl Writers {
             assert!(all_run, "a writer has ended");
             self.shared.answered.iter().zip(&goals).all(|(count, goal)| read(count) >= *goal)
         });
-    }
-
-    /// How many replies all writers have got.
-    pub(crate) fn replies(&self) -> u64 {
-        self.shared.answered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// The clock of what they write down.
@@ -178,14 +186,14 @@ impl Writer {
     fn ask(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         let unique = self.shared.unique.fetch_add(1, Ordering::Relaxed);
-        let op = command::random(&mut self.prng, unique);
+        let op = self.shared.keys.random(&mut self.prng, unique);
         let invoked = self.shared.now();
         let seen = command::carry_out(connection, &op);
         let at = self.shared.now();
         match self.seeing.note(self.number, op, invoked, seen, at) {
             Next::Command => {
                 self.shared.answered[self.number].fetch_add(1, Ordering::Relaxed);
-                pause(THINKING_TIME);
+                pause(self.shared.thinking_time);
             }
             Next::Pause => {
                 pause(RETRY_PAUSE);
@@ -225,6 +233,7 @@ impl Seeing {
                 // What changes nothing need not be explained.
                 if writes {
                     self.unknown += 1;
+                    self.uncertain += u64::from(!broken);
                 } else {
                     history.not_done(id);
                 }
@@ -242,12 +251,13 @@ impl Seeing {
             *self.not_done.entry(code).or_default() += count;
         }
         self.unknown += other.unknown;
+        self.uncertain += other.uncertain;
         self.broken += other.broken;
     }
 
     /// Reads every key at one replica.
     fn read_all(&mut self, shared: &Shared, index: usize) {
-        for op in command::read_all() {
+        for op in shared.keys.read_all() {
             wait_for("a replica answers a read", || {
                 let mut connection = connect(shared.addresses[index])?;
                 let invoked = shared.now();
@@ -281,7 +291,11 @@ impl Seeing {
                 }
             }
         }
-        println!(
+    }
+
+    /// What was seen, in a line.
+    pub(crate) fn describe(&self) -> String {
+        format!(
             "{} commands of single keys, {} of pairs; {} writes acknowledged, {} unknown, not done \
              {:?}, {} connections lost",
             self.keys.len(),
@@ -290,7 +304,7 @@ impl Seeing {
             self.unknown,
             self.not_done,
             self.broken
-        );
+        )
     }
 
     /// The longest time, from `from` to `upto`, in which one writer got no acknowledgement.

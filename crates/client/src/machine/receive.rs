@@ -7,7 +7,7 @@ use mainstay_model::{GroupId, Instant, RequestNumber, Token};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 
-use super::{Effect, HINT_PAUSE, Link, Machine, Numbered, Peer};
+use super::{BACKOFF_MIN, Effect, HINT_PAUSE, Link, Machine, Numbered, Peer};
 use crate::outcome::{Outcome, TroubleKind};
 
 impl Machine {
@@ -112,7 +112,17 @@ impl Machine {
                     self.answer(Token(id), Ok(reply), effects);
                 }
             }
-            ReplicaMessage::Leader(leader) => self.on_leader(now, leader, effects),
+            ReplicaMessage::Leader(leader) => {
+                let asked = matches!(self.link, Link::Asking { .. });
+                self.on_leader(now, leader, effects);
+                if !asked && leader.is_some() && matches!(self.link, Link::Up { .. }) {
+                    // Another leader took over: what was sent may be lost with the one before, and
+                    // what was refused for want of a leader may be tried again.
+                    self.quiet_until = None;
+                    self.backoff = BACKOFF_MIN;
+                    self.send_again();
+                }
+            }
             ReplicaMessage::Refused { subject, reason, leader } => {
                 self.on_refused(now, subject, reason, effects)?;
                 self.on_leader(now, leader, effects);
