@@ -89,8 +89,9 @@ pub enum ApplyError {
     Panic {
         /// In which slot.
         slot: Slot,
-        /// At which request of the slot, from 0.
-        position: u32,
+        /// At which request of the slot, from 0; `None` if it was at none: while time advanced, or
+        /// while a checkpoint was taken.
+        position: Option<u32>,
         /// What the panic said.
         message: String,
     },
@@ -103,8 +104,11 @@ impl fmt::Display for ApplyError {
             Self::Order { expected, got } => {
                 write!(f, "slot {got} came to be applied where slot {expected} was due")
             }
-            Self::Panic { slot, position, message } => {
+            Self::Panic { slot, position: Some(position), message } => {
                 write!(f, "the service panicked in slot {slot} at request {position}: {message}")
+            }
+            Self::Panic { slot, position: None, message } => {
+                write!(f, "the service panicked in slot {slot}: {message}")
             }
         }
     }
@@ -146,7 +150,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
     }
 
     /// Applies the decided value of the next slot and appends what came of its commands to `out`,
-    /// in order. Bytes that are no command are skipped, at every replica alike. A panic of the
+    /// in order. First of all the service learns how far time has advanced, if it has. Bytes that are no command are skipped, at every replica alike. A panic of the
     /// service is caught; what came of the commands before it stands in `out`.
     ///
     /// # Errors
@@ -178,7 +182,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
             return Err(ApplyError::Order { expected, got: slot });
         }
         let batch = Batch::decode(value).map_err(|_| ApplyError::Batch(slot))?;
-        self.time = self.time.max(batch.time);
+        self.advance(slot, batch.time)?;
         for (position, request) in (0u32..).zip(batch.requests) {
             let at = SessionId { slot, position };
             match Command::decode(request) {
@@ -188,6 +192,20 @@ impl<S: Service, P: Plants> Applier<S, P> {
         }
         self.applied_upto = slot;
         Ok(())
+    }
+
+    /// Moves decided time forward to that of the batch, unless that would be back.
+    fn advance(&mut self, slot: Slot, time: Timestamp) -> Result<(), ApplyError> {
+        if time <= self.time {
+            return Ok(());
+        }
+        self.time = time;
+        let service = self.service.as_mut().map_err(|error| error.clone())?;
+        catching(|| service.advance(time)).map_err(|message| ApplyError::Panic {
+            slot,
+            position: None,
+            message,
+        })
     }
 
     fn apply_command(
@@ -249,7 +267,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         reply.clear();
         catching(|| service.apply(&cx, body, reply)).map_err(|message| ApplyError::Panic {
             slot: at.slot,
-            position: at.position,
+            position: Some(at.position),
             message,
         })?;
         Ok(Bytes::copy_from_slice(&self.reply))
@@ -322,7 +340,9 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 .expect("a hash takes any bytes");
             hash.0.digest()
         });
-        digest.map_err(|message| self.stop(ApplyError::Panic { slot, position: 0, message })).ok()
+        digest
+            .map_err(|message| self.stop(ApplyError::Panic { slot, position: None, message }))
+            .ok()
     }
 
     /// Hands out the state as it is now; see [`Service::checkpoint`]. `None` once the service is
@@ -331,7 +351,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let slot = self.applied_upto;
         let service = self.service.as_mut().ok()?;
         let service = catching(|| service.checkpoint())
-            .map_err(|message| self.stop(ApplyError::Panic { slot, position: 0, message }))
+            .map_err(|message| self.stop(ApplyError::Panic { slot, position: None, message }))
             .ok()?;
         Some(ApplierCheckpoint {
             slot,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 /// clock, no random number but [`Context::random`], no iteration over a randomly seeded table, no
 /// input or output.
 ///
-/// A panic in [`Service::apply`] stops this replica's executor and names slot and request; ordering
+/// A panic in [`Service::apply`] or [`Service::advance`] stops this replica's executor and names slot and request; ordering
 /// and voting go on.
 pub trait Service: Sized + Send + 'static {
     /// A copy of the state as of one slot that owns its data, so that applying goes on while it is
@@ -40,7 +40,18 @@ pub trait Service: Sized + Send + 'static {
     /// another.
     fn version() -> u32;
 
-    /// When the service wants time to be decided next (its earliest expiry), if ever.
+    /// Decided time has moved forward to `time`. Called once for every slot whose time is later than
+    /// the one before, before the requests of that slot and also when it has none: this is where what
+    /// is due by `time` goes, so that queries and [`Service::wake`] no longer see it even if nothing
+    /// else is ever applied. It is part of the order, so it may change the state; whatever runs on no
+    /// time leaves it out.
+    fn advance(&mut self, time: Timestamp) {
+        let _ = time;
+    }
+
+    /// When the service wants time to be decided next, if ever: the earliest moment at which
+    /// [`Service::advance`] would change something (its earliest expiry). A moment that has been
+    /// advanced to must not be named again.
     fn wake(&self) -> Option<Timestamp> {
         None
     }

@@ -240,7 +240,7 @@ fn a_panic_stops_the_executor_and_names_slot_and_request() {
     let mut out = Vec::new();
     let error = replica.applier.apply(Slot(2), &value, &mut out).unwrap_err();
     let message = "asked to".to_owned();
-    assert_eq!(error, ApplyError::Panic { slot: Slot(2), position: 1, message });
+    assert_eq!(error, ApplyError::Panic { slot: Slot(2), position: Some(1), message });
     assert_eq!(error.to_string(), "the service panicked in slot 2 at request 1: asked to");
     assert_eq!(out, [replied(session, 1, "1", false)], "what stood before it was carried out");
 

@@ -5,5 +5,6 @@
 mod applier;
 mod checkpoint;
 mod client;
+mod time;
 mod twin;
 mod world;
