@@ -172,6 +172,9 @@ impl Output {
             self.tail_done = 0;
             self.tail.clear();
             self.tail.shrink_to(KEEP_LEN_MAX);
+        } else if self.tail_done >= KEEP_LEN_MAX && self.tail_done > self.tail.len() / 2 {
+            // A busy connection may never be written empty. More bytes go than are moved.
+            self.tail.drain(..std::mem::take(&mut self.tail_done));
         }
     }
 }
@@ -204,6 +207,21 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_is_written_is_let_go_even_if_something_always_waits() {
+        let mut output = Output::default();
+        output.tail().push(0);
+        for _ in 0..10_000 {
+            output.tail().extend_from_slice(&[0; 1000]);
+            let mut to = Trickle(Vec::new(), 1000);
+            while to.0.len() < 1000 {
+                output.write_to(&mut to).unwrap();
+            }
+            assert_eq!(output.len(), 1);
+        }
+        assert!(output.tail.capacity() <= 4 * KEEP_LEN_MAX, "{}", output.tail.capacity());
     }
 
     proptest! {
