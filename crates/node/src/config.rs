@@ -83,10 +83,11 @@ pub struct Limits {
     pub strangers_max: usize,
     /// The largest request of a client in bytes.
     pub request_bytes_max: usize,
-    /// The most replies of one client, in bytes, that wait to be sent; beyond, no more of its
-    /// commands are taken.
+    /// The most replies of one client, in bytes, that wait to be sent, and the most bytes of its
+    /// commands that are not answered; beyond, no more of its commands are taken or handed over.
     pub unsent_bytes_max: usize,
-    /// The same over all clients of this node.
+    /// The most bytes kept for all clients together: what came of commands, and replies. Beyond half
+    /// of it only commands half read are read on; beyond it those that hold most are closed.
     pub unsent_bytes_all_max: usize,
     /// The most bytes that wait to be sent to one peer; beyond, messages to it are dropped.
     pub peer_queue_bytes_max: usize,

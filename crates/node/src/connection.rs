@@ -77,8 +77,8 @@ pub(crate) enum Role<C> {
 pub(crate) struct Native {
     /// Submissions that may still be rejected, oldest first.
     pub(crate) submitted: VecDeque<(u64, Subject)>,
-    /// Queries that are open, and when each came.
-    pub(crate) queries: BTreeMap<u64, Instant>,
+    /// Queries that are open: when each came, and how long it is.
+    pub(crate) queries: BTreeMap<u64, (Instant, usize)>,
     /// Sessions whose outcomes go here, unless another connection submitted for them later.
     pub(crate) sessions: BTreeSet<SessionId>,
     /// The same for registrations.
@@ -142,6 +142,20 @@ impl<C> Connection<C> {
             _ => 0,
         };
         self.stream.output.len() + held
+    }
+
+    /// Bytes of commands that came and are not answered.
+    pub(crate) fn asked_bytes(&self) -> usize {
+        match &self.role {
+            Role::Front { pipeline, .. } => pipeline.asked_bytes(),
+            Role::Native(native) => native.queries.values().map(|(_, len)| len).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes kept for this connection.
+    pub(crate) fn held(&self) -> usize {
+        self.stream.input.len() + self.asked_bytes() + self.unsent()
     }
 
     /// Under which topic the end of such a connection is complained of: codes that no reject bears.

@@ -103,6 +103,10 @@ impl<F: Front> Node<F> {
         let (reads, writes) = (self.gate_of_reads(), self.gate_of_writes());
         let body_max = self.config.limits.request_bytes_max;
         let id = connection.id;
+        if connection.unsent() > self.config.limits.unsent_bytes_max {
+            // Goes on as the client takes its replies.
+            return;
+        }
         let Role::Front { pipeline, .. } = &mut connection.role else { return };
         while let Some((question, due)) = pipeline.due() {
             let asker = Asker { connection: id, question };
@@ -215,19 +219,20 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         let patience = self.config.limits.outcome_timeout;
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        let slow = connection.unsent() > self.config.limits.unsent_bytes_max;
         let Role::Front { pipeline, .. } = &mut connection.role else {
             return self.give_up_native(id);
         };
-        if give_up(pipeline, now, patience) {
+        if give_up(pipeline, now, patience, slow) {
             self.activate(id);
         }
     }
 }
 
-/// Whether anything was given up.
-fn give_up(pipeline: &mut Pipeline, now: Instant, patience: Duration) -> bool {
+/// Whether anything was given up. What waits for a `slow` client to take its replies goes on waiting.
+fn give_up(pipeline: &mut Pipeline, now: Instant, patience: Duration, slow: bool) -> bool {
     let mut any = pipeline.give_up_overdue(now, patience);
-    while pipeline.due().is_some() && pipeline.is_due_overdue(now, patience) {
+    while !slow && pipeline.due().is_some() && pipeline.is_due_overdue(now, patience) {
         pipeline.refuse(Failure::Unavailable);
         any = true;
     }

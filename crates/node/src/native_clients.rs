@@ -36,12 +36,15 @@ impl<F: Front> Node<F> {
     /// Takes in what a native client has to say.
     pub(crate) fn serve_native(&mut self, connection: &mut Served<F>) -> Result<(), End> {
         let body_max = self.config.limits.request_bytes_max + FRAME_SLACK;
-        while connection.open_len() < self.config.limits.pipeline_max {
+        let limits = self.config.limits;
+        while connection.open_len() < limits.pipeline_max
+            && connection.unsent() <= limits.unsent_bytes_max
+        {
             match frame::decode(&mut connection.stream.input, body_max) {
                 Ok(Some(frame)) => {
                     let message = ClientMessage::decode(frame.kind, frame.body)
                         .map_err(|error| End::Broken(format!("a message is bad: {error}")))?;
-                    self.native_message(connection, message);
+                    self.native_message(connection, message)?;
                 }
                 Ok(None) => break,
                 Err(error) => return Err(End::Broken(error.to_string())),
@@ -50,7 +53,11 @@ impl<F: Front> Node<F> {
         Ok(())
     }
 
-    fn native_message(&mut self, connection: &mut Served<F>, message: ClientMessage) {
+    fn native_message(
+        &mut self,
+        connection: &mut Served<F>,
+        message: ClientMessage,
+    ) -> Result<(), End> {
         match message {
             ClientMessage::Submit { command } => self.native_submit(connection, command),
             ClientMessage::Query { id, after, body } => {
@@ -59,10 +66,13 @@ impl<F: Front> Node<F> {
                     Gate::Fail(failure) => Some(refusal_of(failure)),
                     Gate::Wait | Gate::Open => None,
                 };
-                let Role::Native(native) = &mut connection.role else { return };
+                let Role::Native(native) = &mut connection.role else { return Ok(()) };
                 match refusal {
+                    None if native.queries.contains_key(&id) => {
+                        return Err(End::Broken(format!("query {id} was asked twice at once")));
+                    }
                     None => {
-                        native.queries.insert(id, now);
+                        native.queries.insert(id, (now, body.len()));
                         let asker = Asker { connection: connection.id, question: id };
                         self.reads.push(Query { asker, after, body });
                     }
@@ -70,9 +80,10 @@ impl<F: Front> Node<F> {
                 }
             }
             ClientMessage::WhoLeads => {
-                self.tell(connection, &ReplicaMessage::Leader(self.view.leader))
+                self.tell(connection, &ReplicaMessage::Leader(self.view.leader));
             }
         }
+        Ok(())
     }
 
     fn native_submit(&mut self, connection: &mut Served<F>, request: Bytes) {
@@ -112,6 +123,14 @@ impl<F: Front> Node<F> {
     fn watch(&mut self, connection: &mut Served<F>, subject: Subject) -> bool {
         let id = connection.id;
         let Role::Native(native) = &mut connection.role else { return false };
+        let watched = match &subject {
+            Subject::Register(nonce) => native.nonces.contains(nonce),
+            Subject::Request(session, _) => native.sessions.contains(session),
+            Subject::Query(_) | Subject::Unreadable => true,
+        };
+        if !watched && native.sessions.len().max(native.nonces.len()) >= SESSIONS_MAX {
+            return false;
+        }
         match subject {
             Subject::Register(nonce) => {
                 if self.natives.nonces.insert(nonce, id) != Some(id) {
@@ -127,7 +146,7 @@ impl<F: Front> Node<F> {
             }
             Subject::Query(_) | Subject::Unreadable => {}
         }
-        native.sessions.len().max(native.nonces.len()) <= SESSIONS_MAX
+        true
     }
 
     /// Tells the connection that waits for it what came of a command.
@@ -235,7 +254,7 @@ impl<F: Front> Node<F> {
         let overdue: Vec<u64> = native
             .queries
             .iter()
-            .filter(|(_, came)| now.since(**came) >= patience)
+            .filter(|(_, (came, _))| now.since(*came) >= patience)
             .map(|(query, _)| *query)
             .collect();
         for query in overdue {

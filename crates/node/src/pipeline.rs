@@ -33,12 +33,19 @@ pub(crate) struct Pipeline {
     reply_len: usize,
     /// Bytes of replies that wait for an earlier command's.
     held_bytes: usize,
+    /// Bytes of all of `commands`, as they came.
+    asked_bytes: usize,
+    /// Whether anything was answered since `moved_at` was last set.
+    moved: bool,
+    /// When that was last looked at and something had been answered.
+    moved_at: Instant,
 }
 
 #[derive(Debug)]
 struct Command {
     shape: u64,
     came: Instant,
+    len: usize,
     stage: Stage,
 }
 
@@ -80,6 +87,9 @@ impl Pipeline {
             last_write: None,
             reply_len: REPLY_LEN_GUESS,
             held_bytes: 0,
+            asked_bytes: 0,
+            moved: false,
+            moved_at: Instant(0),
         }
     }
 
@@ -93,6 +103,11 @@ impl Pipeline {
         self.held_bytes
     }
 
+    /// Bytes of the commands that are not answered.
+    pub(crate) const fn asked_bytes(&self) -> usize {
+        self.asked_bytes
+    }
+
     /// A command came.
     pub(crate) fn push(&mut self, parsed: Parsed, now: Instant) {
         let (shape, stage) = match parsed {
@@ -101,7 +116,12 @@ impl Pipeline {
             Parsed::Answer(bytes) => (0, Stage::Answer(bytes)),
             Parsed::Close(bytes) => (0, Stage::Close(bytes)),
         };
-        self.commands.push_back(Command { shape, came: now, stage });
+        let len = match &stage {
+            Stage::Write(bytes) | Stage::Read(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.asked_bytes += len;
+        self.commands.push_back(Command { shape, came: now, len, stage });
     }
 
     /// The next command that may be handed over now, and its position.
@@ -168,6 +188,7 @@ impl Pipeline {
             }
             _ => return,
         }
+        self.moved = true;
         command.stage = match outcome {
             Ok(reply) => {
                 self.held_bytes += reply.len();
@@ -177,9 +198,15 @@ impl Pipeline {
         };
     }
 
-    /// Gives up what was handed over and has been waiting for `patience` in all. Returns whether
-    /// there was anything.
+    /// Gives up what was handed over once nothing was answered for `patience`. Returns whether there
+    /// was anything.
     pub(crate) fn give_up_overdue(&mut self, now: Instant, patience: Duration) -> bool {
+        if std::mem::take(&mut self.moved) {
+            self.moved_at = now;
+        }
+        if now.since(self.moved_at) < patience {
+            return false;
+        }
         let mut overdue = Vec::new();
         for (position, command) in (self.first..).zip(&self.commands) {
             if now.since(command.came) < patience {
@@ -198,10 +225,11 @@ impl Pipeline {
         any
     }
 
-    /// Whether the due command has been waiting for `patience` without being handed over.
+    /// Whether the due command has been waiting for `patience` without being handed over, and none
+    /// before it was answered in that time.
     pub(crate) fn is_due_overdue(&self, now: Instant, patience: Duration) -> bool {
         let command = self.at(self.next).and_then(|at| self.commands.get(at));
-        command.is_some_and(|command| now.since(command.came) >= patience)
+        command.is_some_and(|command| now.since(command.came.max(self.moved_at)) >= patience)
     }
 
     /// Takes the answer of the first command, once it is there.
@@ -215,6 +243,7 @@ impl Pipeline {
             return None;
         }
         let shape = command.shape;
+        self.asked_bytes -= command.len;
         let turn = match std::mem::replace(&mut command.stage, open) {
             Stage::Replied(reply) => {
                 self.held_bytes -= reply.len();
@@ -302,6 +331,26 @@ mod tests {
         assert_eq!(p.turn(), None);
         p.due();
         assert_eq!(p.read_handed_over(), None);
+    }
+
+    #[test]
+    fn nothing_is_given_up_while_something_is_answered() {
+        let patience = Duration::from_secs(10);
+        let at = |seconds: u64| Instant(seconds * 1_000_000_000);
+        let mut p = pipeline([write("aa"), write("b"), write("c")]);
+        assert_eq!(p.asked_bytes(), 4);
+        for number in 1..=2 {
+            p.due();
+            p.write_handed_over(SESSION, RequestNumber(number));
+        }
+        p.answer(0, Ok("A".into()));
+        assert!(!p.give_up_overdue(at(11), patience));
+        assert!(p.due().is_some() && !p.is_due_overdue(at(12), patience));
+        p.turn();
+        assert_eq!(p.asked_bytes(), 2);
+        assert!(!p.give_up_overdue(at(20), patience));
+        assert!(p.give_up_overdue(at(21), patience));
+        assert!(p.is_due_overdue(at(21), patience));
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl<F: Front> Node<F> {
         if !connection.stream.readable || connection.closing || connection.ended {
             return Ok(());
         }
-        if connection.is_client() && self.must_wait(connection) {
+        let is_bounded = connection.is_client() || matches!(connection.role, Role::Admin);
+        if is_bounded && self.must_wait(connection) {
             if !connection.paused {
                 connection.paused = true;
                 self.paused.push(connection.id);
@@ -105,10 +106,6 @@ impl<F: Front> Node<F> {
             Err(error) => return Err(End::Broken(error.to_string())),
         };
         self.held_bytes += count;
-        let max = self.config.limits.unsent_bytes_all_max;
-        if connection.is_client() && self.held_bytes > max && count > 0 {
-            return Err(End::Broken(format!("all clients together hold more than {max} bytes")));
-        }
         Ok(())
     }
 
@@ -117,7 +114,11 @@ impl<F: Front> Node<F> {
         let limits = &self.config.limits;
         connection.unsent() > limits.unsent_bytes_max
             || connection.stream.input.len() > limits.input_bytes_max()
+            || connection.asked_bytes() > limits.unsent_bytes_max
             || connection.open_len() >= limits.pipeline_max
+            || self.held_bytes > limits.unsent_bytes_all_max
+            // Half of that is for those in the middle of a command.
+            || (connection.open_len() > 0 && self.held_bytes > limits.unsent_bytes_all_max / 2)
             || self.disk.queue.bytes() > limits.backlog_bytes_max
             || self.executor.queue.bytes() > limits.backlog_bytes_max
             || self.stop_at.is_some()
@@ -204,9 +205,11 @@ impl<F: Front> Node<F> {
 
     /// Answers an administrator.
     fn inform(&mut self, connection: &mut Served<F>) -> Result<(), End> {
-        loop {
+        // One at a time: an answer is a hundred times as long as the question.
+        while connection.unsent() == 0 {
             match frame::decode(&mut connection.stream.input, HELLO_LEN_MAX) {
                 Ok(Some(frame)) if frame.kind == STATUS_ASK => {
+                    connection.since = self.machines.now.monotonic;
                     let status = self.report();
                     let epoch = self.config.me.epoch.counter;
                     connection.stream.frame(STATUS, GroupId::NODE, epoch, |body| {
@@ -220,6 +223,7 @@ impl<F: Front> Node<F> {
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
+        Ok(())
     }
 
     /// Writes what is queued for a connection.
@@ -227,8 +231,10 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.dirty = false;
+        let mut moved = false;
         let end = match connection.stream.flush() {
             Ok(count) => {
+                moved = count > 0;
                 let written = connection.stream.output.len() == 0;
                 if count > 0 || written {
                     connection.taken_at = now;
@@ -247,7 +253,9 @@ impl<F: Front> Node<F> {
             Err(error) => Some(End::Broken(error.to_string())),
         };
         // Commands that came already may have waited for this, and what is thrown away waits.
-        if connection.shut_at.is_some() || !connection.stream.input.is_empty() {
+        // Where nothing was taken, the system says when that changes.
+        let waits = !connection.stream.input.is_empty() || connection.open_len() > 0;
+        if connection.shut_at.is_some() || (moved && waits) {
             self.activate(id);
         }
         if let Some(end) = end
@@ -285,6 +293,29 @@ impl<F: Front> Node<F> {
         let _ = self.registry.deregister(&mut connection.stream.socket);
     }
 
+    /// Closes the clients that hold most, where all together hold more than they may: whoever holds
+    /// little is not to suffer for it.
+    fn make_room(&mut self) {
+        let max = self.config.limits.unsent_bytes_all_max;
+        if self.held_bytes <= max {
+            return;
+        }
+        let clients = self.connections.values().filter(|connection| connection.is_client());
+        let mut held: Vec<_> = clients.map(|client| (client.held(), client.id)).collect();
+        held.sort_unstable();
+        while let Some((bytes, id)) = held.pop()
+            && self.held_bytes > max
+        {
+            self.held_bytes -= bytes;
+            if let Some(connection) = self.connections.remove(&id) {
+                let reason = format!(
+                    "it holds {bytes} bytes, and all clients together more than {max} bytes"
+                );
+                self.end(*connection, &End::Broken(reason));
+            }
+        }
+    }
+
     /// Looks at every connection for what no event tells.
     pub(crate) fn sweep_connections(&mut self) {
         let limits = self.config.limits;
@@ -292,12 +323,13 @@ impl<F: Front> Node<F> {
         let mut held = 0;
         let mut over: Vec<(u64, Over)> = Vec::new();
         for (id, connection) in &mut self.connections {
-            held += connection.stream.input.len() + connection.unsent();
+            held += connection.held();
             if let Some(what) = connection.overdue(now, &limits) {
                 over.push((*id, what));
             }
         }
         self.held_bytes = held;
+        self.make_room();
         for (id, over) in over {
             let Some(mut connection) = self.connections.remove(&id) else { continue };
             match over {
@@ -305,7 +337,7 @@ impl<F: Front> Node<F> {
                     self.refuse_silent(&mut connection);
                     self.keep(connection);
                 }
-                Over::Shut => self.end(*connection, &End::Done),
+                Over::Shut | Over::Idle => self.end(*connection, &End::Done),
                 Over::Stuck => {
                     let end = End::Broken("it takes nothing of what it asked for".into());
                     self.end(*connection, &end);
@@ -321,6 +353,8 @@ impl<F: Front> Node<F> {
 
 /// What has taken too long at a connection.
 enum Over {
+    /// An administrator does not ask anything.
+    Idle,
     /// The other side does not close its half.
     Shut,
     /// A stranger has not said who it is.
@@ -355,6 +389,9 @@ impl<C> Connection<C> {
             }
             Role::Front { pipeline, .. } if pipeline.len() > 0 => Some(Over::Waiting),
             Role::Native(native) if !native.queries.is_empty() => Some(Over::Waiting),
+            Role::Admin => {
+                (now.since(self.since) >= limits.handshake_timeout).then_some(Over::Idle)
+            }
             _ => None,
         }
     }

@@ -211,3 +211,37 @@ fn without_a_leader_a_submission_is_refused_and_a_query_runs_out() {
     client.send(&ClientMessage::WhoLeads);
     assert_eq!(client.next(), ReplicaMessage::Leader(None));
 }
+
+#[test]
+fn a_connection_with_too_many_sessions_keeps_those_it_has() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.run(0);
+    cluster.until(0, |s| s.replica.state == StateName::Starting);
+    let (mut client, _) = Native::connect(cluster.clients[0]);
+    let mut refusals = |nonces: Vec<u128>| {
+        for &nonce in &nonces {
+            let command = Command::Register { nonce: Nonce(nonce) }.encode();
+            client.send(&ClientMessage::Submit { command });
+        }
+        let reasons = nonces.iter().map(|_| match client.next() {
+            ReplicaMessage::Refused { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        });
+        reasons.filter(|reason| *reason == Refusal::Busy).count()
+    };
+    assert_eq!(refusals((1..=1100).collect()), 1100 - 1024);
+    assert_eq!(refusals(vec![1]), 0);
+}
+
+#[test]
+fn a_query_asked_twice_at_once_ends_the_connection() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.run(0);
+    cluster.until(0, |s| s.replica.state == StateName::Starting);
+    let (mut client, _) = Native::connect(cluster.clients[0]);
+    for _ in 0..2 {
+        client.send(&ClientMessage::Query { id: 9, after: None, body: "get n".into() });
+    }
+    let mut rest = Vec::new();
+    assert_eq!(client.stream.read_to_end(&mut rest).expect("a closed connection"), 0);
+}
