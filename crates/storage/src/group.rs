@@ -15,7 +15,10 @@ pub(crate) struct Group {
     /// The highest ballot in which this replica itself wanted to lead.
     pub(crate) own: Ballot,
     pub(crate) decided_upto: Slot,
+    /// Every slot up to here was given up: whatever the log still holds of it counts for nothing.
     pub(crate) truncated_upto: Slot,
+    /// What [`crate::Log::discard`] last allowed for this group; not kept on the disk.
+    pub(crate) covered_upto: Slot,
     pub(crate) configuration: ConfigurationId,
     pub(crate) index: SlotIndex,
     /// Slots whose latest record is damaged, and where.
@@ -41,8 +44,9 @@ impl Group {
             Kind::Promise => {}
             Kind::State => {
                 self.own = self.own.max(head.ballot);
-                self.truncated_upto = self.truncated_upto.max(head.slot);
+                self.truncate(head.slot);
             }
+            Kind::Accept | Kind::Learn if head.slot <= self.truncated_upto => {}
             Kind::Accept | Kind::Learn => match damage {
                 Some(damage) => {
                     // An older record of the slot is no substitute: this one superseded it.
@@ -55,6 +59,20 @@ impl Group {
                 }
             },
         }
+    }
+
+    /// Gives up every slot up to `upto`.
+    pub(crate) fn truncate(&mut self, upto: Slot) {
+        if upto > self.truncated_upto {
+            self.truncated_upto = upto;
+            self.index.forget(upto);
+            self.damaged = self.damaged.split_off(&upto.next());
+        }
+    }
+
+    /// The highest slot known as decided: by a record, or by the checkpoint that replaced records.
+    pub(crate) fn known_upto(&self) -> Slot {
+        self.decided_upto.max(self.truncated_upto)
     }
 
     /// The record that stands for this group at the beginning of a segment; its place in the log is
@@ -91,7 +109,7 @@ impl Group {
         if next <= self.decided_upto {
             ranges.push(SlotRange { first: next, last: self.decided_upto });
         }
-        for (&slot, _) in self.damaged.range(self.decided_upto.next()..) {
+        for (&slot, _) in self.damaged.range(self.known_upto().next()..) {
             match ranges.last_mut() {
                 Some(range) if range.last.next() == slot => range.last = slot,
                 _ => ranges.push(SlotRange { first: slot, last: slot }),

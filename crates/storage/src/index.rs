@@ -52,6 +52,15 @@ impl SlotIndex {
         }
     }
 
+    /// Forgets every slot up to `upto`, and frees their memory, chunk by chunk.
+    pub(crate) fn forget(&mut self, upto: Slot) {
+        let boundary = upto.next().0 / CHUNK_LEN;
+        self.chunks = self.chunks.split_off(&boundary);
+        if let Some(chunk) = self.chunks.get_mut(&boundary) {
+            chunk[..(upto.next().0 % CHUNK_LEN) as usize].fill(0);
+        }
+    }
+
     pub(crate) fn get(&self, slot: Slot) -> Option<Location> {
         let chunk = self.chunks.get(&(slot.0 / CHUNK_LEN))?;
         Location::unpack(chunk[(slot.0 % CHUNK_LEN) as usize])
@@ -66,5 +75,28 @@ impl SlotIndex {
                 (slot >= from.0).then_some((Slot(slot), location))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgotten_slots_take_no_memory() {
+        let mut index = SlotIndex::default();
+        let location = Location { segment: 1, offset: 8192 };
+        for slot in 1..=10 * CHUNK_LEN {
+            index.insert(Slot(slot), location);
+        }
+        for upto in [0, 1, CHUNK_LEN - 2, CHUNK_LEN - 1, CHUNK_LEN, 7 * CHUNK_LEN + 3] {
+            index.forget(Slot(upto));
+            assert_eq!(index.from(Slot::NONE).next(), Some((Slot(upto + 1), location)));
+        }
+        assert_eq!(index.chunks.len(), 4, "chunks 7 to 9, and the one that holds slot 5120");
+        index.forget(Slot(10 * CHUNK_LEN));
+        assert_eq!(index.from(Slot::NONE).next(), None);
+        index.forget(Slot(u64::MAX >> 1));
+        assert!(index.chunks.is_empty());
     }
 }

@@ -21,6 +21,9 @@ pub(crate) const RECORDS_START: u64 = 8192;
 pub(crate) const RECORD_HEAD_LEN: usize = 128;
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: u64 = 8;
+/// Length of the value of a state record, where it has one: the number of the first segment that is
+/// still part of the log. Without one that is the first of all.
+pub(crate) const STATE_VALUE_LEN: usize = 8;
 /// The most bytes of a value, so that a record's length fits its field.
 pub(crate) const VALUE_LEN_MAX: usize = (1 << 31) - 1;
 
@@ -185,7 +188,8 @@ impl SegmentHead {
 /// The kinds of record on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// What a group had promised when the segment began: stands first in every segment.
+    /// What a group had promised, and what it had given up: stands first in every segment, and
+    /// wherever slots are given up.
     State,
     /// [`RecordKind::Promise`].
     Promise,
@@ -355,7 +359,9 @@ impl RecordHead {
         if flags_and_reserved.iter().any(|&byte| byte != 0) {
             return Err(HeadFault::Newer(u32_at(bytes, 112)));
         }
-        let fits = head.value_len as usize <= VALUE_LEN_MAX
+        let value_len = head.value_len as usize;
+        let fits = value_len <= VALUE_LEN_MAX
+            && (head.kind != Kind::State || [0, STATE_VALUE_LEN].contains(&value_len))
             && u64::from(u32_at(bytes, 16)) == head.len()
             && head.slot <= SLOT_MAX
             && head.decided_upto <= SLOT_MAX

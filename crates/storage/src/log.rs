@@ -1,5 +1,7 @@
 //! The state log: append, sync, read back.
 
+mod discard;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
@@ -16,7 +18,7 @@ use crate::layout::{
     Kind, RECORD_HEAD_LEN, RECORDS_START, RecordHead, Salt, SegmentHead, TEMPORARY, VALUE_LEN_MAX,
     record_len, segment_name,
 };
-use crate::open::{self, Segment};
+use crate::open::{self, Closed, Highest, Segment};
 use crate::options::LogOptions;
 
 /// The state log of one replica, all its groups in one sequence of records. Owned by the one thread
@@ -27,7 +29,13 @@ pub struct Log<D: Disk, P: Plants = NoPlants> {
     plants: P,
     options: LogOptions,
     groups: BTreeMap<GroupId, Group>,
+    /// The segments before the current one, the oldest first, and what they add up to.
+    closed: VecDeque<Closed>,
+    bytes_before: u64,
+    allocated_before: u64,
     current: Segment<D::File>,
+    /// The highest slot of each group in the current segment.
+    highest: Highest,
     salt: Salt,
     /// Segments allocated ahead, in the order in which they will be used. The last one is the
     /// reserve.
@@ -38,10 +46,6 @@ pub struct Log<D: Disk, P: Plants = NoPlants> {
     previous: u32,
     /// Records up to this sequence are on stable storage. Invariant: below `sequence`.
     synced_upto: u64,
-    /// Bytes used, and bytes allocated, by the segments before the current one.
-    bytes_before: u64,
-    allocated_before: u64,
-    first_segment: u32,
     /// Why the last attempt to allocate ahead found no room.
     no_room: Option<String>,
     /// A write or a sync failed: nothing is taken any more.
@@ -68,14 +72,15 @@ impl<D: Disk, P: Plants> Log<D, P> {
             plants,
             options,
             groups: opened.groups,
+            bytes_before: opened.closed.iter().map(|segment| segment.bytes).sum(),
+            allocated_before: opened.closed.iter().map(|segment| segment.allocated).sum(),
+            closed: opened.closed,
             current: opened.current,
+            highest: opened.highest,
             prepared: VecDeque::new(),
             sequence: opened.sequence,
             previous: opened.previous,
             synced_upto: opened.sequence - 1,
-            bytes_before: opened.bytes_before,
-            allocated_before: opened.allocated_before,
-            first_segment: opened.first_segment,
             no_room: None,
             poisoned: false,
         };
@@ -96,7 +101,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         };
         let mut accepted = BTreeMap::new();
         let mut source = None;
-        for (slot, location) in known.index.from(known.decided_upto.next()) {
+        for (slot, location) in known.index.from(known.known_upto().next()) {
             let entry = self.entry(slot, location, &mut source).map_err(|error| match error {
                 ReadError::Damaged(damage) => OpenError::Damaged(damage),
                 ReadError::Io { file, source } => OpenError::Io { file, tried: "read", source },
@@ -105,7 +110,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         }
         Ok(Recovered {
             promised: known.promised,
-            decided_upto: known.decided_upto,
+            decided_upto: known.known_upto(),
             truncated_upto: known.truncated_upto,
             accepted,
             uncertain: known.uncertain(),
@@ -141,7 +146,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
             } else {
                 // Behind the head stands the state of every group known by then.
                 let states = (self.groups.len() + new.len()) as u64;
-                let needed = RECORDS_START + record_len(0) * states + len;
+                let needed = RECORDS_START + self.state_len() * states + len;
                 if self.prepared.len() == taken {
                     self.prepare_one(needed)?;
                 }
@@ -213,6 +218,10 @@ impl<D: Disk, P: Plants> Log<D, P> {
         self.previous = head.encode(&self.salt, self.current.end, buffer);
         self.sequence += 1;
         self.current.end += head.len();
+        if matches!(head.kind, Kind::Accept | Kind::Learn) {
+            let highest = self.highest.entry(head.group).or_default();
+            *highest = head.slot.max(*highest);
+        }
         let group = self.groups.entry(head.group).or_default();
         group.note(self.options.replica, head, location, None);
     }
@@ -228,14 +237,17 @@ impl<D: Disk, P: Plants> Log<D, P> {
 
     /// Closes the current segment, which must be written, and begins the next one in `buffer`.
     fn roll(&mut self, buffer: &mut Vec<u8>) -> Result<(), AppendError> {
-        self.sync_current().map_err(|error| match error {
-            SyncError::Failed { file, source } => AppendError::Failed { file, source },
-            SyncError::Poisoned => AppendError::Poisoned,
-        })?;
+        self.sync_current().map_err(discard::failed)?;
         let next = self.prepared.pop_front().expect("room was made before anything was written");
         let closed = std::mem::replace(&mut self.current, next);
         self.bytes_before += closed.end;
         self.allocated_before += closed.capacity;
+        self.closed.push_back(Closed {
+            number: closed.number,
+            bytes: closed.end,
+            allocated: closed.capacity,
+            highest: std::mem::take(&mut self.highest),
+        });
         let owner = self.options.owner();
         self.salt = Salt::new(owner, self.current.number);
         let head = SegmentHead {
@@ -248,14 +260,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         };
         buffer.extend_from_slice(&head.encode());
         self.current.end = RECORDS_START;
-        let states: Vec<_> = self.groups.iter().map(|(&id, group)| (id, group.state())).collect();
-        for (group, mut state) in states {
-            state.group = group;
-            state.previous = self.previous;
-            state.sequence = self.sequence;
-            state.synced_upto = self.synced_upto;
-            self.put(&state, buffer);
-        }
+        self.put_states(buffer);
         Ok(())
     }
 
@@ -286,38 +291,6 @@ impl<D: Disk, P: Plants> Log<D, P> {
         })?;
         self.synced_upto = self.sequence - 1;
         Ok(())
-    }
-
-    /// Gives up slots of `group` up to `upto`, which a durable checkpoint covers: removes whole segments,
-    /// the oldest first, that hold nothing above, for as long as more than `keep_bytes` of records
-    /// remain. Before a file goes, what it promised and how much is gone is synced anew. Returns the
-    /// truncation point: every slot up to it is gone, or may be. Cheap when there is nothing to do.
-    ///
-    /// # Errors
-    /// See [`AppendError`]; all but [`AppendError::NoRoom`] are final.
-    pub fn discard(
-        &mut self,
-        _group: GroupId,
-        _upto: Slot,
-        _keep_bytes: u64,
-    ) -> Result<Slot, AppendError> {
-        unimplemented!("signature only")
-    }
-
-    /// Goes on after `slot`, up to which an installed checkpoint replaces the log: nothing up to it is
-    /// read back any more, and what is missing there is not uncertain; entries above it stay. Durable
-    /// when this returns. Records that carry a higher `decided_upto` may follow.
-    ///
-    /// # Errors
-    /// As for [`Log::discard`].
-    pub fn begin_after(&mut self, _group: GroupId, _slot: Slot) -> Result<(), AppendError> {
-        unimplemented!("signature only")
-    }
-
-    /// Every slot of `group` up to here has been given up.
-    #[must_use]
-    pub fn truncated_upto(&self, group: GroupId) -> Slot {
-        self.groups.get(&group).map_or(Slot::NONE, |group| group.truncated_upto)
     }
 
     /// Allocates segments ahead where they are missing. To be called when nothing waits, after what
@@ -500,7 +473,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// How many segments hold records.
     #[must_use]
     pub fn segments(&self) -> u64 {
-        u64::from(self.current.number - self.first_segment) + 1
+        self.closed.len() as u64 + 1
     }
 
     /// The folder the log lives in, which holds the identity as well.

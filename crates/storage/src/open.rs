@@ -5,18 +5,18 @@
 //! synced is damage. The first bad record above the highest `synced_upto` begins the tail: it and
 //! everything behind it was never promised to anyone, and is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use mainstay_model::{GroupId, Plant, Plants};
+use mainstay_model::{GroupId, Plant, Plants, Slot};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, Meaning, OpenError, is_no_room};
 use crate::group::Group;
 use crate::index::Location;
 use crate::layout::{
-    HeadFault, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN, SEGMENT_HEADS,
-    Salt, SegmentHead, TEMPORARY, segment_name, segment_number,
+    HeadFault, Kind, LOG_VERSION, Owner, RECORDS_START, RecordHead, SEGMENT_HEAD_LEN,
+    SEGMENT_HEADS, Salt, SegmentHead, TEMPORARY, segment_name, segment_number,
 };
 use crate::options::{LogOptions, OnDamage};
 use crate::scan::{Found, Walk, evidence};
@@ -35,20 +35,31 @@ pub(crate) struct Segment<F> {
     pub(crate) capacity: u64,
 }
 
+/// The highest slot of any record of a segment, for each group that has one there.
+pub(crate) type Highest = BTreeMap<GroupId, Slot>;
+
+/// A segment that nothing is appended to any more.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) number: u32,
+    /// Bytes used, and bytes allocated.
+    pub(crate) bytes: u64,
+    pub(crate) allocated: u64,
+    pub(crate) highest: Highest,
+}
+
 /// A log that has been opened: all of it is durable.
 #[derive(Debug)]
 pub(crate) struct Opened<F> {
     pub(crate) groups: BTreeMap<GroupId, Group>,
+    /// The segments before the current one, the oldest first.
+    pub(crate) closed: VecDeque<Closed>,
     pub(crate) current: Segment<F>,
+    pub(crate) highest: Highest,
     /// The sequence of the next record.
     pub(crate) sequence: u64,
     /// The checksum of the last record.
     pub(crate) previous: u32,
-    /// Bytes used in the segments before the current one.
-    pub(crate) bytes_before: u64,
-    /// Bytes allocated by them.
-    pub(crate) allocated_before: u64,
-    pub(crate) first_segment: u32,
 }
 
 /// Opens the log of `disk`.
@@ -59,7 +70,7 @@ pub(crate) fn open<D: Disk, P: Plants>(
 ) -> Result<Opened<D::File>, OpenError> {
     let owner = options.owner();
     let opening = Opening { disk, options, plants, owner };
-    let numbers = opening.numbers()?;
+    let (leftovers, numbers) = opening.numbers()?;
     let Some(&first) = numbers.first() else {
         return opening.begin();
     };
@@ -67,33 +78,21 @@ pub(crate) fn open<D: Disk, P: Plants>(
     let live = opening.live(&numbers, &heads)?;
     let open_from = live.iter().rposition(|head| head.predecessor_closed).unwrap_or(0);
     let synced_upto = opening.synced_upto(&numbers[open_from..], &live)?;
-    let mut replay = opening.replay(&live, synced_upto)?;
+    let replay = opening.replay(&live, synced_upto)?;
     opening.refuse_damage(first, &replay)?;
 
     // What lies behind the end goes first, so that it can never be read again; the last one first,
     // so that a start that is cut short leaves no gap.
-    let kept = replay.ends.len();
-    for &number in numbers[kept..].iter().rev() {
-        let name = segment_name(number);
-        disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
-        disk.sync_folder().map_err(|source| failed("", "sync", source))?;
+    for &number in numbers[replay.segments.len()..].iter().rev() {
+        opening.remove(&[number])?;
     }
-    let current = opening.make_durable(&live, open_from, &mut replay)?;
-    let mut opened = Opened {
-        groups: replay.groups,
-        current,
-        sequence: replay.sequence,
-        previous: replay.previous,
-        bytes_before: replay.ends[..kept - 1].iter().sum(),
-        allocated_before: 0,
-        first_segment: first,
-    };
-    for &number in &numbers[..kept - 1] {
-        let name = segment_name(number);
-        let file = disk.open(&name).map_err(|source| failed(&name, "open", source))?;
-        opened.allocated_before += file.len().map_err(|source| failed(&name, "read", source))?;
-    }
-    Ok(opened)
+    let current = opening.make_durable(&live, open_from, &replay)?;
+
+    // Now that the record which says so is durable again: what had been given up, and is still here.
+    let given_up = numbers.iter().filter(|&&number| number < replay.first_segment);
+    let given_up: Vec<u32> = leftovers.into_iter().chain(given_up.copied()).collect();
+    opening.remove(&given_up)?;
+    opening.opened(current, replay)
 }
 
 fn failed(file: &str, tried: &'static str, source: io::Error) -> OpenError {
@@ -132,10 +131,21 @@ struct Replay {
     groups: BTreeMap<GroupId, Group>,
     sequence: u64,
     previous: u32,
-    /// Where the records of each kept segment end.
-    ends: Vec<u64>,
-    /// How many values of each kept segment are damaged.
-    damaged_values: Vec<u64>,
+    /// The first segment that is part of the log: those before it were given up.
+    first_segment: u32,
+    /// The segments up to the end of the log.
+    segments: Vec<Replayed>,
+}
+
+/// What the records of one segment add up to.
+#[derive(Default)]
+struct Replayed {
+    number: u32,
+    /// Where its records end.
+    end: u64,
+    /// How many of its values are damaged.
+    damaged_values: u64,
+    highest: Highest,
 }
 
 struct Opening<'a, D, P> {
@@ -146,8 +156,10 @@ struct Opening<'a, D, P> {
 }
 
 impl<D: Disk, P: Plants> Opening<'_, D, P> {
-    /// Deletes temporary files; returns the numbers of the segments, which have no gap.
-    fn numbers(&self) -> Result<Vec<u32>, OpenError> {
+    /// Deletes temporary files; returns the numbers of the segments. Those of the log have no gap; where
+    /// there is one, the segments before it were being removed, or one of the log is missing, which
+    /// shows later: the log says with which segment it begins.
+    fn numbers(&self) -> Result<(Vec<u32>, Vec<u32>), OpenError> {
         let names = self.disk.list().map_err(|source| failed("", "list", source))?;
         let mut numbers = Vec::new();
         let mut removed = false;
@@ -162,15 +174,52 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
             self.disk.sync_folder().map_err(|source| failed("", "sync", source))?;
         }
         numbers.sort_unstable();
-        for pair in numbers.windows(2) {
-            if pair[1] != pair[0] + 1 {
-                return Err(amnesia(pair[0] + 1, 0, "it is missing"));
-            }
-        }
         if numbers.is_empty() && self.options.begun {
             return Err(amnesia(1, 0, "it is missing, and with it the whole log"));
         }
-        Ok(numbers)
+        let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
+        let run = numbers.split_off(gap.map_or(0, |before| before + 1));
+        Ok((numbers, run))
+    }
+
+    /// Removes segments that are not part of the log.
+    fn remove(&self, numbers: &[u32]) -> Result<(), OpenError> {
+        for &number in numbers {
+            let name = segment_name(number);
+            self.disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.disk.sync_folder().map_err(|source| failed("", "sync", source))
+    }
+
+    /// The log as it was replayed, and is now durable.
+    fn opened(
+        &self,
+        current: Segment<D::File>,
+        replay: Replay,
+    ) -> Result<Opened<D::File>, OpenError> {
+        let mut opened = Opened {
+            groups: replay.groups,
+            closed: VecDeque::new(),
+            current,
+            highest: Highest::new(),
+            sequence: replay.sequence,
+            previous: replay.previous,
+        };
+        for segment in replay.segments {
+            let Replayed { number, end: bytes, highest, .. } = segment;
+            if number == opened.current.number {
+                opened.highest = highest;
+            } else if number >= replay.first_segment {
+                let name = segment_name(number);
+                let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
+                let allocated = file.len().map_err(|source| failed(&name, "read", source))?;
+                opened.closed.push_back(Closed { number, bytes, allocated, highest });
+            }
+        }
+        Ok(opened)
     }
 
     /// Makes the first segment of a new log.
@@ -186,12 +235,11 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         let current = self.replace(&head, None, RECORDS_START)?;
         Ok(Opened {
             groups: BTreeMap::new(),
+            closed: VecDeque::new(),
             current,
+            highest: Highest::new(),
             sequence: 1,
             previous: 0,
-            bytes_before: 0,
-            allocated_before: 0,
-            first_segment: 1,
         })
     }
 
@@ -259,8 +307,8 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
             groups: BTreeMap::new(),
             sequence: live[0].first_sequence,
             previous: live[0].previous,
-            ends: Vec::with_capacity(live.len()),
-            damaged_values: Vec::with_capacity(live.len()),
+            first_segment: 1,
+            segments: Vec::with_capacity(live.len()),
         };
         for (index, head) in live.iter().enumerate() {
             if head.first_sequence != replay.sequence || head.previous != replay.previous {
@@ -289,7 +337,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         let salt = Salt::new(self.owner, number);
         let mut walk = Walk::new(&file, salt, replay.sequence, replay.previous);
         let damage_is_tail = self.plants.has(Plant::DamageTakenForTail);
-        let mut damaged_values = 0;
+        let mut replayed = Replayed { number, ..Replayed::default() };
         let is_whole = loop {
             if next.is_some_and(|next| next.first_sequence == walk.sequence) {
                 break true;
@@ -300,9 +348,21 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
                     if !value_intact && !is_synced {
                         break false;
                     }
-                    damaged_values += u64::from(!value_intact);
+                    replayed.damaged_values += u64::from(!value_intact);
+                    let first = walk.first_segment(&head);
+                    if let Some(first) = first.map_err(|source| failed(&name, "read", source))? {
+                        let is_possible = value_intact && first <= u64::from(number);
+                        let found = "a record does not say where the log begins";
+                        let named = is_possible.then_some(first as u32);
+                        let named = named.ok_or_else(|| amnesia(number, walk.offset, found))?;
+                        replay.first_segment = replay.first_segment.max(named);
+                    }
                     let location = Location { segment: number, offset: walk.offset };
                     self.note(replay, &head, location, value_intact);
+                    if matches!(head.kind, Kind::Accept | Kind::Learn) {
+                        let highest = replayed.highest.entry(head.group).or_default();
+                        *highest = head.slot.max(*highest);
+                    }
                     walk.pass(&head, checksum);
                 }
                 Found::Nothing(HeadFault::Newer(found)) => return Err(newer(number, found)),
@@ -318,8 +378,8 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         };
         replay.sequence = walk.sequence;
         replay.previous = walk.previous;
-        replay.ends.push(walk.offset);
-        replay.damaged_values.push(damaged_values);
+        replayed.end = walk.offset;
+        replay.segments.push(replayed);
         Ok(is_whole)
     }
 
@@ -337,7 +397,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
     /// Refuses damage to single slots unless it is to be reported, and a log whose beginning or
     /// decided slots are missing.
     fn refuse_damage(&self, first: u32, replay: &Replay) -> Result<(), OpenError> {
-        if first != 1 && replay.groups.values().all(|group| group.truncated_upto.0 == 0) {
+        if first > replay.first_segment {
             return Err(amnesia(first - 1, 0, "it is missing"));
         }
         if self.options.on_damage == OnDamage::Report {
@@ -362,11 +422,10 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         &self,
         live: &[SegmentHead],
         open_from: usize,
-        replay: &mut Replay,
+        replay: &Replay,
     ) -> Result<Segment<D::File>, OpenError> {
-        let kept = replay.ends.len();
-        let last = kept - 1;
-        let (mut head, end) = (live[last], replay.ends[last]);
+        let last = replay.segments.len() - 1;
+        let (mut head, end) = (live[last], replay.segments[last].end);
         let name = segment_name(head.number);
         if self.plants.has(Plant::ReadBackTakenForDurable) {
             let file = self.disk.open(&name).map_err(|source| failed(&name, "open", source))?;
@@ -376,10 +435,11 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         for index in open_from.min(last)..last {
             let mut head = live[index];
             head.synced_upto = live[index + 1].first_sequence - 1;
-            self.replace(&head, Some(replay.damaged_values[index]), replay.ends[index])?;
+            let Replayed { end, damaged_values, .. } = replay.segments[index];
+            self.replace(&head, Some(damaged_values), end)?;
         }
         head.synced_upto = replay.sequence - 1;
-        self.replace(&head, Some(replay.damaged_values[last]), end)
+        self.replace(&head, Some(replay.segments[last].damaged_values), end)
     }
 
     /// Writes a segment to a temporary file, with this head and, up to `end`, the records of the file

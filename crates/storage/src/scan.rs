@@ -4,7 +4,8 @@ use std::io;
 
 use crate::disk::DiskFile;
 use crate::layout::{
-    ALIGNMENT, HeadFault, RECORD_HEAD_LEN, RECORD_MAGIC, RECORDS_START, RecordHead, Salt,
+    ALIGNMENT, HeadFault, Kind, RECORD_HEAD_LEN, RECORD_MAGIC, RECORDS_START, RecordHead,
+    STATE_VALUE_LEN, Salt,
 };
 
 /// How much is read at a time.
@@ -103,6 +104,19 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         }
         let value_intact = self.window.value_intact(&head, self.offset)?;
         Ok(Found::Record { head, checksum, value_intact })
+    }
+
+    /// The value of the state record at the present place, if it has one: the number of the first
+    /// segment of the log.
+    pub(crate) fn first_segment(&mut self, head: &RecordHead) -> io::Result<Option<u64>> {
+        if head.kind != Kind::State || head.value_len as usize != STATE_VALUE_LEN {
+            return Ok(None);
+        }
+        let place = self.offset + RECORD_HEAD_LEN as u64;
+        let mut value = [0; STATE_VALUE_LEN];
+        let bytes = self.window.get(place, STATE_VALUE_LEN)?;
+        value[..bytes.len()].copy_from_slice(bytes);
+        Ok(Some(u64::from_le_bytes(value)))
     }
 
     /// Moves past the record that [`Walk::look`] found.

@@ -15,6 +15,10 @@ pub(crate) enum Action {
     Append(Vec<(u8, u8, u16)>),
     Sync,
     Prepare,
+    /// Give up what is decided, but for the last so many slots, and keep so many bytes.
+    Discard(u8, u16),
+    /// A checkpoint replaces everything up to so many slots above the watermark.
+    BeginAfter(u8),
     /// The process dies; what it wrote is still in the memory of the operating system.
     Die,
     /// The machine dies.
@@ -29,6 +33,9 @@ pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => proptest::collection::vec(record, 1..6).prop_map(Action::Append),
         4 => Just(Action::Sync),
         1 => Just(Action::Prepare),
+        2 => (0u8..4, prop_oneof![3 => Just(0), 1 => 0u16..50_000])
+            .prop_map(|(less, keep)| Action::Discard(less, keep)),
+        1 => (0u8..6).prop_map(Action::BeginAfter),
         1 => Just(Action::Die),
         1 => any::<u64>().prop_map(Action::LosePower),
         2 => (0u8..30, any::<u64>()).prop_map(|(after, seed)| Action::LosePowerAfter(after, seed)),
@@ -45,6 +52,12 @@ pub(crate) struct Twin {
     synced: usize,
     /// How many of them the log on disk says are synced, at least.
     pub(crate) known: usize,
+    /// Up to where slots were given up.
+    pub(crate) truncated_upto: Slot,
+    /// Up to where the log on disk says so with more behind it, at least.
+    pub(crate) truncated_known: Slot,
+    /// Up to where they may have been given up by what was cut short.
+    truncated_at_most: Slot,
 }
 
 impl Twin {
@@ -82,6 +95,8 @@ impl Twin {
                 recovered.accepted.insert(*slot, entry.clone());
             }
         }
+        recovered.truncated_upto = self.truncated_upto;
+        recovered.decided_upto = recovered.decided_upto.max(self.truncated_upto);
         recovered.accepted = recovered.accepted.split_off(&recovered.decided_upto.next());
         recovered
     }
@@ -95,7 +110,46 @@ impl Twin {
                 entries.insert(*slot, entry.clone());
             }
         }
-        entries
+        entries.split_off(&self.truncated_upto.next())
+    }
+
+    /// Carries out and takes note of what gives slots up; false if it failed.
+    fn give_up<P: Plants>(
+        &mut self,
+        action: &Action,
+        log: &mut Log<MemoryDisk, P>,
+    ) -> Result<bool, TestCaseError> {
+        let decided = self.recovered(self.records.len()).decided_upto.0;
+        let result = match *action {
+            Action::Discard(less, keep) => {
+                let upto = Slot(decided.saturating_sub(u64::from(less)));
+                self.truncated_at_most = upto.max(self.truncated_upto);
+                let before = log.bytes();
+                let given_up = log.discard(GroupId::FIRST, upto, u64::from(keep));
+                if given_up.is_ok() && log.bytes() < before {
+                    prop_assert!(log.bytes() > u64::from(keep));
+                    self.synced = self.records.len();
+                }
+                given_up
+            }
+            Action::BeginAfter(above) => {
+                let slot = Slot(decided + u64::from(above));
+                self.truncated_at_most = slot;
+                log.begin_after(GroupId::FIRST, slot).map(|()| {
+                    if slot > self.truncated_upto {
+                        self.synced = self.records.len();
+                    }
+                    slot
+                })
+            }
+            _ => return Ok(true),
+        };
+        let Ok(upto) = result else { return Ok(false) };
+        prop_assert!(upto >= self.truncated_upto && upto <= self.truncated_at_most);
+        prop_assert_eq!(upto, log.truncated_upto(GroupId::FIRST));
+        self.truncated_upto = upto;
+        self.truncated_at_most = upto;
+        Ok(true)
     }
 
     /// Compares with what a log recovered, and forgets what it lost.
@@ -104,11 +158,16 @@ impl Twin {
         let least = if lost_power { self.synced } else { self.records.len() };
         prop_assert!(count >= least, "{count} records came back of {least}");
         prop_assert!(count <= self.records.len());
+        let upto = recovered.truncated_upto;
+        prop_assert!(upto >= self.truncated_upto && upto <= self.truncated_at_most);
+        self.truncated_upto = upto;
+        self.truncated_at_most = upto;
         prop_assert_eq!(recovered, &self.recovered(count));
         self.records.truncate(count);
         // Whatever the log tells of at start, it has made durable.
         self.synced = count;
         self.known = count;
+        self.truncated_known = upto;
         Ok(())
     }
 }
@@ -144,12 +203,16 @@ pub(crate) fn run<P: Plants>(
                 }
                 has_failed = log.append(&twin.records[from..]).is_err();
                 twin.known = twin.synced;
+                twin.truncated_known = twin.truncated_upto;
             }
             Action::Sync => match log.sync() {
                 Ok(()) => twin.synced = twin.records.len(),
                 Err(_) => has_failed = true,
             },
             Action::Prepare => has_failed = log.prepare().is_err(),
+            Action::Discard(..) | Action::BeginAfter(_) => {
+                has_failed = !twin.give_up(action, &mut log)?;
+            }
             Action::LosePowerAfter(after, seed) => {
                 disk.fail_after(Some(u64::from(*after)));
                 dying = Some(*seed);
@@ -164,10 +227,13 @@ pub(crate) fn run<P: Plants>(
             log = restart(&disk, &mut twin, power, &mut dying, plants)?;
         }
         let entries = twin.entries(twin.records.len());
-        if let Some((&slot, entry)) = entries.iter().next() {
+        for (&slot, entry) in entries.iter().take(1).chain(entries.iter().skip(1).last()) {
             let read = log.read(GroupId::FIRST, slot, slot, 1).expect("read");
             prop_assert_eq!(&read[..], std::slice::from_ref(entry));
         }
+        let gone = twin.truncated_upto;
+        let read = log.read(GroupId::FIRST, gone, gone, 1).expect("read");
+        prop_assert!(read.is_empty(), "slot {gone} was given up");
     }
     drop(log);
     disk.fail_after(None);
