@@ -203,3 +203,29 @@ impl Counted {
         assert!(self.last.iter().all(|&last| last == done), "{done} done, but {:?}", self.last);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(values: &[i64], last: i64) -> Counted {
+        Counted { values: values.to_vec(), last: vec![last], ..Counted::default() }
+    }
+
+    #[test]
+    fn each_once_passes() {
+        told(&[2, 1, 3], 3).judge();
+    }
+
+    #[test]
+    #[should_panic(expected = "3 done, but [4]")]
+    fn one_too_many_would_be_noticed() {
+        told(&[1, 2, 3], 4).judge();
+    }
+
+    #[test]
+    #[should_panic(expected = "told twice or never")]
+    fn a_lost_one_would_be_noticed() {
+        told(&[1, 2, 2], 2).judge();
+    }
+}

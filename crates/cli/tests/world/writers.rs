@@ -329,3 +329,32 @@ pub(crate) fn longest_gap(times: &[Time], from: Time, upto: Time) -> Duration {
     let gaps = times.windows(2).filter(|pair| pair[1] >= from && pair[0] <= upto);
     Duration::from_nanos(gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn see(told: &'static str) -> Seeing {
+        let mut seeing = Seeing::default();
+        let key = || Bytes::from_static(b"k");
+        let value = Bytes::from_static(b"new");
+        let set = Seen::Replied(KvRet::Ok);
+        seeing.note(0, KvOp::Set(key(), value), 0, set, 10);
+        let get = Seen::Replied(KvRet::Value(Some(Bytes::from_static(told.as_bytes()))));
+        seeing.note(1, KvOp::Get(key()), 20, get, 30);
+        seeing
+    }
+
+    #[test]
+    fn a_true_reply_passes() {
+        see("new").judge();
+    }
+
+    #[test]
+    #[should_panic(expected = "not linearizable")]
+    fn a_stale_read_would_be_noticed() {
+        see("old").judge();
+    }
+}
