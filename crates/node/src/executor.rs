@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Value};
+use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_service::{Applied, Applier, Service};
 
 use crate::disk::Event;
@@ -75,6 +75,8 @@ pub(crate) enum QueryFailure {
 #[derive(Debug, Default)]
 pub(crate) struct Executed {
     pub(crate) applied: Slot,
+    /// When the service wants time to be decided next.
+    pub(crate) wake: Option<Timestamp>,
     pub(crate) outcomes: Vec<Applied>,
     pub(crate) answers: Vec<(Asker, Result<Bytes, QueryFailure>)>,
     /// The command that makes room for sessions, if one is wanted.
@@ -265,6 +267,7 @@ impl<S: Service> ExecutorThread<S> {
         let mut executed =
             std::mem::replace(&mut self.executed, Executed { applied, ..Executed::default() });
         executed.applied = applied;
+        executed.wake = self.applier.wake();
         executed.stopped = stopped;
         executed.trim = self.applier.trim().map(|command| command.encode());
         self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.executed_bytes));

@@ -350,7 +350,7 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         if executed.applied > self.applied {
             self.applied = executed.applied;
-            self.machines.step(Input::Applied { upto: executed.applied });
+            self.machines.step(Input::Applied { upto: executed.applied, wake: executed.wake });
         }
         let mut changes = Vec::new();
         for outcome in executed.outcomes {

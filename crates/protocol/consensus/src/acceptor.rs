@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 
-use mainstay_model::{Ballot, Entry, Plant, Plants, RecordKind, ReplicaId, Slot, SlotRange};
+use mainstay_model::{
+    Ballot, Entry, Plant, Plants, RecordKind, ReplicaId, Slot, SlotRange, Timestamp,
+};
 
 use crate::message::{Accept, Accepted, Body, Prepare, Promise, Refused, RefusedReason};
 use crate::replica::{Cx, Replica};
@@ -65,14 +67,19 @@ impl<P: Plants> Replica<P> {
             // It leaves once the disk has caught up; another one would only pile up behind it.
             return;
         }
-        for page in self.promise_pages(m.ballot, m.from) {
+        for page in self.promise_pages(cx.now.wall, m.ballot, m.from) {
             self.send_held(cx, from, Body::Promise(page));
         }
     }
 
     /// A picture of this step: everything accepted, whether durable yet or not (its records stand in
     /// front of the promise's, which the message waits for).
-    pub(crate) fn promise_pages(&self, ballot: Ballot, from: Slot) -> Vec<Promise> {
+    pub(crate) fn promise_pages(
+        &self,
+        clock: Timestamp,
+        ballot: Ballot,
+        from: Slot,
+    ) -> Vec<Promise> {
         let empty = |page, after| Promise {
             ballot,
             page,
@@ -80,6 +87,7 @@ impl<P: Plants> Replica<P> {
             after,
             decided_upto: self.log.decided_upto,
             truncated_upto: self.log.truncated_upto,
+            clock,
             uncertain: self.acceptor.uncertain.clone(),
             accepted: Vec::new(),
         };

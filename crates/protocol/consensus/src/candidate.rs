@@ -1,16 +1,18 @@
 //! Phase 1: a candidate collects promises, and takes over what they report (DESIGN rule 4).
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use mainstay_model::{
     Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, SlotRange,
-    Value,
+    Timestamp, Value,
 };
 
+use crate::decided_time::{DecidedClock, Reading, lower_median};
 use crate::door::{Observation, Role};
-use crate::leader::Leader;
+use crate::leader::{Leader, Takeover};
 use crate::message::{Body, Prepare, Promise, Refused, RefusedReason};
 use crate::outbox::Held;
 use crate::replica::{Cx, Office, Replica};
@@ -51,6 +53,7 @@ struct Picture {
     /// The pages that came, with the slots that each stands between, and the number of the last one.
     pages: BTreeMap<u32, (Slot, Slot)>,
     last: Option<u32>,
+    reading: Reading,
 }
 
 impl Picture {
@@ -104,7 +107,7 @@ pub(crate) enum Finding {
 impl Promises {
     /// Adds one page, in whatever order they come; true if it completes its picture. A page of
     /// another picture than the one begun starts it anew.
-    fn add(&mut self, from: ReplicaId, m: Promise) -> bool {
+    fn add(&mut self, from: ReplicaId, m: Promise, now: Instant) -> bool {
         let begun = self.pictures.get(&from.index);
         if begun.is_some_and(Picture::complete) {
             return false;
@@ -119,6 +122,7 @@ impl Promises {
             accepted: BTreeMap::new(),
             pages: BTreeMap::new(),
             last: None,
+            reading: Reading { wall: m.clock, at: now },
         });
         picture.pages.insert(m.page, bounds(&m));
         picture.accepted.extend(m.accepted);
@@ -130,6 +134,17 @@ impl Promises {
 
     fn complete(&self) -> impl Iterator<Item = (u16, &Picture)> {
         self.pictures.iter().filter(|(_, p)| p.complete()).map(|(index, p)| (*index, p))
+    }
+
+    /// The calendar clocks of those who promised, by index.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (u16, Reading)> {
+        self.complete().map(|(index, picture)| (index, picture.reading))
+    }
+
+    /// The highest time of anything reported.
+    fn time(&self) -> Timestamp {
+        let entries = self.complete().flat_map(|(_, picture)| picture.accepted.values());
+        entries.map(|entry| entry.value.time()).max().unwrap_or_default()
     }
 
     pub(crate) fn who(&self) -> ReplicaSet {
@@ -258,7 +273,7 @@ impl<P: Plants> Replica<P> {
             Office::Candidate(candidate) if candidate.ballot == ballot => candidate.from,
             _ => return,
         };
-        for page in self.promise_pages(ballot, from) {
+        for page in self.promise_pages(cx.now.wall, ballot, from) {
             self.on_promise(cx, self.me, page);
         }
     }
@@ -272,7 +287,7 @@ impl<P: Plants> Replica<P> {
             Office::Leader(leader) if leader.ballot == m.ballot => &mut leader.promises,
             _ => return self.ignore(cx, "promise of another ballot"),
         };
-        if !promises.add(from, m) {
+        if !promises.add(from, m, cx.now.monotonic) {
             return;
         }
         let (who, decided_upto) = (promises.who(), promises.decided_upto());
@@ -298,15 +313,13 @@ impl<P: Plants> Replica<P> {
         }
         let slots = promises.to_take_over(from, top);
         let now = cx.now.monotonic;
-        self.office = Office::Leader(Leader::new(
-            ballot,
-            promises,
-            from,
-            known,
-            top,
-            now,
-            &self.configuration,
-        ));
+        let median = lower_median(promises.readings().map(|(_, reading)| reading), now);
+        let last = self.log.time.max(promises.time());
+        let clock = DecidedClock::take_over(last, median, now, self.settings.clock_jump_max);
+        let takeover =
+            Takeover { promises, promised_from: from, reported_decided: known, top, clock };
+        let leader = Leader::new(ballot, takeover, now, &self.configuration);
+        self.office = Office::Leader(Box::new(leader));
         self.election.attempts = 0;
         self.submissions.leader_found();
         cx.observe(Observation::Role { role: Role::Leader, ballot });
@@ -315,7 +328,8 @@ impl<P: Plants> Replica<P> {
             self.take_over(cx, slot);
         }
         // A no-op of this ballot: once it is decided, all that was taken over is.
-        self.propose(cx, top.next(), Value::no_op(cx.now.wall));
+        let time = self.decided_now(cx.now);
+        self.propose(cx, top.next(), Value::no_op(time));
         self.show_leader(cx, true);
         self.flush_due = true;
     }
@@ -333,9 +347,10 @@ impl<P: Plants> Replica<P> {
         match found {
             Finding::Value(entry) if slot <= self.log.decided_upto => self.learn(cx, slot, entry),
             Finding::Value(entry) => self.propose(cx, slot, entry.value),
+            // Decided, and yet not by anyone who promised this ballot before: in a higher one.
+            Finding::Free if decided => self.resign(cx),
             Finding::Free => {
-                assert!(!decided, "a decided slot that no quorum can have accepted");
-                self.propose(cx, slot, Value::no_op(cx.now.wall));
+                self.propose(cx, slot, Value::no_op(Timestamp(0)));
             }
             Finding::Blocked => {
                 leader.blocked.insert(slot);

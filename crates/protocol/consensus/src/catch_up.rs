@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use mainstay_model::{
-    Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot,
+    Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, Timestamp,
 };
 
 use crate::door::{Effect, ReadPurpose};
@@ -249,6 +249,7 @@ impl<P: Plants> Replica<P> {
 
     fn deliver_one(&mut self, cx: &mut Cx<'_>, slot: Slot, value: mainstay_model::Value) {
         self.log.delivered_upto = slot;
+        self.log.time = self.log.time.max(value.time());
         self.delivery.bytes += value.len();
         self.delivery.outstanding.push_back((slot, value.len()));
         cx.out.push(Effect::Deliver { slot, value });
@@ -283,7 +284,9 @@ impl<P: Plants> Replica<P> {
         }
     }
 
-    pub(crate) fn on_applied(&mut self, cx: &mut Cx<'_>, upto: Slot) {
+    pub(crate) fn on_applied(&mut self, cx: &mut Cx<'_>, upto: Slot, wake: Option<Timestamp>) {
+        self.flush_due |= wake != self.wake;
+        self.wake = wake;
         assert!(upto <= self.log.delivered_upto, "the world applied what was never delivered");
         self.log.applied_upto = self.log.applied_upto.max(upto);
         while let Some((slot, len)) = self.delivery.outstanding.front().copied() {

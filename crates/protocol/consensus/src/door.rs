@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use mainstay_model::{Ballot, Entry, Mark, Record, ReplicaId, Slot, Token, Value};
+use mainstay_model::{Ballot, Entry, Mark, Record, ReplicaId, Slot, Timestamp, Token, Value};
 
 use crate::message::Message;
 
@@ -41,6 +41,8 @@ pub enum Input {
     Applied {
         /// The highest such slot.
         upto: Slot,
+        /// When the service wants time to be decided next, if ever.
+        wake: Option<Timestamp>,
     },
     /// What [`Effect::ReadLog`] asked for.
     LogRead {

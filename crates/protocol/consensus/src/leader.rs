@@ -1,17 +1,22 @@
 //! Phase 2: a leader proposes, counts votes, and says what is decided (DESIGN rules 3, 5 and 10).
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use mainstay_model::{
-    Ballot, Batch, Configuration, Entry, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot,
+    Ballot, Batch, Configuration, Entry, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot,
     Timestamp, Value,
 };
 
 use crate::candidate::Promises;
+use crate::decided_time::{DecidedClock, Reading, lower_median};
 use crate::message::{Accept, Accepted, Body, Follow, Lead, StepDown};
 use crate::outbox::Held;
 use crate::reads::Rounds;
 use crate::replica::{Cx, Office, Replica};
+
+/// A tick is not looked for more often than this.
+const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// A proposal that is not decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +33,18 @@ pub(crate) struct Peer {
     pub(crate) round: u64,
     decided_upto: Slot,
     room: bool,
+    /// What its calendar clock showed when it last told.
+    reading: Option<Reading>,
+}
+
+/// What a candidate takes into its office.
+pub(crate) struct Takeover {
+    pub(crate) promises: Promises,
+    pub(crate) promised_from: Slot,
+    pub(crate) reported_decided: Slot,
+    /// The highest slot that an earlier ballot may have used.
+    pub(crate) top: Slot,
+    pub(crate) clock: DecidedClock,
 }
 
 /// A leader in its ballot.
@@ -50,8 +67,11 @@ pub(crate) struct Leader {
     next_slot: Slot,
     open: BTreeMap<Slot, Open>,
     open_bytes: usize,
-    /// The time of the last batch.
+    clock: DecidedClock,
+    /// The highest time that was proposed.
     time: Timestamp,
+    /// When the service may want a tick.
+    tick_at: Option<Instant>,
     /// The watermark that was told last.
     announced: Slot,
     pub(crate) peers: BTreeMap<u16, Peer>,
@@ -66,15 +86,15 @@ pub(crate) struct Leader {
 impl Leader {
     pub(crate) fn new(
         ballot: Ballot,
-        promises: Promises,
-        promised_from: Slot,
-        reported_decided: Slot,
-        top: Slot,
+        takeover: Takeover,
         now: Instant,
         configuration: &Configuration,
     ) -> Self {
+        let Takeover { promises, promised_from, reported_decided, top, clock } = takeover;
         let peer = Peer { heard_at: now, room: true, ..Peer::default() };
         let indices = configuration.replicas.iter().map(|replica| replica.index);
+        let readings: BTreeMap<u16, Reading> = promises.readings().collect();
+        let peer = |index| Peer { reading: readings.get(&index).copied(), ..peer };
         Self {
             ballot,
             promises,
@@ -85,9 +105,11 @@ impl Leader {
             next_slot: top.next(),
             open: BTreeMap::new(),
             open_bytes: 0,
+            clock,
             time: Timestamp(0),
+            tick_at: None,
             announced: Slot::NONE,
-            peers: indices.filter(|i| *i != ballot.leader.index).map(|i| (i, peer)).collect(),
+            peers: indices.filter(|i| *i != ballot.leader.index).map(|i| (i, peer(i))).collect(),
             rounds: Rounds::default(),
             show_at: now,
             missing_since: (Slot::NONE, now),
@@ -96,7 +118,7 @@ impl Leader {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.show_at
+        self.tick_at.map_or(self.show_at, |at| at.min(self.show_at))
     }
 
     pub(crate) fn show_now(&mut self) {
@@ -118,6 +140,10 @@ impl Leader {
 
     pub(crate) fn takes_requests(&self) -> bool {
         self.handing_over.is_none()
+    }
+
+    pub(crate) fn jump_refused(&self) -> Option<Duration> {
+        self.clock.refused()
     }
 
     fn close(&mut self, slot: Slot) {
@@ -222,7 +248,8 @@ impl<P: Plants> Replica<P> {
         // What lies above the watermark may have its quorum already, once a hole is filled.
         self.advance(cx);
         self.propose_queued(cx);
-        let round_due = self.start_round();
+        self.order_tick(cx);
+        let round_due = self.start_round(cx.now);
         let Office::Leader(leader) = &mut self.office else { return };
         if round_due {
             self.show_leader(cx, true);
@@ -250,10 +277,52 @@ impl<P: Plants> Replica<P> {
             if !may {
                 return;
             }
-            let time = leader.time.max(cx.now.wall);
             let slot = leader.next_slot;
             let Some(requests) = self.submissions.take_batch(&self.settings) else { return };
+            let time = self.decided_now(cx.now);
             self.propose(cx, slot, Batch { time, requests }.encode());
+        }
+    }
+
+    /// What time it is for the group, as its leader's clock has it.
+    pub(crate) fn decided_now(&mut self, now: Now) -> Timestamp {
+        let Office::Leader(leader) = &mut self.office else { return self.log.time };
+        let own = Reading { wall: now.wall, at: now.monotonic };
+        let peers = leader.peers.values().filter_map(|peer| peer.reading);
+        let median = lower_median(peers.chain([own]), now.monotonic);
+        leader.clock.read(now, median, leader.time)
+    }
+
+    /// In an idle group nothing carries the time on: when the service wants it, an empty batch does.
+    fn order_tick(&mut self, cx: &mut Cx<'_>) {
+        let (Some(wake), true) = (self.wake, self.leads()) else { return };
+        let time = self.decided_now(cx.now);
+        let window = self.log.decided_upto.0 + self.configuration.alpha;
+        let Office::Leader(leader) = &mut self.office else { return };
+        leader.tick_at = None;
+        if leader.time >= wake || leader.handing_over.is_some() {
+            return;
+        }
+        if time < wake {
+            let wait = Duration::from_nanos(wake.0 - time.0);
+            leader.tick_at = Some(cx.now.monotonic.after(wait.max(TICK_MIN)));
+        } else if leader.next_slot.0 <= window {
+            let slot = leader.next_slot;
+            self.propose(cx, slot, Value::no_op(time));
+        }
+    }
+
+    /// The slot after which a read that has just arrived may be answered: with something due, the one
+    /// that carries the time past it. `None` while that cannot be proposed.
+    pub(crate) fn read_slot(&mut self, now: Now) -> Option<Slot> {
+        let time = self.decided_now(now);
+        let Office::Leader(leader) = &self.office else { return None };
+        match self.wake {
+            Some(wake) if wake <= time && leader.time < wake => None,
+            Some(wake) if wake <= time => {
+                Some(leader.highest_proposed().max(self.log.decided_upto))
+            }
+            _ => Some(self.log.decided_upto),
         }
     }
 
@@ -297,6 +366,7 @@ impl<P: Plants> Replica<P> {
                 durable_upto: self.log.durable_upto,
                 applied_upto: self.log.applied_upto,
                 room: self.acceptor.room,
+                clock: cx.now.wall,
             };
             self.send(cx, from, Body::Follow(follow));
         }
@@ -315,6 +385,7 @@ impl<P: Plants> Replica<P> {
             peer.decided_upto = peer.decided_upto.max(m.decided_upto);
             self.flush_due |= peer.room != m.room;
             peer.room = m.room;
+            peer.reading = Some(Reading { wall: m.clock, at: cx.now.monotonic });
         }
         self.flush_due |= leader.rounds.waits();
         self.raise_target(m.decided_upto);

@@ -19,6 +19,7 @@
 //! | `election` | who should lead, and when to doubt it |
 //! | `catch_up` | learning and giving away decided values, delivering them to the executor |
 //! | `reads` | linearizable reads at any replica |
+//! | `decided_time` | the clock of the group, as its leader runs it |
 //! | `submissions` | requests on their way to the leader |
 //! | `log`, `outbox` | what stays in memory; what waits for durability |
 //! | [`message`], [`wire`] | the messages, and how they stand on the wire |
@@ -72,7 +73,7 @@
 //!             )),
 //!             Effect::Deliver { slot, .. } => {
 //!                 delivered[at] += 1; // slot 1 is the leader's no-op, slot 2 holds the request
-//!                 inputs.push_back((at, Input::Applied { upto: slot }));
+//!                 inputs.push_back((at, Input::Applied { upto: slot, wake: None }));
 //!             }
 //!             _ => {}
 //!         }
@@ -89,6 +90,7 @@ extern crate alloc;
 mod acceptor;
 mod candidate;
 mod catch_up;
+mod decided_time;
 pub mod door;
 mod election;
 mod leader;

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mainstay_model::{Entry, Mark, Slot};
+use mainstay_model::{Entry, Mark, Slot, Timestamp};
 
 /// An entry and the mark of the record that keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub(crate) struct Log {
     pub(crate) truncated_upto: Slot,
     /// The highest slot in which anything was accepted.
     pub(crate) accepted_upto: Slot,
+    /// The highest time of any value kept or delivered.
+    pub(crate) time: Timestamp,
     /// The highest slot whose record is known to be durable.
     pub(crate) durable_upto: Slot,
 }
@@ -52,6 +54,7 @@ impl Log {
             applied_upto: truncated_upto,
             truncated_upto,
             accepted_upto: accepted_upto.max(decided_upto),
+            time: Timestamp(0),
             durable_upto: accepted_upto.max(decided_upto),
         };
         for (slot, entry) in accepted {
@@ -68,6 +71,7 @@ impl Log {
     /// Keeps `entry` in `slot`, in place of what was there.
     pub(crate) fn insert(&mut self, slot: Slot, entry: Entry, mark: Mark) {
         let len = entry.value.len();
+        self.time = self.time.max(entry.value.time());
         let replaced = self.kept.insert(slot, Kept { entry, mark });
         let freed = replaced.map_or(0, |kept| kept.entry.value.len());
         self.bytes = self.bytes + len - freed;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use mainstay_model::{Ballot, ConfigurationId, Entry, Slot, SlotRange, Value};
+use mainstay_model::{Ballot, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
 
 use bytes::Bytes;
 
@@ -79,6 +79,8 @@ pub struct Promise {
     pub decided_upto: Slot,
     /// Every slot up to here is no longer in the sender's log. Same on every page.
     pub truncated_upto: Slot,
+    /// What the sender's calendar clock shows.
+    pub clock: Timestamp,
     /// Where the sender cannot say what it accepted. Same on every page.
     pub uncertain: Vec<SlotRange>,
     /// What the sender accepted above its `decided_upto`, in ascending order over all pages.
@@ -165,6 +167,8 @@ pub struct Follow {
     pub applied_upto: Slot,
     /// Whether the sender has room on disk for entries.
     pub room: bool,
+    /// What the sender's calendar clock shows.
+    pub clock: Timestamp,
 }
 
 /// A replica that suspects its leader to all.

@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use mainstay_model::{Ballot, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot, Token};
+use mainstay_model::{Ballot, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Token};
 
 use crate::door::{Effect, Rejection};
 use crate::message::{Body, NotLeader, ReadAsk, ReadSlot};
@@ -178,22 +178,23 @@ impl<P: Plants> Replica<P> {
     }
 
     /// Reads that have arrived at the leader get a slot and a round; true if that must be begun.
-    pub(crate) fn start_round(&mut self) -> bool {
+    pub(crate) fn start_round(&mut self, now: Now) -> bool {
         let own = self.reads.take_all();
         self.reads.leaderless_since = None;
         let decided_upto = self.log.decided_upto;
+        let read_slot = self.read_slot(now);
         let early = self.plants.has(Plant::ReadBeforeTakeover);
         let Office::Leader(leader) = &mut self.office else { return false };
         let ready = leader.took_over(decided_upto) || early;
         let rounds = &mut leader.rounds;
         rounds.arrived.extend(own.into_iter().map(Asker::Own));
-        if rounds.arrived.is_empty() || !ready {
+        let (false, true, Some(slot)) = (rounds.arrived.is_empty(), ready, read_slot) else {
             return false;
-        }
+        };
         rounds.begin();
         let round = rounds.current;
         let arrived = core::mem::take(&mut rounds.arrived);
-        rounds.waiting.extend(arrived.into_iter().map(|asker| (round, decided_upto, asker)));
+        rounds.waiting.extend(arrived.into_iter().map(|asker| (round, slot, asker)));
         true
     }
 

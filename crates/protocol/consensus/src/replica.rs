@@ -1,10 +1,12 @@
 //! The replica: routes every input to the part it concerns, then checks what must always hold.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use mainstay_model::{
     Ballot, Configuration, Entry, Instant, NoPlants, Now, Plant, Plants, Prng, Record, RecordKind,
-    Recovered, ReplicaId, Slot,
+    Recovered, ReplicaId, Slot, Timestamp,
 };
 
 use crate::acceptor::Acceptor;
@@ -40,7 +42,7 @@ pub struct Start {
 pub(crate) enum Office {
     Follower,
     Candidate(Candidate),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// One replica of one group. See the [crate] documentation.
@@ -61,6 +63,8 @@ pub struct Replica<P = NoPlants> {
     pub(crate) delivery: Delivery,
     pub(crate) submissions: Submissions,
     pub(crate) reads: Reads,
+    /// When the service wants time to be decided next.
+    pub(crate) wake: Option<Timestamp>,
     /// Work was left for the end of the turn, see [`Replica::deadline`].
     pub(crate) flush_due: bool,
     /// Asked not to lead (again).
@@ -106,6 +110,11 @@ pub struct Status {
     /// Whether a quorum has room on disk for entries, as far as it knows; without it new requests
     /// are rejected.
     pub room: bool,
+    /// The highest time of any value it has seen.
+    pub time: Timestamp,
+    /// A leader only: how far the decided time lies behind the clocks of those who promised, if that
+    /// is more than it may jump by itself.
+    pub clock_jump_refused: Option<Duration>,
     /// A leader only: the lowest slot that it cannot take over until a replica that is certain about
     /// it answers.
     pub blocked: Option<Slot>,
@@ -141,6 +150,7 @@ impl<P: Plants> Replica<P> {
             delivery: Delivery::default(),
             submissions: Submissions::default(),
             reads: Reads::default(),
+            wake: None,
             flush_due: true,
             retired: false,
             // A question of an earlier start must not be answered to this one.
@@ -170,7 +180,7 @@ impl<P: Plants> Replica<P> {
             Input::Durable { mark } => {
                 assert!(self.outbox.on_durable(mark), "the world invented a mark");
             }
-            Input::Applied { upto } => self.on_applied(cx, upto),
+            Input::Applied { upto, wake } => self.on_applied(cx, upto, wake),
             Input::LogRead { from, purpose, entries } => {
                 self.on_log_read(cx, from, purpose, entries);
             }
@@ -353,9 +363,11 @@ impl<P: Plants> Replica<P> {
     /// A picture of the replica.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (leader, blocked) = match &self.office {
-            Office::Leader(leader) => (Some(self.me), leader.first_blocked()),
-            _ => (self.election.leader.map(|ballot| ballot.leader), None),
+        let (leader, blocked, clock_jump_refused) = match &self.office {
+            Office::Leader(leader) => {
+                (Some(self.me), leader.first_blocked(), leader.jump_refused())
+            }
+            _ => (self.election.leader.map(|ballot| ballot.leader), None, None),
         };
         Status {
             role: self.role(),
@@ -366,6 +378,8 @@ impl<P: Plants> Replica<P> {
             applied: self.log.applied_upto,
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
             room: self.quorum_has_room(),
+            time: self.log.time,
+            clock_jump_refused,
             blocked,
             ignored: self.ignored,
         }

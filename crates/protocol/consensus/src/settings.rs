@@ -12,6 +12,8 @@ pub struct Settings {
     pub election_timeout: Duration,
     /// How long a leader that has work may show no progress until it is suspected.
     pub stall_timeout: Duration,
+    /// How far the decided time may jump forward when an office is taken.
+    pub clock_jump_max: Duration,
     /// How long until an unanswered message is sent again.
     pub resend_interval: Duration,
     /// How many proposals may be open while a further batch fills; a full batch does not wait.
@@ -42,6 +44,7 @@ impl Default for Settings {
             lead_interval: Duration::from_millis(40),
             election_timeout: Duration::from_millis(300),
             stall_timeout: Duration::from_secs(3),
+            clock_jump_max: Duration::from_secs(3600),
             resend_interval: Duration::from_millis(100),
             pipeline: 4,
             batch_requests_max: 4096,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{ConfigurationId, Entry, Slot, SlotRange, Value};
+use mainstay_model::{ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
 
 use crate::message::{
     Accept, Accepted, Body, CatchUp, Decided, Follow, Forward, Lead, Message, NotLeader, Prepare,
@@ -170,6 +170,7 @@ impl Message {
                 durable_upto: r.slot()?,
                 applied_upto: r.slot()?,
                 room: r.flag("room")?,
+                clock: Timestamp(r.u64()?),
             }),
             7 => Body::Probe(Probe { number: r.u64()?, ballot: r.ballot()? }),
             8 => Body::ProbeReply(ProbeReply {
@@ -243,6 +244,7 @@ fn put_follow(out: &mut Vec<u8>, m: &Follow) {
     out.put_slot(m.durable_upto);
     out.put_slot(m.applied_upto);
     out.put_u8(u8::from(m.room));
+    out.put_u64(m.clock.0);
 }
 
 fn put_promise(out: &mut Vec<u8>, m: &Promise) {
@@ -252,6 +254,7 @@ fn put_promise(out: &mut Vec<u8>, m: &Promise) {
     out.put_slot(m.after);
     out.put_slot(m.decided_upto);
     out.put_slot(m.truncated_upto);
+    out.put_u64(m.clock.0);
     out.put_u32(count(m.uncertain.len()));
     for range in &m.uncertain {
         put_range(out, *range);
@@ -268,6 +271,7 @@ fn promise(r: &mut Reader) -> Result<Promise, DecodeError> {
     let (page, last) = (r.u32()?, r.flag("last page")?);
     let after = r.slot()?;
     let (decided_upto, truncated_upto) = (r.slot()?, r.slot()?);
+    let clock = Timestamp(r.u64()?);
     let len = r.count(16)?;
     let mut uncertain = Vec::with_capacity(len);
     for _ in 0..len {
@@ -278,7 +282,17 @@ fn promise(r: &mut Reader) -> Result<Promise, DecodeError> {
     for _ in 0..len {
         accepted.push((r.slot()?, entry(r)?));
     }
-    Ok(Promise { ballot, page, last, after, decided_upto, truncated_upto, uncertain, accepted })
+    Ok(Promise {
+        ballot,
+        page,
+        last,
+        after,
+        decided_upto,
+        truncated_upto,
+        clock,
+        uncertain,
+        accepted,
+    })
 }
 
 fn put_refused(out: &mut Vec<u8>, m: &Refused) {

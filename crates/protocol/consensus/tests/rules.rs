@@ -172,6 +172,7 @@ fn what_a_leader_queues_is_not_given_up_for_want_of_a_leader() {
                 round = lead.round.max(round);
                 let slot = Slot::NONE;
                 let follow = Follow {
+                    clock: mainstay_model::Timestamp(0),
                     ballot: own,
                     round,
                     decided_upto: slot,
@@ -272,6 +273,7 @@ fn a_leader_that_lags_and_has_no_room_lets_another_try() {
                     let (durable_upto, applied_upto) = (decided_upto, decided_upto);
                     let ballot = m.ballot;
                     let follow = Follow {
+                        clock: mainstay_model::Timestamp(0),
                         ballot,
                         round,
                         decided_upto,

@@ -3,7 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, MS};
-use mainstay_model::{Slot, Token};
+use mainstay_model::{Slot, Timestamp, Token};
 
 fn ready(cluster: &mut Cluster) -> u16 {
     cluster.run_until(2_000, |c| c.leader().is_some_and(|l| c.status(l).applied >= Slot(1)));
@@ -186,6 +186,61 @@ fn a_leader_without_room_hands_over_to_one_that_has_some() {
     c.submit(leader, 1, b"x");
     c.run_until(1_000, |c| c.decided_requests().len() == 1);
     assert_eq!(c.leader(), Some(next));
+}
+
+#[test]
+fn when_something_is_due_in_an_idle_group_the_leader_orders_a_tick() {
+    let mut c = Cluster::new(3, 30);
+    let leader = ready(&mut c);
+    c.run_for(1_000);
+    let before = c.decided.len();
+    let due = Timestamp(c.now + 500 * MS);
+    c.wake = Some(due);
+    c.submit(leader, 1, b"tells when it wants to be woken");
+    c.run_until(100, |c| c.decided.len() == before + 1);
+    c.run_for(300);
+    assert_eq!(c.decided.len(), before + 1, "nothing is due yet");
+    c.run_until(400, |c| c.decided.len() == before + 2);
+    let (_, tick) = c.decided.last_key_value().expect("just seen");
+    assert_eq!(tick.request_count(), 0);
+    assert!(tick.time() >= due);
+    c.run_for(1_000);
+    assert_eq!(c.decided.len(), before + 2, "one tick is enough");
+}
+
+#[test]
+fn a_read_asked_for_after_a_due_moment_waits_for_the_time_to_pass_it() {
+    let mut c = Cluster::new(3, 31);
+    let leader = ready(&mut c);
+    c.wake = Some(Timestamp(c.now + 500 * MS));
+    c.submit(leader, 1, b"x");
+    c.run_until(100, |c| c.decided_requests().len() == 1);
+    let before = c.status(leader).decided;
+    c.now += 600 * MS;
+    c.read((leader + 1) % 3, 7);
+    c.run_until(1_500, |c| c.reads.contains_key(&Token(7)));
+    assert!(c.reads[&Token(7)] > before);
+    assert!(c.decided[&c.reads[&Token(7)]].time() >= c.wake.expect("set above"));
+}
+
+#[test]
+fn decided_time_never_goes_back_over_a_change_to_a_leader_whose_clock_is_behind() {
+    let mut c = Cluster::new(3, 32);
+    // The first in rank is two minutes ahead; time is that of the middle one all the same.
+    c.ahead = vec![0, 60_000 * MS, 120_000 * MS];
+    let leader = ready(&mut c);
+    c.submit(leader, 1, b"x");
+    c.run_until(100, |c| c.decided_requests().len() == 1);
+    let first = c.decided.last_key_value().expect("decided").1.time();
+    assert!(first.0 < c.now + 70_000 * MS, "the lower median leads");
+    c.crash(leader);
+    c.run_until(1_000, |c| c.leader().is_some());
+    let next = c.leader().expect("just seen");
+    c.submit(next, 2, b"y");
+    c.run_until(500, |c| c.decided_requests().len() == 2);
+    let times: Vec<_> = c.decided.values().map(mainstay_model::Value::time).collect();
+    let last = times.last().expect("decided");
+    assert!(*last >= first);
 }
 
 #[test]

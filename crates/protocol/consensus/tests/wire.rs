@@ -40,6 +40,7 @@ fn samples() -> Vec<Message> {
             after: Slot(5),
             decided_upto: Slot(3),
             truncated_upto: Slot(1),
+            clock: Timestamp(98),
             uncertain: vec![range],
             accepted: vec![(Slot(7), entry(8, b"seven")), (Slot(9), entry(5, b""))],
         }),
@@ -69,6 +70,7 @@ fn samples() -> Vec<Message> {
             durable_upto: Slot(3),
             applied_upto: Slot(4),
             room: false,
+            clock: Timestamp(99),
         }),
         Body::Probe(Probe { number: 6, ballot: b }),
         Body::ProbeReply(ProbeReply {

@@ -288,7 +288,8 @@ impl ReplicaProcess {
             let nonce = Nonce(u128::from(cx.prng().next_u64()));
             self.front.on_applied(applied, || nonce, &mut todo);
         }
-        self.step(cx, Input::Applied { upto: slot });
+        let wake = self.applier.wake();
+        self.step(cx, Input::Applied { upto: slot, wake });
         self.carry_out_todo(cx, todo);
         self.answer_reads(cx);
         self.trim_sessions(cx);

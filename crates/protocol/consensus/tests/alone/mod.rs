@@ -61,6 +61,7 @@ pub(crate) fn promise(ballot: Ballot, decided_upto: u64, accepted: Vec<(Slot, En
         after,
         decided_upto,
         truncated_upto,
+        clock: Timestamp(0),
         uncertain,
         accepted,
     }
@@ -158,7 +159,7 @@ impl Alone {
                 Effect::Send { to, message } => self.sent.push((to.index, message.body)),
                 Effect::Deliver { slot, value } => {
                     self.delivered.insert(slot, value);
-                    self.step(Input::Applied { upto: slot });
+                    self.step(Input::Applied { upto: slot, wake: None });
                 }
                 Effect::ReadAt { token, slot } => {
                     self.reads.insert(token, slot);

@@ -48,6 +48,10 @@ pub(crate) struct Cluster {
     pub(crate) sync_max: u64,
     /// Kinds of message, by name, and their sender, that are lost.
     pub(crate) lost: BTreeSet<(u16, &'static str)>,
+    /// When the service wants time to be decided next.
+    pub(crate) wake: Option<Timestamp>,
+    /// By how many nanoseconds each replica's calendar clock is ahead.
+    pub(crate) ahead: Vec<u64>,
     /// What each slot was found to decide.
     pub(crate) decided: BTreeMap<Slot, Value>,
     pub(crate) delivered: Vec<Vec<Value>>,
@@ -84,6 +88,8 @@ impl Cluster {
             delay_max: MS,
             sync_max: MS,
             lost: BTreeSet::new(),
+            wake: None,
+            ahead: vec![0; usize::from(count)],
             decided: BTreeMap::new(),
             delivered: (0..count).map(|_| Vec::new()).collect(),
             reads: BTreeMap::new(),
@@ -96,8 +102,9 @@ impl Cluster {
         cluster
     }
 
-    fn clocks(&self) -> Now {
-        Now { monotonic: Instant(self.now), wall: Timestamp(self.now) }
+    fn clocks(&self, index: u16) -> Now {
+        let wall = Timestamp(self.now + self.ahead[usize::from(index)]);
+        Now { monotonic: Instant(self.now), wall }
     }
 
     /// (Re)starts a replica from what its disk kept.
@@ -126,7 +133,7 @@ impl Cluster {
             recovered,
             prng: self.prng.split(),
         };
-        let now = self.clocks();
+        let now = self.clocks(index);
         self.nodes[usize::from(index)].replica =
             Some(Replica::new(start, Settings::default(), now, NoPlants));
     }
@@ -175,7 +182,7 @@ impl Cluster {
     }
 
     pub(crate) fn step(&mut self, index: u16, input: Input) {
-        let now = self.clocks();
+        let now = self.clocks(index);
         let Some(replica) = &mut self.nodes[usize::from(index)].replica else { return };
         let mut effects = Vec::new();
         replica.step(now, input, &mut effects);
@@ -225,7 +232,7 @@ impl Cluster {
                 let known = self.decided.entry(slot).or_insert_with(|| value.clone());
                 assert_eq!(*known, value, "two values decided in slot {slot}");
                 self.delivered[at].push(value);
-                self.step(index, Input::Applied { upto: slot });
+                self.step(index, Input::Applied { upto: slot, wake: self.wake });
             }
             Effect::ReadAt { token, slot } => {
                 self.reads.insert(token, slot);
@@ -282,7 +289,7 @@ impl Cluster {
             return;
         }
         self.now = next;
-        if message == Some(next) {
+        if message.is_some_and(|at| at <= next) {
             if let Some((_, (to, from, message))) = self.wire.pop_first() {
                 self.step(to, Input::Message { from, message });
             }
