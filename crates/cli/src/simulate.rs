@@ -1,22 +1,15 @@
 //! `mainstay sim`: the simulator.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mainstay_model::Plant;
-use mainstay_sim::{RunOptions, RunReport, Violation};
+use mainstay_sim::planted::{self, DORMANT};
+use mainstay_sim::{RunReport, SCENARIOS, Subject, Totals};
 
 use crate::arguments::SimOptions;
 use crate::failure::Failure;
 use crate::parallel::in_order;
-
-/// A run ended by a panic: a broken invariant.
-const CRASH: u8 = 10;
-/// A run violated a property of safety.
-const SAFETY: u8 = 11;
-/// A run made no progress after everything was healed.
-const LIVENESS: u8 = 12;
 
 /// How many seeds each planted bug is looked for in.
 const PLANT_SEEDS: u64 = 1000;
@@ -26,12 +19,20 @@ const TRACE_TAIL: usize = 80;
 /// Carries the command out.
 pub(crate) fn run(options: &SimOptions) -> Result<(), Failure> {
     match options.plants.as_deref() {
+        None if options.scenario.as_deref() == Some("list") => {
+            list_scenarios();
+            Ok(())
+        }
         None => seeds(options),
         Some("list") => {
             list_plants();
             Ok(())
         }
-        Some("run") => find_plants(options, Plant::ALL),
+        Some("run") => {
+            let awake = |plant: &&Plant| !DORMANT.contains(plant);
+            let plants: Vec<Plant> = Plant::ALL.iter().filter(awake).copied().collect();
+            find_plants(options, &plants)
+        }
         Some(name) => {
             let plant = Plant::ALL.iter().find(|plant| plant.name() == name).ok_or_else(|| {
                 Failure::usage(format!("no plant is called `{name}`; --plants list names them"))
@@ -41,106 +42,60 @@ pub(crate) fn run(options: &SimOptions) -> Result<(), Failure> {
     }
 }
 
-/// What came of many seeds, in their order.
-#[derive(Debug, Default)]
-struct Tally {
-    seeds: u64,
-    simulated: Duration,
-    failures: u64,
-    /// The first violation.
-    first: Option<Violation>,
-    hash: Option<u64>,
-}
-
-impl Tally {
-    fn add(&mut self, report: RunReport) {
-        self.seeds += 1;
-        self.simulated += report.simulated;
-        // Of one run its own hash; of several a hash over theirs, in order (FNV-1a).
-        self.hash =
-            Some(match self.hash {
-                None => report.trace_hash,
-                Some(hash) => report.trace_hash.to_le_bytes().iter().fold(hash, |hash, &byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                }),
-            });
-        if let Some(violation) = report.violation {
-            self.failures += 1;
-            self.first.get_or_insert(violation);
-        }
-    }
-
-    fn last_line(&self) -> String {
-        format!(
-            "{} seeds, {:.2} simulated hours, {} failures, trace {:016x}",
-            self.seeds,
-            self.simulated.as_secs_f64() / 3600.0,
-            self.failures,
-            self.hash.unwrap_or_default()
-        )
-    }
-}
-
 /// Runs the seeds asked for and judges them.
 fn seeds(options: &SimOptions) -> Result<(), Failure> {
-    let job = Job::of(options)?;
+    let subject = subject(options)?;
     // Seeds end where their numbers do.
     let runs = options.runs.unwrap_or(1).min(u64::MAX - options.seed);
     let bar = progress(runs);
-    let mut tally = Tally::default();
+    let mut totals = Totals::default();
     in_order(
         runs,
-        |offset| job.run(options.seed + offset, options.trace),
+        |offset| subject.run(options.seed + offset, options.trace),
         |_, report| {
-            bar.suspend(|| tell(options, &job, &report, tally.failures == 0));
-            tally.add(report);
+            bar.suspend(|| tell(options, subject, &report, totals.failures == 0));
+            totals.add(&report);
             bar.inc(1);
         },
     );
     bar.finish_and_clear();
-    say(&tally.last_line());
-    match tally.first {
-        None => Ok(()),
-        Some(violation) => Err(Failure { code: exit_code(&violation), sentence: String::new() }),
+    say(&totals.to_string());
+    match totals.exit_code {
+        0 => Ok(()),
+        code => Err(Failure { code, sentence: String::new() }),
     }
 }
 
 /// Tells of a run: its trace if asked for; of one that failed, why and how to run it again.
-fn tell(options: &SimOptions, job: &Job, report: &RunReport, is_first: bool) {
+fn tell(options: &SimOptions, subject: Subject, report: &RunReport, is_first: bool) {
     if options.trace {
         say(&report.trace.join("\n"));
     }
     let Some(violation) = &report.violation else { return };
     if is_first && !options.trace {
-        let again = job.run(report.seed, true);
+        let again = subject.run(report.seed, true);
         let from = again.trace.len().saturating_sub(TRACE_TAIL);
         say(&again.trace[from..].join("\n"));
     }
-    say(&format!("seed {}: {violation}\nreplay: {}", report.seed, job.replay(report.seed)));
+    say(&format!("seed {}: {violation}\nreplay: {}", report.seed, subject.replay(report.seed)));
 }
 
 /// What each seed is run as.
-struct Job {
-    plant: Option<Plant>,
+fn subject(options: &SimOptions) -> Result<Subject, Failure> {
+    if let Some(name) = &options.scenario {
+        let names = || SCENARIOS.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name.as_str());
+        return scenario.map(Subject::Scenario).ok_or_else(|| {
+            Failure::usage(format!("no scenario is called `{name}`; there are {}", names()))
+        });
+    }
+    let named = |plant: &&Plant| Some(plant.name()) == options.plants.as_deref();
+    Ok(Plant::ALL.iter().find(named).map_or(Subject::Swarm, |plant| Subject::Plant(*plant)))
 }
 
-impl Job {
-    fn of(options: &SimOptions) -> Result<Self, Failure> {
-        if let Some(name) = &options.scenario {
-            return Err(Failure::usage(format!("no scenario is called `{name}`")));
-        }
-        let named = |plant: &&Plant| Some(plant.name()) == options.plants.as_deref();
-        Ok(Self { plant: Plant::ALL.iter().find(named).copied() })
-    }
-
-    fn run(&self, seed: u64, keep_trace: bool) -> RunReport {
-        mainstay_sim::run(seed, &RunOptions { plant: self.plant, keep_trace })
-    }
-
-    /// The command that runs this seed again and prints every event.
-    fn replay(&self, seed: u64) -> String {
-        let plant = self.plant.map_or(String::new(), |plant| format!(" --plants {}", plant.name()));
-        format!("cargo run --release -- sim --seed {seed}{plant} --trace")
+fn list_scenarios() {
+    for scenario in SCENARIOS {
+        say(&format!("{:22} {}", scenario.name, scenario.about));
     }
 }
 
@@ -185,19 +140,7 @@ fn find_plants(options: &SimOptions, plants: &[Plant]) -> Result<(), Failure> {
 
 /// The first seed in which an expected property finds a bug, and that property.
 fn find(plant: Plant, first: u64, seeds: u64) -> Option<(u64, &'static str)> {
-    let options = RunOptions { plant: Some(plant), keep_trace: false };
-    (first..first + seeds).find_map(|seed| {
-        let property = mainstay_sim::run(seed, &options).violation?.property;
-        plant.expected().split('|').any(|expected| expected == property).then_some((seed, property))
-    })
-}
-
-fn exit_code(violation: &Violation) -> u8 {
-    match violation.property {
-        "liveness" => LIVENESS,
-        "invariant" => CRASH,
-        _ => SAFETY,
-    }
+    planted::hunt(plant, first, seeds).map(|found| (found.seed, found.violation.property))
 }
 
 /// A progress bar on a terminal, nothing elsewhere.
@@ -220,12 +163,6 @@ mod tests {
 
     fn options() -> SimOptions {
         SimOptions { seed: 1, runs: None, scenario: None, plants: None, trace: false }
-    }
-
-    #[test]
-    fn exit_codes_tell_what_was_violated() {
-        let code = |property| exit_code(&Violation { property, time: 0, detail: String::new() });
-        assert_eq!(["invariant", "agreement", "liveness"].map(code), [10, 11, 12]);
     }
 
     #[test]

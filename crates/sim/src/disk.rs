@@ -145,21 +145,23 @@ impl SimDisk {
     }
 
     /// Flips one bit of what is on the medium, in a sector that a later sync of the same file has
-    /// left behind (so that the damage can be told from a torn tail). Returns the file and the
-    /// offset, or `None` where there is no such sector.
-    pub fn rot(&self, wanted: impl Fn(&str) -> bool) -> Option<(String, u64)> {
+    /// left behind (so that the damage can be told from a torn tail): the last such sector, or any.
+    /// Returns the file and the offset, or `None` where there is no such sector.
+    pub fn rot(&self, last: bool, wanted: impl Fn(&str) -> bool) -> Option<(String, u64)> {
         let mut state = self.locked();
         let State { prng, files, names, durable_names, .. } = &mut *state;
         let mut places = Vec::new();
         for (name, id) in names.iter().filter(|(name, id)| durable_names.get(*name) == Some(*id)) {
             let Some(content) = files.get(id).filter(|_| wanted(name)) else { continue };
             for (&sector, &sync) in &content.written_in {
-                if sync < content.syncs && !content.dirty.contains(&sector) {
+                let used = Content::sector(&content.durable, sector).iter().any(|byte| *byte != 0);
+                if used && sync < content.syncs && !content.dirty.contains(&sector) {
                     places.push((name.clone(), *id, sector));
                 }
             }
         }
-        let (name, id, sector) = prng.pick(&places)?.clone();
+        let place = if last { places.last() } else { prng.pick(&places) };
+        let (name, id, sector) = place?.clone();
         let content = files.get_mut(&id)?;
         let bytes = content.durable.get(sector * SECTOR..)?;
         let used: Vec<usize> = (0..bytes.len().min(SECTOR)).filter(|&at| bytes[at] != 0).collect();
@@ -462,12 +464,12 @@ mod tests {
     #[test]
     fn rot_hits_only_what_a_later_sync_left_behind() {
         let disk = disk(9);
-        assert_eq!(disk.rot(|_| true), None, "the last group cannot be told from a tail");
+        assert_eq!(disk.rot(false, |_| true), None, "the last group cannot be told from a tail");
         let mut file = disk.open("a").unwrap();
         file.write_at(512, &[6; 512]).unwrap();
         file.sync().unwrap();
         let before = content(&disk, "a").unwrap();
-        let (name, offset) = disk.rot(|_| true).expect("three sectors qualify");
+        let (name, offset) = disk.rot(false, |_| true).expect("three sectors qualify");
         let after = content(&disk.lose_power(), "a").unwrap();
         let changed: Vec<usize> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
         assert_eq!((name.as_str(), changed), ("a", vec![offset as usize]), "exactly one byte");

@@ -25,6 +25,8 @@ pub enum Target {
 pub enum Division {
     /// One replica cannot reach the others, nor they it.
     Alone,
+    /// The same, and it is the leader if there is one.
+    LeaderAlone,
     /// Nothing that one replica sends arrives.
     Mute,
     /// Nothing that is sent to one replica arrives.
@@ -115,6 +117,8 @@ pub enum Fault {
     Rot {
         /// Whose.
         target: Target,
+        /// As near to the end of the log as can be, or anywhere.
+        last: bool,
     },
     /// The calendar clock jumps.
     JumpWall {
@@ -212,7 +216,7 @@ impl World {
                     self.end(node, Ending::Wiped, Some(down));
                 }
             }
-            Fault::Rot { target } => self.rot(target),
+            Fault::Rot { target, last } => self.rot(target, last),
             Fault::FailSync { target } => {
                 let node = self.aim(target);
                 self.core.line(node, format_args!("its next sync will fail"));
@@ -280,12 +284,12 @@ impl World {
         self.pump(node);
     }
 
-    fn rot(&mut self, target: Target) {
+    fn rot(&mut self, target: Target, last: bool) {
         let node = self.aim(target);
         if !self.core.budget.take(node) {
             return;
         }
-        let hit = self.core.node(node).disk.rot(|name| name != "identity");
+        let hit = self.core.node(node).disk.rot(last, |name| name != "identity");
         if let Some((file, offset)) = hit {
             self.core.line(node, format_args!("a bit of {file} flips at byte {offset}"));
             self.end(node, Ending::PowerLost, Some(20_000_000));
@@ -338,14 +342,15 @@ fn cuts(
 ) -> Vec<(NodeId, NodeId)> {
     let any = NodeId(prng.below(u64::from(replicas)) as u16);
     // Half of the time it is the leader that suffers: there lie the interesting cases.
-    let one = leader.filter(|_| prng.chance(1, 2)).unwrap_or(any);
+    let leads = division == Division::LeaderAlone || prng.chance(1, 2);
+    let one = leader.filter(|_| leads).unwrap_or(any);
     let other = NodeId((one.0 + 1 + prng.below(u64::from(replicas).max(2) - 1) as u16) % replicas);
     let side: BTreeSet<NodeId> = (0..replicas).map(NodeId).filter(|_| prng.chance(1, 2)).collect();
     let mut cuts = Vec::new();
     for from in (0..replicas).map(NodeId) {
         for to in (0..replicas).map(NodeId).filter(|&to| to != from) {
             let cut = match division {
-                Division::Alone => from == one || to == one,
+                Division::Alone | Division::LeaderAlone => from == one || to == one,
                 Division::Mute => from == one,
                 Division::Deaf => to == one,
                 Division::Halves => side.contains(&from) != side.contains(&to),

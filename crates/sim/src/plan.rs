@@ -6,7 +6,7 @@ use mainstay_model::plant::Planted;
 use mainstay_model::{ClusterId, Plant, Prng};
 use mainstay_service::SessionLimits;
 
-use crate::drive::consensus::{GroupOptions, configuration};
+use crate::drive::boot::{GroupOptions, configuration};
 use crate::fault::{Division, Fault, Target};
 use crate::network::{Delay, NetworkOptions};
 use crate::workload::WorkloadOptions;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub drift_ppm_max: u64,
     /// The longest until a changed connection is noticed, in nanoseconds.
     pub link_notice_max: u64,
+    /// Whether what a broken connection carried may still arrive.
+    pub late_frames: bool,
     /// What replicas have in common.
     pub group: GroupOptions,
     /// How many replicas may lose what they promised.
@@ -113,7 +115,7 @@ impl Kind {
             }
             Self::FullDisk => Fault::FullDisk { target, length: long },
             Self::FailSync => Fault::FailSync { target },
-            Self::Rot => Fault::Rot { target },
+            Self::Rot => Fault::Rot { target, last: prng.chance(1, 2) },
             Self::Wipe => Fault::Wipe { target, down: short },
             Self::JumpWall => {
                 let by = prng.below(7_200_000 * MILLI) as i64 - (3_600_000 * MILLI) as i64;
@@ -154,13 +156,14 @@ impl Plan {
             session_clients: prng.between(1, 3) as u16,
             workload: draw_workload(&mut prng, plants),
             network: draw_network(&mut prng),
-            drift_ppm_max: *prng.pick(&[0, 100, 10_000]).unwrap_or(&0),
+            drift_ppm_max: *prng.pick(&[0, 100, 10_000, 250_000]).unwrap_or(&0),
             link_notice_max: *prng.pick(&[1, 50, 1_000]).unwrap_or(&1) * MILLI,
             group,
             damaged_max: usize::from((replicas - 1) / 2),
             faults: Vec::new(),
             heal_at,
             heal_core_only: prng.chance(1, 3),
+            late_frames: prng.chance(1, 2),
             liveness_bound: 30_000 * MILLI,
         };
         let interval = *prng.pick(&[60, 200, 600]).unwrap_or(&200) * MILLI;
@@ -177,9 +180,9 @@ impl Plan {
 
     /// A calm world without any fault, for scenarios.
     #[must_use]
-    pub fn calm(seed: u64, replicas: u16) -> Self {
+    pub fn calm(seed: u64, replicas: u16, plant: Option<Plant>) -> Self {
         let mut prng = Prng::new(seed);
-        let plants = Planted(None);
+        let plants = Planted(plant);
         Self {
             replicas,
             plain_clients: 1,
@@ -198,12 +201,15 @@ impl Plan {
             link_notice_max: 50 * MILLI,
             group: GroupOptions {
                 disk_latency: prng.between(50_000, 2_000_000),
+                apply_latency: 2_000,
+                ordering: mainstay_consensus::Settings::default(),
                 ..draw_group(&mut Prng::new(0), replicas, plants)
             },
             damaged_max: 0,
             faults: Vec::new(),
             heal_at: 4_000 * MILLI,
             heal_core_only: false,
+            late_frames: false,
             liveness_bound: 30_000 * MILLI,
         }
     }

@@ -9,7 +9,7 @@ use crate::registers::{Answer, Register, Request};
 use crate::world::{NodeId, Violation};
 
 /// How many steps the search of the linearizability checker may take in one run.
-const STEPS_MAX: u64 = 400_000;
+const STEPS_MAX: u64 = mainstay_check::linearizability::STEPS_MAX;
 
 /// Everything that checkers look at.
 #[derive(Debug, Default)]
@@ -18,7 +18,9 @@ pub struct Recorder {
     history: History<Request, Answer>,
     operations: usize,
     decided_upto: Slot,
-    decided_at: u64,
+    executed_upto: Slot,
+    /// When requests were carried out in a slot beyond all before.
+    progress: Vec<u64>,
 }
 
 /// The checksum by which properties tell requests apart.
@@ -54,19 +56,28 @@ impl Recorder {
         self.operations
     }
 
-    /// The last slot that anyone held for decided, and when that was first.
+    /// The last slot that anyone held for decided.
     #[must_use]
-    pub const fn decided_upto(&self) -> (Slot, u64) {
-        (self.decided_upto, self.decided_at)
+    pub const fn decided_upto(&self) -> Slot {
+        self.decided_upto
+    }
+
+    /// When, from `time` on, new requests were first carried out, if they were.
+    #[must_use]
+    pub fn progress_after(&self, time: u64) -> Option<u64> {
+        let first = self.progress.partition_point(|&at| at < time);
+        self.progress.get(first).copied()
     }
 
     /// Something that properties watch.
     pub(crate) fn observe(&mut self, time: u64, observation: &Observation) -> Option<Violation> {
-        if let Observation::Decided { slot, .. } = *observation
-            && slot > self.decided_upto
-        {
-            self.decided_upto = slot;
-            self.decided_at = time;
+        match *observation {
+            Observation::Decided { slot, .. } => self.decided_upto = self.decided_upto.max(slot),
+            Observation::Executed { place, .. } if place.slot > self.executed_upto => {
+                self.executed_upto = place.slot;
+                self.progress.push(time);
+            }
+            _ => {}
         }
         self.properties.observe(time, observation).err().map(renamed)
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use mainstay_model::{Plant, Prng};
 
-use crate::drive::consensus::GroupBoot;
+use crate::context::Cx;
+use crate::drive::boot::GroupBoot;
 use crate::fault::Fault;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::workload::{PlainClient, SessionClient};
-use crate::world::{Boot, Cx, NodeId, Parts, Process, Violation, World};
+use crate::world::{Boot, NodeId, Parts, Process, Violation, World};
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,18 @@ pub struct RunOptions {
     pub plant: Option<Plant>,
     /// Whether the trace is kept.
     pub keep_trace: bool,
+}
+
+/// Exit codes of a program that runs seeds.
+pub mod exit {
+    /// Everything held.
+    pub const HELD: u8 = 0;
+    /// A process under test broke an invariant of its own.
+    pub const CRASH: u8 = 10;
+    /// Something false was decided, applied or told.
+    pub const SAFETY: u8 = 11;
+    /// Something did not come about in time.
+    pub const LIVENESS: u8 = 12;
 }
 
 /// What came of a run.
@@ -35,12 +48,27 @@ pub struct RunReport {
     pub operations: usize,
     /// The last slot that any replica applied.
     pub slots: u64,
+    /// In scenarios: the longest time without a request carried out, from the fault on.
+    pub longest_gap: Duration,
     /// Whether it could be told if what clients saw is linearizable.
     pub judged: bool,
     /// The first property that did not hold, if any.
     pub violation: Option<Violation>,
     /// The trace, if it was kept.
     pub trace: Vec<String>,
+}
+
+impl RunReport {
+    /// The exit code for this run.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.violation.as_ref().map(|violation| violation.property) {
+            None => exit::HELD,
+            Some("invariant") => exit::CRASH,
+            Some("liveness") => exit::LIVENESS,
+            Some(_) => exit::SAFETY,
+        }
+    }
 }
 
 struct Booter {
@@ -79,6 +107,7 @@ pub fn build(seed: u64, plan: &Plan, keep_trace: bool) -> World {
         network: Network::new(plan.network, prng.split()),
         drift_ppm_max: plan.drift_ppm_max,
         link_notice_max: plan.link_notice_max,
+        late_frames: plan.late_frames,
         damaged_max: plan.damaged_max,
         keep_trace,
         prng: prng.split(),
@@ -97,25 +126,30 @@ pub fn build(seed: u64, plan: &Plan, keep_trace: bool) -> World {
 pub fn carry_out(seed: u64, plan: &Plan, keep_trace: bool) -> RunReport {
     let mut world = build(seed, plan, keep_trace);
     world.run_until(plan.heal_at);
+    let damaged = world.core.budget.damaged.clone();
+    let core = plan.core(&damaged, &mut world.core.prng);
+    let judged = conclude(&mut world, plan, &core);
+    report(seed, judged, world)
+}
+
+/// Heals the replicas of `core`, demands that everything completes, and judges what clients saw;
+/// whether that could be judged is returned.
+pub(crate) fn conclude(world: &mut World, plan: &Plan, core: &[NodeId]) -> bool {
     if world.core.violation.is_none() {
-        let damaged = world.core.budget.damaged.clone();
-        let core = plan.core(&damaged, &mut world.core.prng);
-        world.core.plan(plan.heal_at, Fault::Heal { core: core.clone() });
-        finish(&mut world, &core, plan.heal_at + plan.liveness_bound);
-        if world.core.violation.is_none() {
-            let live: Vec<_> = core
-                .iter()
-                .map(|node| plan.group.configuration.replicas[usize::from(node.0)])
-                .collect();
-            let time = world.core.time;
-            let found = world.core.recorder.finish(time, &live);
-            world.core.found(found);
-        }
+        let time = world.core.time;
+        world.core.plan(time, Fault::Heal { core: core.to_vec() });
+        finish(world, core, time + plan.liveness_bound);
     }
-    // Also where something else was violated before: what clients saw counts more.
+    if world.core.violation.is_none() {
+        let replicas = &plan.group.configuration.replicas;
+        let live: Vec<_> = core.iter().map(|node| replicas[usize::from(node.0)]).collect();
+        let time = world.core.time;
+        let found = world.core.recorder.finish(time, &live);
+        world.core.found(found);
+    }
     let (found, judged) = world.core.recorder.judge();
     world.core.found(found);
-    report(seed, judged, world)
+    judged
 }
 
 /// Runs until all clients have finished and all replicas of `core` agree, or until `bound`.
@@ -154,7 +188,7 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
         pictures.push((node, picture));
     }
     let (first, expected) = *pictures.first()?;
-    let (decided, _) = world.core.recorder.decided_upto();
+    let decided = world.core.recorder.decided_upto();
     if expected.applied < decided.0 {
         let applied = expected.applied;
         return Some(format!("replica {} has applied {applied} of {decided} slots", first.0));
@@ -169,7 +203,7 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
     )
 }
 
-fn report(seed: u64, judged: bool, world: World) -> RunReport {
+pub(crate) fn report(seed: u64, judged: bool, world: World) -> RunReport {
     let core = world.core;
     RunReport {
         seed,
@@ -177,9 +211,27 @@ fn report(seed: u64, judged: bool, world: World) -> RunReport {
         events: core.trace.events(),
         simulated: Duration::from_nanos(core.time),
         operations: core.recorder.operations(),
-        slots: core.recorder.decided_upto().0.0,
+        slots: core.recorder.decided_upto().0,
         judged,
+        longest_gap: Duration::ZERO,
         violation: core.violation,
         trace: core.trace.into_lines(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_what_was_violated() {
+        let held = run(1, &RunOptions::default());
+        assert_eq!(held.exit_code(), exit::HELD, "{:?}", held.violation);
+        let code = |property| {
+            let violation = Some(Violation { property, time: 0, detail: String::new() });
+            RunReport { violation, ..held.clone() }.exit_code()
+        };
+        let properties = ["invariant", "agreement", "linearizable", "liveness"];
+        assert_eq!(properties.map(code), [10, 11, 11, 12]);
     }
 }

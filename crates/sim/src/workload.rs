@@ -11,10 +11,11 @@ use mainstay_model::{Nonce, RequestNumber};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::{Applied, ClientSession};
 
+use crate::context::Cx;
 use crate::record::checksum;
 use crate::registers::{Answer, Operation, Request, encode};
 use crate::wire::{self, ClientMessage, Told};
-use crate::world::{Cx, NodeId, Picture, Process};
+use crate::world::{NodeId, Picture, Process};
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub struct WorkloadOptions {
     pub plants: Planted,
 }
 
+/// After how many unknown outcomes a client only reads: each one doubles what the checker of
+/// linearizability may have to search.
+const UNKNOWN_MAX: u64 = 6;
+
 const NEXT: u64 = 0;
 const PATIENCE: u64 = 1;
 const RETRY: u64 = 2;
@@ -44,6 +49,7 @@ const RETRY: u64 = 2;
 struct Chooser {
     options: WorkloadOptions,
     left: u64,
+    unknown: u64,
     replica: u16,
 }
 
@@ -51,14 +57,16 @@ impl Chooser {
     fn new(cx: &mut Cx<'_>, options: WorkloadOptions) -> Self {
         let replicas = u64::from(cx.replicas());
         let replica = cx.prng().below(replicas) as u16;
-        Self { options, left: options.operations, replica }
+        Self { options, left: options.operations, unknown: 0, replica }
     }
 
     fn draw(&mut self, cx: &mut Cx<'_>) -> Request {
         self.left -= 1;
         let unique = u64::from(cx.node().0) * 1_000 + self.left;
         let key = cx.prng().below(u64::from(self.options.keys)) as u32;
-        let operation = Operation::draw(cx.prng(), self.options.read_percent, unique);
+        let only_reads = self.unknown >= UNKNOWN_MAX;
+        let read_percent = if only_reads { 100 } else { self.options.read_percent };
+        let operation = Operation::draw(cx.prng(), read_percent, unique);
         Request { key, operation }
     }
 
@@ -129,6 +137,7 @@ impl PlainClient {
         if asked.request.operation.is_read() {
             self.again.push(asked);
         } else {
+            self.chooser.unknown += 1;
             cx.line(format_args!("unknown {:?}", asked.operation));
         }
     }
@@ -306,6 +315,7 @@ impl SessionClient {
             Some(SessionEvent::Opened(_)) => self.send(cx),
             Some(SessionEvent::SendAgain(_) | SessionEvent::Refused) => self.retry_soon(cx),
             Some(SessionEvent::Lost) => {
+                self.chooser.unknown += self.writes.len() as u64;
                 self.writes.clear();
                 let options = self.chooser.options;
                 let nonce = Nonce(u128::from(cx.prng().next_u64()));

@@ -11,10 +11,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use mainstay_check::Observation;
-use mainstay_model::{Instant, Now, Prng};
+use mainstay_model::Prng;
 
 use crate::clock::NodeClock;
+use crate::context::Cx;
 use crate::disk::SimDisk;
 use crate::fault::{Budget, Fault};
 use crate::network::{Network, Routed};
@@ -85,6 +85,7 @@ pub(crate) enum Event {
         from: NodeId,
         to: NodeId,
         boot: u32,
+        connection: u32,
         bytes: Bytes,
     },
     Timer {
@@ -160,6 +161,15 @@ pub(crate) struct Node {
     pub(crate) stop: Option<String>,
 }
 
+/// The connection between two nodes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// For which processes it is up.
+    boots: Option<(u32, u32)>,
+    /// Counts the connections there were.
+    connection: u32,
+}
+
 /// Everything but the processes.
 #[derive(Debug)]
 pub struct Core {
@@ -170,8 +180,9 @@ pub struct Core {
     pub(crate) replicas: u16,
     pub(crate) network: Network,
     pub(crate) budget: Budget,
-    /// For which processes a connection is up.
-    links: BTreeMap<(NodeId, NodeId), Option<(u32, u32)>>,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    /// Whether what a broken connection carried may still arrive.
+    late_frames: bool,
     /// The longest until a changed connection is noticed, in nanoseconds.
     pub(crate) link_notice_max: u64,
     pub(crate) prng: Prng,
@@ -196,6 +207,8 @@ pub struct Parts {
     pub drift_ppm_max: u64,
     /// The longest until a changed connection is noticed, in nanoseconds.
     pub link_notice_max: u64,
+    /// Whether what a broken connection carried may still arrive.
+    pub late_frames: bool,
     /// How many replicas may lose what they promised.
     pub damaged_max: usize,
     /// Whether the lines of the trace are kept.
@@ -233,6 +246,7 @@ impl World {
             network: parts.network,
             budget: Budget { damaged_max: parts.damaged_max, damaged: Default::default() },
             links: BTreeMap::new(),
+            late_frames: parts.late_frames,
             link_notice_max: parts.link_notice_max,
             trace: Trace::new(parts.replicas, parts.keep_trace),
             recorder: Recorder::default(),
@@ -241,7 +255,7 @@ impl World {
         };
         for b in 0..count {
             for a in 0..b.min(parts.replicas) {
-                core.links.insert((NodeId(a), NodeId(b)), None);
+                core.links.insert((NodeId(a), NodeId(b)), Link::default());
             }
             core.schedule(0, Event::Start { node: NodeId(b), boot: 0 });
         }
@@ -273,6 +287,9 @@ impl World {
             Event::Wake { node } => {
                 self.core.node(node).wake_at = None;
                 self.pump(node);
+            }
+            Event::Frame { from, to, connection, .. } if self.core.broke(from, to, connection) => {
+                self.core.line(to, format_args!("<- {} lost with its connection", from.0));
             }
             Event::Frame { to: node, boot, .. }
             | Event::Timer { node, boot, .. }
@@ -325,7 +342,7 @@ impl World {
 
     /// Calls into a process; a panic in it ends the run.
     fn guarded<R>(&mut self, node: NodeId, call: impl FnOnce(&mut Cx<'_>) -> R) -> Option<R> {
-        let mut cx = Cx { node, core: &mut self.core };
+        let mut cx = Cx::new(node, &mut self.core);
         match crate::panics::caught(|| catch_unwind(AssertUnwindSafe(|| call(&mut cx)))) {
             Ok(result) => Some(result),
             Err(panic) => {
@@ -471,10 +488,11 @@ impl Core {
     fn check_link(&mut self, a: NodeId, b: NodeId) {
         let wanted = self.link_wanted(a, b);
         let Some(link) = self.links.get_mut(&(a, b)) else { return };
-        let was = std::mem::replace(link, wanted);
+        let was = std::mem::replace(&mut link.boots, wanted);
         if was == wanted {
             return;
         }
+        link.connection += 1;
         for (boots, up) in [(was, false), (wanted, true)] {
             if let Some((left, right)) = boots {
                 self.schedule(self.time, Event::Link { node: a, boot: left, peer: b, up });
@@ -502,138 +520,31 @@ impl Core {
         }
     }
 
-    fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+    /// Whether a frame is lost because the connection that carried it broke.
+    fn broke(&self, from: NodeId, to: NodeId, connection: u32) -> bool {
+        let pair = if from < to { (from, to) } else { (to, from) };
+        !self.late_frames && self.links.get(&pair).is_none_or(|link| link.connection != connection)
+    }
+
+    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
         let pair = if from < to { (from, to) } else { (to, from) };
         let boot = self.nodes[usize::from(to.0)].boot;
         let wanted = self.link_wanted(pair.0, pair.1);
-        let connected = wanted.is_some() && self.links.get(&pair) == Some(&wanted);
+        let link = self.links.get(&pair).copied().unwrap_or_default();
+        let connection = link.connection;
+        let connected = wanted.is_some() && link.boots == wanted;
         let routed = if connected { self.network.route(self.time, from, to) } else { Routed::Lost };
         match routed {
             Routed::Lost => self.line(from, format_args!("-x {} lost, {} B", to.0, bytes.len())),
-            Routed::Once(at) => self.schedule(at, Event::Frame { from, to, boot, bytes }),
+            Routed::Once(at) => {
+                self.schedule(at, Event::Frame { from, to, boot, connection, bytes })
+            }
             Routed::Twice(at, again) => {
-                self.schedule(at, Event::Frame { from, to, boot, bytes: bytes.clone() });
-                self.schedule(again, Event::Frame { from, to, boot, bytes });
+                let bytes_again = bytes.clone();
+                self.schedule(at, Event::Frame { from, to, boot, connection, bytes });
+                let bytes = bytes_again;
+                self.schedule(again, Event::Frame { from, to, boot, connection, bytes });
             }
         }
-    }
-}
-
-/// What a process may do.
-#[derive(Debug)]
-pub struct Cx<'a> {
-    node: NodeId,
-    core: &'a mut Core,
-}
-
-impl Cx<'_> {
-    /// The node it runs on.
-    #[must_use]
-    pub const fn node(&self) -> NodeId {
-        self.node
-    }
-
-    /// How many processes ran on this node, this one included.
-    pub fn boot(&mut self) -> u32 {
-        self.core.node(self.node).boot
-    }
-
-    /// How many nodes are replicas; the first ones.
-    #[must_use]
-    pub const fn replicas(&self) -> u16 {
-        self.core.replicas
-    }
-
-    /// The node's clocks.
-    pub fn now(&mut self) -> Now {
-        let time = self.core.time;
-        self.core.node(self.node).clock.now(time)
-    }
-
-    /// Virtual time, which no process may act on: for histories and traces.
-    #[must_use]
-    pub const fn time(&self) -> u64 {
-        self.core.time
-    }
-
-    /// The node's own generator.
-    pub fn prng(&mut self) -> &mut Prng {
-        &mut self.core.node(self.node).prng
-    }
-
-    /// The folder on the node's disk.
-    pub fn disk(&mut self) -> SimDisk {
-        self.core.node(self.node).disk.clone()
-    }
-
-    /// How many times longer the disk takes than usual.
-    pub fn disk_slowness(&mut self) -> u64 {
-        self.core.node(self.node).disk_slowness
-    }
-
-    /// Sends one frame; it may be lost.
-    pub fn send(&mut self, to: NodeId, bytes: Bytes) {
-        self.core.send(self.node, to, bytes);
-    }
-
-    /// Asks for [`Process::on_timer`] once the monotonic clock shows `instant`.
-    pub fn timer_at(&mut self, instant: Instant, timer: u64) {
-        let time = self.core.node(self.node).clock.virtual_time(instant);
-        self.timer_virtual(time, timer);
-    }
-
-    /// Asks for [`Process::on_timer`] after that many nanoseconds: what a disk or an executor takes.
-    pub fn timer_in(&mut self, nanos: u64, timer: u64) {
-        self.timer_virtual(self.core.time + nanos, timer);
-    }
-
-    fn timer_virtual(&mut self, time: u64, timer: u64) {
-        let boot = self.boot();
-        self.core.schedule(time, Event::Timer { node: self.node, boot, timer });
-    }
-
-    /// Adds a line to the trace.
-    pub fn line(&mut self, what: fmt::Arguments<'_>) {
-        self.core.line(self.node, what);
-    }
-
-    /// What checkers look at.
-    pub const fn recorder(&mut self) -> &mut Recorder {
-        &mut self.core.recorder
-    }
-
-    /// Notes that a property does not hold.
-    pub fn violated(&mut self, property: &'static str, detail: String) {
-        self.core.violated(property, detail);
-    }
-
-    /// Ends this process once the current event has been handled.
-    pub fn stop(&mut self, why: String) {
-        self.core.node(self.node).stop = Some(why);
-    }
-}
-
-/// What only replicas do.
-impl Cx<'_> {
-    /// Something happened that properties watch.
-    pub fn observe(&mut self, observation: &Observation) {
-        let time = self.core.time;
-        if let Some(violation) = self.core.recorder.observe(time, observation) {
-            self.violated(violation.property, violation.detail);
-        }
-    }
-
-    /// The log of this replica reports damage. If nobody damaged it, that is a violation.
-    pub fn damage_found(&mut self, what: &str) {
-        if !self.core.budget.damaged.contains(&self.node) {
-            let detail = format!("replica {} reports damage that nobody did: {what}", self.node.0);
-            self.violated("damage", detail);
-        }
-    }
-
-    /// Empties the folder on the node's disk.
-    pub fn wipe(&mut self) {
-        let node = self.core.node(self.node);
-        node.disk = node.disk.wipe();
     }
 }

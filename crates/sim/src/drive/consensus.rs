@@ -10,50 +10,19 @@ use mainstay_detect::Detector;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    ClusterId, Configuration, Entry, Epoch, GroupId, Instant, Mark, Nonce, Now, Record, ReplicaId,
-    Slot, Token, Value,
+    Entry, GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
-use mainstay_service::{Applier, Plain, SessionLimits};
-use mainstay_storage::{AppendError, Identity, Log, LogOptions, OnDamage, OpenError, Style};
+use mainstay_service::{Applier, Plain};
+use mainstay_storage::{AppendError, Log};
 
+use crate::context::Cx;
 use crate::disk::SimDisk;
+use crate::drive::boot::GroupOptions;
 use crate::drive::front::{Asker, Front, Read, Todo};
 use crate::record;
 use crate::registers::Registers;
 use crate::wire::{self, ClientMessage, Told};
-use crate::world::{Cx, NodeId, Picture, Process};
-
-/// What all replicas of a run have in common.
-#[derive(Clone, Debug)]
-pub struct GroupOptions {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Timing and bounds of the machine.
-    pub ordering: mainstay_consensus::Settings,
-    /// Timing of the detector.
-    pub detection: mainstay_detect::Settings,
-    /// Bounds of the session table.
-    pub sessions: SessionLimits,
-    /// The configuration.
-    pub configuration: Configuration,
-    /// The planted bug, if any.
-    pub plants: Planted,
-    /// How long a write and sync usually takes, in nanoseconds.
-    pub disk_latency: u64,
-    /// How long applying a batch usually takes, in nanoseconds.
-    pub apply_latency: u64,
-}
-
-/// The configuration of the first `count` replicas.
-#[must_use]
-pub fn configuration(count: u16) -> Configuration {
-    let replica = |index| ReplicaId { index, epoch: Epoch { counter: 1, instance: 7 } };
-    Configuration {
-        id: mainstay_model::ConfigurationId(1),
-        replicas: (0..count).map(replica).collect(),
-        alpha: 4096,
-    }
-}
+use crate::world::{NodeId, Picture, Process};
 
 const MACHINE: u64 = 0;
 const DETECT: u64 = 1;
@@ -106,6 +75,49 @@ pub(crate) struct ReplicaProcess {
 }
 
 impl ReplicaProcess {
+    /// The process of replica `me`, which votes or does not, over what its log held.
+    pub(crate) fn new(
+        cx: &mut Cx<'_>,
+        group: GroupOptions,
+        (me, votes): (ReplicaId, bool),
+        log: Log<SimDisk, Planted>,
+        recovered: Recovered,
+    ) -> Self {
+        let now = cx.now();
+        let configuration = group.configuration.clone();
+        let peers: Vec<_> =
+            configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
+        let prng = cx.prng().split();
+        let nonce = Nonce(u128::from(cx.prng().next_u64()));
+        let start = Start { me, configuration, votes, recovered, prng };
+        let plants = group.plants;
+        let had_room = log.has_room();
+        Self {
+            me,
+            machine: Replica::new(start, group.ordering, now, plants),
+            effects: Vec::new(),
+            armed: None,
+            role: if votes { Role::Follower } else { Role::Learner },
+            detector: Detector::new(peers, group.detection, now.monotonic),
+            detector_armed: None,
+            log,
+            jobs: VecDeque::new(),
+            at_work: Vec::new(),
+            disk_busy: false,
+            had_room,
+            applier: Applier::new(Plain::default(), group.sessions, 11, plants),
+            deliveries: VecDeque::new(),
+            executing: false,
+            front: Front::new(nonce, plants),
+            retry_armed: false,
+            applied_at_tick: Slot::NONE,
+            token: 0,
+            origins: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            group,
+        }
+    }
+
     fn peer(&self, node: NodeId) -> Option<ReplicaId> {
         self.group.configuration.replicas.get(usize::from(node.0)).copied()
     }
@@ -565,141 +577,4 @@ impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.0)
     }
-}
-
-/// Starts the replicas of one group.
-pub(crate) struct GroupBoot {
-    /// What all have in common.
-    pub(crate) group: GroupOptions,
-    /// Which folders were made before: an empty one among these was lost.
-    pub(crate) made: Vec<bool>,
-}
-
-impl GroupBoot {
-    /// Starts the replica of the node of `cx`.
-    pub(crate) fn boot(&mut self, cx: &mut Cx<'_>) -> Result<Box<dyn Process>, String> {
-        let index = usize::from(cx.node().0);
-        let me = self.group.configuration.replicas[index];
-        let disk = cx.disk();
-        let mut identity = self.identity(cx, &disk, me)?;
-        let (log, recovered) = match open_log(&disk, &self.group, &identity) {
-            Ok(opened) => opened,
-            Err(OpenError::Damaged(damage)) => {
-                let what = damage.to_string();
-                cx.line(format_args!("{what}"));
-                cx.damage_found(&what);
-                // What an operator does about it: the folder goes, and the replica comes back as
-                // one that lost what it promised.
-                cx.wipe();
-                let disk = cx.disk();
-                identity = self.identity(cx, &disk, me)?;
-                open_log(&disk, &self.group, &identity).map_err(|error| error.to_string())?
-            }
-            Err(error) => return Err(error.to_string()),
-        };
-        let disk = cx.disk();
-        identity.mark_log_begun(&disk).map_err(|error| error.to_string())?;
-        if !recovered.uncertain.is_empty() {
-            cx.line(format_args!("uncertain: {:?}", recovered.uncertain));
-            cx.damage_found("uncertain slots");
-        }
-        cx.line(format_args!(
-            "recovered: promised {}, decided {}, accepted {:?}{}",
-            recovered.promised,
-            recovered.decided_upto,
-            recovered.accepted.keys().collect::<Vec<_>>(),
-            if identity.amnesiac { ", amnesiac" } else { "" }
-        ));
-        Ok(Box::new(self.process(cx, me, !identity.amnesiac, log, recovered)))
-    }
-
-    fn identity(
-        &mut self,
-        cx: &mut Cx<'_>,
-        disk: &SimDisk,
-        me: ReplicaId,
-    ) -> Result<Identity, String> {
-        match Identity::load(disk) {
-            Ok(identity) => Ok(identity),
-            Err(OpenError::NoIdentity) => {
-                let made = &mut self.made[usize::from(me.index)];
-                let amnesiac = std::mem::replace(made, true);
-                cx.line(format_args!("an identity is made, amnesiac: {amnesiac}"));
-                let identity = Identity {
-                    cluster: self.group.cluster,
-                    me,
-                    amnesiac,
-                    log_begun: false,
-                    group: GroupId::FIRST,
-                    style: Style::Consensus,
-                    durability: mainstay_storage::Durability::Sync,
-                    configuration: self.group.configuration.clone(),
-                    service_version: 1,
-                    boot: 0,
-                    stopped_clean: false,
-                };
-                identity.create(disk).map_err(|error| error.to_string())?;
-                Ok(identity)
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn process(
-        &self,
-        cx: &mut Cx<'_>,
-        me: ReplicaId,
-        votes: bool,
-        log: Log<SimDisk, Planted>,
-        recovered: mainstay_model::Recovered,
-    ) -> ReplicaProcess {
-        let group = self.group.clone();
-        let now = cx.now();
-        let configuration = group.configuration.clone();
-        let peers: Vec<_> =
-            configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
-        let prng = cx.prng().split();
-        let nonce = Nonce(u128::from(cx.prng().next_u64()));
-        let start = Start { me, configuration, votes, recovered, prng };
-        let plants = group.plants;
-        let had_room = log.has_room();
-        ReplicaProcess {
-            me,
-            machine: Replica::new(start, group.ordering, now, plants),
-            effects: Vec::new(),
-            armed: None,
-            role: if votes { Role::Follower } else { Role::Learner },
-            detector: Detector::new(peers, group.detection, now.monotonic),
-            detector_armed: None,
-            log,
-            jobs: VecDeque::new(),
-            at_work: Vec::new(),
-            disk_busy: false,
-            had_room,
-            applier: Applier::new(Plain::default(), group.sessions, 11, plants),
-            deliveries: VecDeque::new(),
-            executing: false,
-            front: Front::new(nonce, plants),
-            retry_armed: false,
-            applied_at_tick: Slot::NONE,
-            token: 0,
-            origins: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            group,
-        }
-    }
-}
-
-fn open_log(
-    disk: &SimDisk,
-    group: &GroupOptions,
-    identity: &Identity,
-) -> Result<(Log<SimDisk, Planted>, mainstay_model::Recovered), OpenError> {
-    let options = LogOptions {
-        begun: identity.log_begun,
-        segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
-        on_damage: OnDamage::Report,
-        ..LogOptions::new(group.cluster, identity.me)
-    };
-    Log::open(disk.clone(), options, group.plants)
 }

@@ -1,4 +1,5 @@
 //! How the machines join the world: one adapter a protocol.
 
+pub mod boot;
 pub mod consensus;
 pub mod front;

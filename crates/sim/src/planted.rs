@@ -1,0 +1,111 @@
+//! The simulator's own test: bugs planted on purpose, each of which must be found.
+//!
+//! Most show themselves under the plans of ordinary seeds. Some need a rare coincidence first; for
+//! these the plan is aimed, so that the coincidence is likely, and the rest is left to the seed.
+
+use mainstay_model::Plant;
+
+use crate::drive::boot::configuration;
+use crate::fault::{Division, Fault};
+use crate::network::{Delay, NetworkOptions};
+use crate::plan::Plan;
+use crate::run::{RunOptions, RunReport, carry_out};
+use crate::scenario;
+use crate::workload::WorkloadOptions;
+use crate::world::Violation;
+
+const MILLI: u64 = 1_000_000;
+
+/// Plants in parts that no simulated process has yet: nothing discards its log so far.
+pub const DORMANT: &[Plant] = &[Plant::SegmentWithPromiseDiscarded];
+
+/// How a planted bug was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// By which seed.
+    pub seed: u64,
+    /// What it broke: one of the properties that the plant expects.
+    pub violation: Violation,
+}
+
+/// Runs `count` seeds from `first` on until a property that `plant` expects is violated.
+#[must_use]
+pub fn hunt(plant: Plant, first: u64, count: u64) -> Option<Found> {
+    (first..first + count).find_map(|seed| {
+        let violation = run(plant, seed, false).violation?;
+        let expected = plant.expected().split('|').any(|property| property == violation.property);
+        expected.then_some(Found { seed, violation })
+    })
+}
+
+/// Runs a seed with a planted bug.
+#[must_use]
+pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
+    let script = match plant {
+        Plant::NoStepDown => scenario::by_name("deaf-leader"),
+        Plant::UncertainCounted | Plant::DamageTakenForTail => scenario::by_name("damaged-copy"),
+        Plant::UndecidedGivenAway => scenario::by_name("stale-donor"),
+        Plant::AmnesiacVotes => scenario::by_name("wiped-copy"),
+        Plant::OldBallotResumed => scenario::by_name("resumed-ballot"),
+        Plant::StaleBallotAccepted => scenario::by_name("stale-acceptor"),
+        Plant::PendingLeftOutOfPromise => scenario::by_name("pending-acceptor"),
+        _ => None,
+    };
+    if let Some(script) = script {
+        return script.run(seed, &RunOptions { plant: Some(plant), keep_trace });
+    }
+    carry_out(seed, &plan(plant, seed), keep_trace)
+}
+
+/// The plan of a seed, aimed at a plant where ordinary ones rarely meet what it needs.
+#[must_use]
+pub fn plan(plant: Plant, seed: u64) -> Plan {
+    let mut plan = Plan::of_seed(seed, Some(plant));
+    match plant {
+        Plant::HighestBallotIgnored => contend(&mut plan),
+        Plant::ReadUnconfirmed => read_from_the_deposed(seed, &mut plan),
+        _ => {}
+    }
+    plan
+}
+
+/// Leaders that come and go while messages of the old ones are still on their way.
+fn contend(plan: &mut Plan) {
+    plan.replicas = 3;
+    plan.group.configuration = configuration(3);
+    plan.damaged_max = 0;
+    plan.drift_ppm_max = 250_000;
+    plan.network = NetworkOptions {
+        delay: Delay::Tailed { usual: 2 * MILLI, slow_permille: 150, slow: 500 * MILLI },
+        loss_ppm: 0,
+        duplicate_ppm: 0,
+        reorder: true,
+    };
+}
+
+/// The leader is cut off from its peers, not from its clients, and does not know it yet.
+fn read_from_the_deposed(seed: u64, plan: &mut Plan) {
+    let workload = WorkloadOptions { depth: 4, read_percent: 80, keys: 2, ..busy(plan.workload) };
+    *plan = Plan { workload, ..Plan::calm(seed, 5, plan.group.plants.0) };
+    plan.session_clients = 6;
+    plan.plain_clients = 0;
+    plan.link_notice_max = MILLI;
+    plan.drift_ppm_max = 250_000;
+    for at in 1..5 {
+        let division = Division::LeaderAlone;
+        plan.faults.push((at * 600 * MILLI, Fault::Divide { division, length: 400 * MILLI }));
+    }
+}
+
+/// Many operations on one register.
+fn busy(workload: WorkloadOptions) -> WorkloadOptions {
+    WorkloadOptions {
+        operations: 100,
+        keys: 1,
+        read_percent: 10,
+        depth: 1,
+        think_max: 15 * MILLI,
+        patience: 2_000 * MILLI,
+        ..workload
+    }
+}

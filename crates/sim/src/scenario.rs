@@ -1,0 +1,455 @@
+//! Scenarios by name: a script of faults, and by when there must be progress again.
+//!
+//! The three partial partitions are those that stop other protocols (Ng, Haridi and Carbone,
+//! "Omni-Paxos: breaking the barriers of partial connectivity", EuroSys 2023, section 2): whenever
+//! one voting replica is connected to a quorum, the group makes progress after bounded time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use mainstay_model::time::nanos;
+use mainstay_model::{Plant, Prng};
+
+use crate::fault::{Fault, Target};
+use crate::network::{Delay, NetworkOptions};
+use crate::plan::Plan;
+use crate::run::{RunOptions, RunReport, build, conclude, report};
+use crate::workload::WorkloadOptions;
+use crate::world::{NodeId, World};
+
+const MILLI: u64 = 1_000_000;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens in it, in a sentence.
+    pub about: &'static str,
+    replicas: u16,
+    /// What is changed in the plan that all scenarios share.
+    aim: fn(&mut Plan),
+    script: fn(&mut Stage),
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "quorum-loss",
+        about: "five replicas; all reach one hub and nobody else, and the leader is not the hub: \
+                only the hub has a quorum, although everybody hears of the old leader",
+        replicas: 5,
+        aim: |_| {},
+        script: quorum_loss,
+    },
+    Scenario {
+        name: "constrained-election",
+        about: "five replicas; the leader is cut off, and the only replica that reaches a quorum \
+                has missed the latest entries",
+        replicas: 5,
+        aim: |_| {},
+        script: constrained_election,
+    },
+    Scenario {
+        name: "chained",
+        about: "three replicas in a chain, the leader at one end: the other end does not hear it \
+                and must not unseat it for ever",
+        replicas: 3,
+        aim: |_| {},
+        script: chained,
+    },
+    Scenario {
+        name: "deaf-leader",
+        about: "everybody hears the leader, and it hears nobody: it has to step down by itself",
+        replicas: 3,
+        aim: |_| {},
+        script: deaf_leader,
+    },
+    Scenario {
+        name: "damaged-copy",
+        about: "one follower misses entries, the log of the other is damaged there, and the \
+                leader goes: who is left must wait for it rather than guess",
+        replicas: 3,
+        aim: many_in_flight,
+        script: damaged_copy,
+    },
+    Scenario {
+        name: "wiped-copy",
+        about: "one follower misses entries, the folder of the other is lost, and the leader goes: \
+                who came back without memory must not vote, also not after one more restart",
+        replicas: 3,
+        aim: |_| {},
+        script: wiped_copy,
+    },
+    Scenario {
+        name: "resumed-ballot",
+        about: "a leader loses power with proposals under way that one follower has accepted, and \
+                comes back to the other one: it must not go on in its old ballot",
+        replicas: 3,
+        aim: many_in_flight,
+        script: resumed_ballot,
+    },
+    Scenario {
+        name: "stale-acceptor",
+        about: "the leader does not hear of its successor, and goes on proposing to a replica \
+                that has promised the successor",
+        replicas: 3,
+        aim: lossy,
+        script: stale_acceptor,
+    },
+    Scenario {
+        name: "pending-acceptor",
+        about: "a follower with a slow disk no longer hears the leader, which still hears it, while \
+                a successor asks it what it has accepted",
+        replicas: 3,
+        aim: drifting,
+        script: pending_acceptor,
+    },
+    Scenario {
+        name: "stale-donor",
+        about: "a leader was cut off with proposals under way, its successor decided otherwise, and \
+                a replica that lost everything asks the old leader what was decided",
+        replicas: 3,
+        aim: many_in_flight,
+        script: stale_donor,
+    },
+    Scenario {
+        name: "leader-kill",
+        about: "the leader's process is killed and comes back, three times",
+        replicas: 3,
+        aim: |_| {},
+        script: leader_kill,
+    },
+    Scenario {
+        name: "all-down",
+        about: "all replicas lose power at once and come back",
+        replicas: 3,
+        aim: |_| {},
+        script: all_down,
+    },
+];
+
+/// The scenario of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// Plays the scenario; the seed draws delays and clients.
+    #[must_use]
+    pub fn run(&self, seed: u64, options: &RunOptions) -> RunReport {
+        let plan = self.plan(seed, options.plant);
+        let world = build(seed, &plan, options.keep_trace);
+        let timeout = nanos(plan.group.ordering.election_timeout);
+        let first = plan.replicas + plan.plain_clients;
+        let seeking = first..first + plan.session_clients;
+        let disk_latency = plan.group.disk_latency;
+        let mut stage = Stage { world, timeout, seeking, disk_latency, longest_gap: 0 };
+        stage.run_for(600 * MILLI);
+        (self.script)(&mut stage);
+        let Stage { mut world, longest_gap, .. } = stage;
+        let core: Vec<NodeId> = (0..plan.replicas).map(NodeId).collect();
+        let judged = conclude(&mut world, &plan, &core);
+        RunReport { longest_gap: Duration::from_nanos(longest_gap), ..report(seed, judged, world) }
+    }
+
+    fn plan(&self, seed: u64, plant: Option<Plant>) -> Plan {
+        let mut prng = Prng::new(seed);
+        let mut plan = Plan::calm(seed, self.replicas, plant);
+        plan.network = NetworkOptions {
+            delay: match prng.below(3) {
+                0 => Delay::Uniform { low: 20_000, high: 300_000 },
+                1 => Delay::Uniform { low: MILLI, high: 10 * MILLI },
+                _ => Delay::Tailed { usual: 2 * MILLI, slow_permille: 20, slow: 40 * MILLI },
+            },
+            ..NetworkOptions::CALM
+        };
+        plan.link_notice_max = *prng.pick(&[1, 50, 1_000]).unwrap_or(&1) * MILLI;
+        plan.session_clients = 5;
+        plan.workload = WorkloadOptions {
+            operations: 100,
+            think_max: 120 * MILLI,
+            patience: 400 * MILLI,
+            ..plan.workload
+        };
+        (self.aim)(&mut plan);
+        plan
+    }
+}
+
+/// A world with a script.
+struct Stage {
+    world: World,
+    /// One election time-out.
+    timeout: u64,
+    /// The clients with sessions.
+    seeking: Range<u16>,
+    /// How long a write and sync usually takes, in nanoseconds.
+    disk_latency: u64,
+    longest_gap: u64,
+}
+
+impl Stage {
+    fn run_for(&mut self, nanos: u64) {
+        let until = self.world.core.time() + nanos;
+        self.world.run_until(until);
+    }
+
+    fn now(&mut self, fault: Fault) {
+        let time = self.world.core.time();
+        self.world.core.plan(time, fault);
+        self.run_for(0);
+    }
+
+    fn leader(&mut self) -> NodeId {
+        self.world.leader().unwrap_or(NodeId(self.world.core.replicas - 1))
+    }
+
+    /// Mends everything, then cuts both directions between every two replicas that are not linked.
+    fn link_only(&mut self, linked: impl Fn(NodeId, NodeId) -> bool) {
+        let all: Vec<NodeId> = (0..self.world.core.replicas).map(NodeId).collect();
+        let mut cuts = Vec::new();
+        for &from in &all {
+            for &to in all.iter().filter(|&&to| to != from) {
+                if !linked(from, to) && !linked(to, from) {
+                    cuts.push((from, to));
+                }
+            }
+        }
+        self.now(Fault::Mend);
+        self.now(Fault::Cut(cuts));
+    }
+
+    /// Runs until that many more slots were decided somewhere, to within a tenth of a millisecond,
+    /// but for three election time-outs at most.
+    fn run_until_decided(&mut self, count: u64) {
+        let wanted = self.world.core.recorder.decided_upto().0 + count;
+        let until = self.world.core.time() + 3 * self.timeout;
+        while self.world.core.recorder.decided_upto().0 < wanted && self.world.core.time() < until {
+            self.run_for(MILLI / 10);
+        }
+    }
+
+    /// Whether the clients with sessions, which seek out whoever answers, have nothing left to ask.
+    fn all_asked(&mut self) -> bool {
+        let seeking = self.seeking.clone();
+        seeking
+            .map(NodeId)
+            .all(|client| self.world.picture(client).is_none_or(|picture| picture.open == 0))
+    }
+
+    /// From now on requests must be carried out again within four election time-outs, three times
+    /// in a row.
+    fn expect_progress(&mut self, from: u64) {
+        let mut since = from;
+        for _ in 0..3 {
+            let until = since + 4 * self.timeout;
+            self.world.run_until(until);
+            let Some(at) = self.world.core.recorder.progress_after(since) else {
+                if self.world.core.violation.is_none() && !self.all_asked() {
+                    let after = Duration::from_nanos(until - since);
+                    let what = format!("no request was carried out within {after:?}");
+                    self.world.core.violated("liveness", what);
+                }
+                return;
+            };
+            self.longest_gap = self.longest_gap.max(at - since);
+            since = until;
+        }
+    }
+}
+
+fn quorum_loss(stage: &mut Stage) {
+    let leader = stage.leader();
+    let hub = NodeId((leader.0 + 1 + stage.world.core.prng.below(4) as u16) % 5);
+    stage.link_only(|a, _| a == hub);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn constrained_election(stage: &mut Stage) {
+    let leader = stage.leader();
+    let late = NodeId((leader.0 + 1 + stage.world.core.prng.below(4) as u16) % 5);
+    stage.link_only(|a, b| a != late && b != late);
+    stage.run_for(200 * MILLI);
+    stage.link_only(|a, b| a == late && b != leader);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn chained(stage: &mut Stage) {
+    let leader = stage.leader();
+    let other = NodeId((leader.0 + 1 + stage.world.core.prng.below(2) as u16) % 3);
+    stage.link_only(|a, b| (a, b) != (leader, other) && (a, b) != (other, leader));
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn deaf_leader(stage: &mut Stage) {
+    let leader = stage.leader();
+    let others = (0..3).map(NodeId).filter(|&node| node != leader);
+    let cuts = others.map(|from| (from, leader)).collect();
+    stage.now(Fault::Cut(cuts));
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+/// The two followers, in random order.
+fn followers(stage: &mut Stage, leader: NodeId) -> (NodeId, NodeId) {
+    let first = 1 + stage.world.core.prng.below(2) as u16;
+    (NodeId((leader.0 + first) % 3), NodeId((leader.0 + 3 - first) % 3))
+}
+
+/// Every request takes a slot of its own, and many are open at once.
+fn many_in_flight(plan: &mut Plan) {
+    plan.workload.depth = 4;
+    plan.workload.think_max = 20 * MILLI;
+    plan.workload.read_percent = 10;
+    plan.workload.operations = 200;
+    plan.group.ordering.batch_requests_max = 1;
+}
+
+fn damaged_copy(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (late, damaged) = followers(stage, leader);
+    stage.link_only(|a, b| a != late && b != late);
+    // The leader's slow disk lets the other follower accept much that it does not know as decided.
+    let (target, length) = (Target::Node(leader), 2_000 * MILLI);
+    let factor = 100 * MILLI / stage.disk_latency;
+    stage.now(Fault::SlowDisk { target, length, factor });
+    stage.run_for(150 * MILLI);
+    stage.run_until_decided(3);
+    stage.world.core.budget.damaged_max = 1;
+    stage.now(Fault::Rot { target: Target::Node(damaged), last: true });
+    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_000 * MILLI });
+    stage.now(Fault::Mend);
+    stage.run_for(2_000 * MILLI);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn wiped_copy(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (late, wiped) = followers(stage, leader);
+    stage.link_only(|a, b| a != late && b != late);
+    stage.run_for(100 * MILLI);
+    stage.world.core.budget.damaged_max = 1;
+    let target = Target::Node(wiped);
+    stage.now(Fault::Wipe { target, down: 10 * MILLI });
+    // It has come back, and restarts once more.
+    stage.run_for(30 * MILLI);
+    stage.now(Fault::Kill { target, down: 10 * MILLI });
+    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_000 * MILLI });
+    stage.now(Fault::Mend);
+    stage.run_for(2_000 * MILLI);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn resumed_ballot(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (first, second) = followers(stage, leader);
+    let between = |x, y| move |a: NodeId, b: NodeId| (a, b) == (x, y) || (b, a) == (x, y);
+    let target = Target::Node(leader);
+    let factor = 100 * MILLI / stage.disk_latency;
+    stage.now(Fault::SlowDisk { target, length: 60 * MILLI, factor });
+    stage.link_only(between(leader, first));
+    stage.run_for(60 * MILLI);
+    stage.now(Fault::PowerLoss { target, down: MILLI });
+    stage.link_only(between(leader, second));
+    let more = 1 + stage.world.core.prng.below(6);
+    stage.run_until_decided(more);
+    // What is on its way is decided, and nobody else is told.
+    stage.now(Fault::Cut(vec![(leader, second)]));
+    stage.run_for(20 * MILLI);
+    stage.now(Fault::Kill { target, down: 2_000 * MILLI });
+    stage.link_only(between(first, second));
+    stage.run_for(2 * stage.timeout);
+    stage.now(Fault::Mend);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+/// Clocks that run at very different rates: a leader may believe in its office for long after
+/// others have given it up.
+fn drifting(plan: &mut Plan) {
+    many_in_flight(plan);
+    plan.drift_ppm_max = 250_000;
+    plan.link_notice_max = MILLI;
+}
+
+/// The same, and many messages are lost.
+fn lossy(plan: &mut Plan) {
+    drifting(plan);
+    plan.network.loss_ppm = 250_000;
+}
+
+fn stale_acceptor(stage: &mut Stage) {
+    for _ in 0..6 {
+        let leader = stage.leader();
+        let (shared, successor) = followers(stage, leader);
+        // The others see their connections break before the leader gives up.
+        stage.link_only(|a, b| (a, b) == (shared, successor) || (b, a) == (shared, successor));
+        let silence = stage.timeout / 3 + stage.world.core.prng.below(stage.timeout / 2);
+        stage.run_for(silence);
+        stage.link_only(|a, b| (a, b) != (leader, successor) && (b, a) != (leader, successor));
+        stage.run_for(stage.timeout / 2);
+        stage.now(Fault::Mend);
+        stage.run_for(stage.timeout);
+    }
+    stage.world.core.network.calm();
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn pending_acceptor(stage: &mut Stage) {
+    for _ in 0..4 {
+        let leader = stage.leader();
+        let (shared, successor) = followers(stage, leader);
+        let (target, length) = (Target::Node(shared), 2 * stage.timeout);
+        let factor = stage.timeout / 2 / stage.disk_latency;
+        stage.now(Fault::SlowDisk { target, length, factor });
+        stage.run_for(stage.timeout / 2);
+        // The shared follower is heard, and does not hear.
+        let cuts = vec![(leader, shared), (leader, successor), (successor, leader)];
+        stage.now(Fault::Cut(cuts));
+        stage.run_for(2 * stage.timeout);
+        stage.now(Fault::Mend);
+        stage.run_for(2 * stage.timeout);
+    }
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn stale_donor(stage: &mut Stage) {
+    let leader = stage.leader();
+    stage.link_only(|a, b| a != leader && b != leader);
+    stage.run_for(3 * stage.timeout);
+    let successor = stage.leader();
+    let Some(wiped) = (0..3).map(NodeId).find(|&node| node != leader && node != successor) else {
+        return;
+    };
+    stage.world.core.budget.damaged_max = 1;
+    stage.now(Fault::Wipe { target: Target::Node(wiped), down: 5 * MILLI });
+    stage.link_only(|a, b| a == wiped || b == wiped);
+    stage.run_for(stage.timeout);
+    stage.now(Fault::Mend);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn leader_kill(stage: &mut Stage) {
+    for _ in 0..3 {
+        let time = stage.world.core.time();
+        stage.now(Fault::Kill { target: Target::Leader, down: 100 * MILLI });
+        stage.expect_progress(time);
+    }
+}
+
+fn all_down(stage: &mut Stage) {
+    stage.now(Fault::PowerLossOfAll { down: 100 * MILLI });
+    // The last one is up after half as long again.
+    let time = stage.world.core.time() + 150 * MILLI;
+    stage.expect_progress(time);
+}

@@ -1,0 +1,48 @@
+//! A checker counts only if it has been seen to fail: every planted bug is found by a property that
+//! its description names, within a stated number of seeds.
+
+use std::collections::BTreeSet;
+
+use mainstay_model::Plant;
+use mainstay_sim::planted::{DORMANT, hunt};
+
+/// Within how many seeds each bug is found, at the latest.
+const SEEDS_MAX: u64 = 400;
+
+#[test]
+fn planted_bugs_are_found() {
+    let mut missed = Vec::new();
+    for &plant in Plant::ALL.iter().filter(|plant| !DORMANT.contains(plant)) {
+        match hunt(plant, 1, SEEDS_MAX) {
+            Some(found) => {
+                let (seed, violation) = (found.seed, found.violation);
+                println!(
+                    "{:28} {:18} seed {seed:3}: {}",
+                    plant.name(),
+                    plant.part(),
+                    violation.property
+                );
+            }
+            None => missed.push(plant.name()),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS_MAX} seeds: {missed:?}");
+}
+
+#[test]
+fn every_part_has_a_planted_bug() {
+    let parts: BTreeSet<&str> = Plant::ALL.iter().map(|plant| plant.part()).collect();
+    for part in [
+        "acceptor",
+        "new leader",
+        "decided watermark",
+        "election",
+        "catch-up",
+        "sessions",
+        "reads",
+        "log",
+    ] {
+        assert!(parts.contains(part), "no bug is planted in {part}");
+    }
+    assert!(Plant::ALL.len() - DORMANT.len() >= 12, "at least twelve");
+}
