@@ -3,7 +3,8 @@
 //! A head of 24 bytes: `mainstkv` (8), version (4), how many keys (8), CRC-32 of the 20 bytes before
 //! it (4). Then blocks, each with a head of 16 bytes: how many entries (4), length of the entries
 //! (4), CRC-32 of the entries (4), CRC-32 of the 12 bytes before it (4). An entry is a key and a
-//! value, each a length (4) and the bytes. Entries come in the order of the keyspace. A block ends
+//! value, each a length (4) and the bytes, and the expiry (8): milliseconds since 1970, 0 for none.
+//! Entries come in the order of the keyspace. A block ends
 //! with the entry that brings it to 64 KiB or above; one without entries is the last. All little
 //! endian. No length is believed before the checksum over it was found right.
 
@@ -13,18 +14,19 @@ use mainstay_model::codec::Put;
 use mainstay_service::{Checkpoint, RestoreError};
 
 use crate::VALUE_LEN_MAX;
+use crate::expiry::Expiry;
 use crate::fields::Fields;
 use crate::keyspace::{Builder, Keyspace};
 use crate::text::Text;
 
 const MAGIC: &[u8; 8] = b"mainstkv";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD_LEN: usize = 24;
 const BLOCK_HEAD_LEN: usize = 16;
 /// A block is closed once it is at least this long.
 const BLOCK_LEN: usize = 64 << 10;
 /// The longest block: one more entry of the longest key and value.
-const BLOCK_LEN_MAX: usize = BLOCK_LEN + 2 * (4 + VALUE_LEN_MAX);
+const BLOCK_LEN_MAX: usize = BLOCK_LEN + 2 * (4 + VALUE_LEN_MAX) + 8;
 
 /// A copy of the store as it was when it was taken; it shares what has not changed since.
 #[derive(Debug)]
@@ -47,9 +49,10 @@ impl Checkpoint for StoreCheckpoint {
         head.put_u32(crc32fast::hash(&head));
         to.write_all(&head)?;
         let (mut block, mut entries) = (Vec::new(), 0);
-        for (key, value) in self.keys.iter() {
+        for (key, entry) in self.keys.iter() {
             block.put_bytes(key);
-            block.put_bytes(value.as_bytes());
+            block.put_bytes(entry.value.as_bytes());
+            block.put_u64(entry.expiry.map_or(0, Expiry::ms));
             entries += 1;
             if block.len() >= BLOCK_LEN {
                 write_block(entries, &block, to)?;
@@ -115,11 +118,16 @@ fn read_block(source: &mut dyn Read, builder: &mut Builder) -> Result<bool, Rest
     }
     let mut fields = Fields::new(&block);
     for _ in 0..entries {
-        let (Ok(key), Ok(value)) = (fields.bytes(VALUE_LEN_MAX), fields.bytes(VALUE_LEN_MAX))
+        let (Ok(key), Ok(value), Ok(ms)) =
+            (fields.bytes(VALUE_LEN_MAX), fields.bytes(VALUE_LEN_MAX), fields.u64())
         else {
             return invalid("an entry goes beyond its block");
         };
-        if !builder.push(key, Text::new(value)) {
+        let expiry = Expiry::from_ms(ms);
+        if expiry.is_none() && ms != 0 {
+            return invalid("a key expires later than any key can");
+        }
+        if !builder.push(key, Text::new(value), expiry) {
             return invalid("its keys are not in order");
         }
     }
@@ -165,7 +173,11 @@ mod tests {
     fn filled(keys: u32, value_len: usize) -> Keyspace {
         let mut keyspace = Keyspace::default();
         for key in 0..keys {
-            keyspace.set(&key.to_le_bytes(), Text::new(&vec![key as u8; value_len]));
+            keyspace.set(
+                &key.to_le_bytes(),
+                Text::new(&vec![key as u8; value_len]),
+                Expiry::from_ms(key.into()),
+            );
         }
         keyspace
     }
@@ -201,7 +213,7 @@ mod tests {
         let checksum = crc32fast::hash(&bytes[..HEAD_LEN - 4]).to_le_bytes();
         bytes[HEAD_LEN - 4..HEAD_LEN].copy_from_slice(&checksum);
         let error = read(&mut &bytes[..]).expect_err("another version").to_string();
-        assert!(error.ends_with("it is of version 9, this program reads 1"), "{error}");
+        assert!(error.ends_with("it is of version 9, this program reads 2"), "{error}");
     }
 
     proptest! {

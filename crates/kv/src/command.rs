@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`table`] | the table itself |
 //! | `data` | commands for the service: from arguments to an [`Operation`] |
+//! | `expiry` | those of them that are about when keys go |
 //! | `connection` | PING, HELLO, CLIENT and what else is about a connection |
 //! | `server` | INFO, CONFIG |
 //! | `describe` | COMMAND: the table as replies |
@@ -12,6 +13,7 @@
 mod connection;
 mod data;
 mod describe;
+mod expiry;
 mod server;
 pub mod table;
 
@@ -174,6 +176,15 @@ impl Refusal {
 
     fn not_an_integer() -> Self {
         Self::new("ERR value is not an integer or out of range")
+    }
+
+    /// The expiry that a command was given is not positive where it must be, or beyond all range.
+    fn invalid_expiry(command: &str) -> Self {
+        Self::new(format_args!("ERR invalid expire time in '{command}' command"))
+    }
+
+    fn unsupported_option(option: &[u8]) -> Self {
+        Self([b"ERR Unsupported option ", first_bytes(option, 128)].concat())
     }
 
     fn arity(parent: Option<&Spec>, spec: &Spec) -> Self {

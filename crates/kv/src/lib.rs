@@ -14,7 +14,8 @@
 //! | [`operation`] | [`Operation`]: what the service can be asked, and its encoding |
 //! | [`reply`] | [`Reply`]: what it answers, neutral of the protocol version |
 //! | [`store`] | [`Store`]: the service |
-//! | `keyspace`, `text` | its state: keys in an order of their own, copied on write |
+//! | [`expiry`] | when keys go, as clients ask for it and as it is kept |
+//! | `keyspace`, `shard`, `text` | its state: keys in an order of their own, copied on write |
 //! | [`checkpoint`] | the state as bytes |
 //! | [`decode_any`] | one entry a decoder, for fuzzing |
 
@@ -23,6 +24,7 @@
 pub mod checkpoint;
 pub mod command;
 pub mod decode_any;
+pub mod expiry;
 mod fields;
 pub mod front;
 mod glob;
@@ -31,10 +33,12 @@ mod keyspace;
 pub mod operation;
 pub mod reply;
 pub mod resp;
+mod shard;
 pub mod store;
 mod text;
 
 pub use checkpoint::StoreCheckpoint;
+pub use expiry::{ExpiryCondition, ExpiryForm, Lifetime, Moment};
 pub use front::RedisFront;
 pub use operation::{Condition, Operation};
 pub use reply::Reply;

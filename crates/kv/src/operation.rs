@@ -16,10 +16,20 @@
 //! | 9 | set many | key and value in turn | orders |
 //! | 10 | count | | asks |
 //! | 11 | clear | | orders |
+//! | 12 | set with an expiry | condition (1) and wants the old value (1), as for 2; lifetime, not endless; key; value | orders |
+//! | 13 | expire | condition (1): 0 always, 1 if absent, 2 if present, 3 if later, 4 if earlier, 5 if present and earlier; moment; key | orders |
+//! | 14 | persist | key | orders |
+//! | 15 | expiry | form (1): 0 seconds left, 1 milliseconds left, 2 second, 3 millisecond; key | asks |
+//! | 16 | get and expire | lifetime; key | orders |
+//! | 17 | get and delete | key | orders |
+//!
+//! A lifetime is 0 (endless), 1 (unchanged) or a moment; a moment is 2 (after so long) or 3 (at),
+//! and milliseconds (8).
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put};
 
+use crate::expiry::{ExpiryCondition, ExpiryForm, Lifetime, Moment};
 use crate::fields::Fields;
 use crate::{ARGUMENTS_MAX, VALUE_LEN_MAX};
 
@@ -41,6 +51,8 @@ pub enum Operation<'a> {
         condition: Condition,
         /// Whether to answer with the value that was there before.
         previous: bool,
+        /// How long it is there.
+        lifetime: Lifetime,
     },
     /// Removes keys; answers how many were there.
     Delete {
@@ -85,6 +97,40 @@ pub enum Operation<'a> {
     Count,
     /// Removes every key.
     Clear,
+    /// Gives a key an expiry; one that is not in the future removes it. Answers 1, or 0 if the key is
+    /// absent or the condition not met.
+    Expire {
+        /// Which key.
+        key: &'a [u8],
+        /// Its expiry.
+        until: Moment,
+        /// When at all.
+        condition: ExpiryCondition,
+    },
+    /// Takes the expiry of a key away; answers 1 if it had one, or else 0.
+    Persist {
+        /// Which key.
+        key: &'a [u8],
+    },
+    /// When a key goes: -2 for an absent one, -1 for one without an expiry.
+    Expiry {
+        /// Which key.
+        key: &'a [u8],
+        /// How it is told.
+        form: ExpiryForm,
+    },
+    /// The value of a key, whose expiry is then changed; one that is not in the future removes it.
+    GetAndExpire {
+        /// Whose value.
+        key: &'a [u8],
+        /// What becomes of its expiry.
+        lifetime: Lifetime,
+    },
+    /// The value of a key, which is then removed.
+    GetAndDelete {
+        /// Whose value.
+        key: &'a [u8],
+    },
 }
 
 /// When a key is set.
@@ -110,6 +156,12 @@ const GET_MANY: u8 = 8;
 const SET_MANY: u8 = 9;
 const COUNT: u8 = 10;
 const CLEAR: u8 = 11;
+const SET_WITH_EXPIRY: u8 = 12;
+const EXPIRE: u8 = 13;
+const PERSIST: u8 = 14;
+const EXPIRY: u8 = 15;
+const GET_AND_EXPIRE: u8 = 16;
+const GET_AND_DELETE: u8 = 17;
 
 impl<'a> Operation<'a> {
     /// Whether it leaves the state as it is, so that it may be sent as a query.
@@ -122,6 +174,7 @@ impl<'a> Operation<'a> {
                 | Self::Length { .. }
                 | Self::GetMany { .. }
                 | Self::Count
+                | Self::Expiry { .. }
         )
     }
 
@@ -132,8 +185,12 @@ impl<'a> Operation<'a> {
         let mut out = Vec::with_capacity(self.encoded_len());
         match self {
             Self::Get { key } => put(GET, &[key], &mut out),
-            Self::Set { key, value, condition, previous } => {
-                out.put(&[SET, *condition as u8, u8::from(*previous)]);
+            Self::Set { key, value, condition, previous, lifetime } => {
+                let code = if *lifetime == Lifetime::Endless { SET } else { SET_WITH_EXPIRY };
+                out.put(&[code, *condition as u8, u8::from(*previous)]);
+                if code == SET_WITH_EXPIRY {
+                    lifetime.encode(&mut out);
+                }
                 out.put_bytes(key);
                 out.put_bytes(value);
             }
@@ -157,6 +214,22 @@ impl<'a> Operation<'a> {
             }
             Self::Count => out.put_u8(COUNT),
             Self::Clear => out.put_u8(CLEAR),
+            Self::Expire { key, until, condition } => {
+                out.put(&[EXPIRE, *condition as u8]);
+                until.encode(&mut out);
+                out.put_bytes(key);
+            }
+            Self::Persist { key } => put(PERSIST, &[key], &mut out),
+            Self::Expiry { key, form } => {
+                out.put(&[EXPIRY, *form as u8]);
+                out.put_bytes(key);
+            }
+            Self::GetAndExpire { key, lifetime } => {
+                out.put_u8(GET_AND_EXPIRE);
+                lifetime.encode(&mut out);
+                out.put_bytes(key);
+            }
+            Self::GetAndDelete { key } => put(GET_AND_DELETE, &[key], &mut out),
         }
         Bytes::from(out)
     }
@@ -164,16 +237,22 @@ impl<'a> Operation<'a> {
     fn encoded_len(&self) -> usize {
         let list = |keys: &[&[u8]]| keys.iter().map(|key| 4 + key.len()).sum();
         let fields: usize = match self {
-            Self::Get { key } | Self::Length { key } => key.len(),
+            Self::Get { key }
+            | Self::Length { key }
+            | Self::Add { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Persist { key }
+            | Self::Expiry { key, .. }
+            | Self::GetAndExpire { key, .. }
+            | Self::GetAndDelete { key } => key.len(),
             Self::Set { key, value, .. } | Self::Append { key, value } => key.len() + value.len(),
             Self::Delete { keys } | Self::Exists { keys } | Self::GetMany { keys } => list(keys),
-            Self::Add { key, .. } => key.len(),
             Self::SetMany { pairs } => {
                 pairs.iter().map(|(key, value)| 8 + key.len() + value.len()).sum()
             }
             Self::Count | Self::Clear => 0,
         };
-        fields + 13
+        fields + 13 + Lifetime::ENCODED_LEN_MAX
     }
 
     /// Reads an operation back.
@@ -190,20 +269,7 @@ impl<'a> Operation<'a> {
     fn read(fields: &mut Fields<'a>) -> Result<Self, DecodeError> {
         Ok(match fields.u8()? {
             GET => Self::Get { key: text(fields)? },
-            SET => {
-                let condition = match fields.u8()? {
-                    0 => Condition::Always,
-                    1 => Condition::Absent,
-                    2 => Condition::Present,
-                    _ => return Err(DecodeError::BadValue("condition")),
-                };
-                let previous = match fields.u8()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(DecodeError::BadValue("wants the old value")),
-                };
-                Self::Set { key: text(fields)?, value: text(fields)?, condition, previous }
-            }
+            code @ (SET | SET_WITH_EXPIRY) => Self::read_set(code, fields)?,
             DELETE => Self::Delete { keys: list(fields)? },
             EXISTS => Self::Exists { keys: list(fields)? },
             ADD => {
@@ -222,8 +288,47 @@ impl<'a> Operation<'a> {
             }
             COUNT => Self::Count,
             CLEAR => Self::Clear,
+            EXPIRE => {
+                let condition = ExpiryCondition::read(fields)?;
+                let until = Moment::read(fields)?;
+                Self::Expire { key: text(fields)?, until, condition }
+            }
+            PERSIST => Self::Persist { key: text(fields)? },
+            EXPIRY => {
+                let form = ExpiryForm::read(fields)?;
+                Self::Expiry { key: text(fields)?, form }
+            }
+            GET_AND_EXPIRE => {
+                let lifetime = Lifetime::read(fields)?;
+                Self::GetAndExpire { key: text(fields)?, lifetime }
+            }
+            GET_AND_DELETE => Self::GetAndDelete { key: text(fields)? },
             _ => return Err(DecodeError::BadValue("operation")),
         })
+    }
+
+    /// What follows the code of one that sets.
+    fn read_set(code: u8, fields: &mut Fields<'a>) -> Result<Self, DecodeError> {
+        let condition = match fields.u8()? {
+            0 => Condition::Always,
+            1 => Condition::Absent,
+            2 => Condition::Present,
+            _ => return Err(DecodeError::BadValue("condition")),
+        };
+        let previous = match fields.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::BadValue("wants the old value")),
+        };
+        let lifetime = match code {
+            SET => Lifetime::Endless,
+            _ => match Lifetime::read(fields)? {
+                // There is one encoding for each operation.
+                Lifetime::Endless => return Err(DecodeError::BadValue("lifetime")),
+                other => other,
+            },
+        };
+        Ok(Self::Set { key: text(fields)?, value: text(fields)?, condition, previous, lifetime })
     }
 }
 
@@ -271,11 +376,38 @@ mod tests {
             Operation::SetMany { pairs: vec![(b"a", b"1"), (b"b", b"")] },
             Operation::Count,
             Operation::Clear,
+            Operation::Persist { key: b"k" },
+            Operation::GetAndDelete { key: b"k" },
         ];
-        for condition in [Condition::Always, Condition::Absent, Condition::Present] {
-            for previous in [false, true] {
-                all.push(Operation::Set { key: b"k", value: b"v", condition, previous });
+        let moments = [Moment::After(i64::MIN), Moment::After(1), Moment::At(i64::MAX)];
+        let lifetimes = [Lifetime::Endless, Lifetime::Unchanged];
+        for lifetime in lifetimes.into_iter().chain(moments.map(Lifetime::Until)) {
+            for condition in [Condition::Always, Condition::Absent, Condition::Present] {
+                for previous in [false, true] {
+                    let (key, value) = (&b"k"[..], &b"v"[..]);
+                    all.push(Operation::Set { key, value, condition, previous, lifetime });
+                }
             }
+            all.push(Operation::GetAndExpire { key: b"k", lifetime });
+        }
+        for condition in [
+            ExpiryCondition::Always,
+            ExpiryCondition::Absent,
+            ExpiryCondition::Present,
+            ExpiryCondition::Later,
+            ExpiryCondition::Earlier,
+            ExpiryCondition::PresentAndEarlier,
+        ] {
+            let expire = |until| Operation::Expire { key: b"k", until, condition };
+            all.extend(moments.map(expire));
+        }
+        for form in [
+            ExpiryForm::SecondsLeft,
+            ExpiryForm::MillisecondsLeft,
+            ExpiryForm::Second,
+            ExpiryForm::Millisecond,
+        ] {
+            all.push(Operation::Expiry { key: b"k", form });
         }
         for operation in all {
             let bytes = operation.encode();
@@ -298,9 +430,15 @@ mod tests {
         assert_eq!(Operation::decode(&[DELETE, 0, 0, 16, 0]), Err(DecodeError::Truncated));
     }
 
+    #[test]
+    fn an_operation_has_one_encoding() {
+        let endless = [SET_WITH_EXPIRY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(Operation::decode(&endless), Err(DecodeError::BadValue("lifetime")));
+    }
+
     proptest! {
         #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(0u8..14, 0..60)) {
+        fn garbage_never_panics(bytes in proptest::collection::vec(0u8..20, 0..60)) {
             crate::decode_any::operation(&bytes);
         }
     }

@@ -2,10 +2,12 @@
 
 use std::io::Read;
 
+use mainstay_model::Timestamp;
 use mainstay_model::codec::DecodeError;
 use mainstay_service::{Context, QueryContext, RestoreError, Service};
 
 use crate::checkpoint::{self, StoreCheckpoint};
+use crate::expiry::{Expiry, ExpiryCondition, ExpiryForm, Lifetime, Moment, milliseconds};
 use crate::keyspace::Keyspace;
 use crate::operation::{Condition, Operation};
 use crate::reply::Reply;
@@ -14,8 +16,10 @@ use crate::{REPLY_LEN_MAX, VALUE_LEN_MAX, integer};
 
 /// The replicated key-value store. Requests are [`Operation`]s, replies [`Reply`]s, both encoded.
 ///
-/// Nothing here depends on anything but the requests and their order: no clock, no random number,
-/// no iteration over a table in arbitrary order.
+/// Nothing here depends on anything but the requests, their order and decided time: no clock, no
+/// random number, no iteration over a table in arbitrary order. Keys go when decided time says so, in
+/// [`Service::advance`], before whatever is asked next: so nothing that answers has to look at
+/// expiries, and the number of keys is that of all replicas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Store {
     keys: Keyspace,
@@ -29,17 +33,18 @@ const VALUE_TOO_LONG: Reply<'static> =
 impl Service for Store {
     type Checkpoint = StoreCheckpoint;
 
-    fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
+    fn apply(&mut self, cx: &Context, request: &[u8], reply: &mut Vec<u8>) {
+        let now = milliseconds(cx.time);
         match Operation::decode(request) {
-            Ok(operation) if operation.is_query() => self.answer(&operation, reply),
-            Ok(operation) => self.carry_out(&operation, reply),
+            Ok(operation) if operation.is_query() => self.answer(&operation, now, reply),
+            Ok(operation) => self.carry_out(&operation, now, reply),
             Err(error) => refuse(error, reply),
         }
     }
 
-    fn query(&self, _: &QueryContext, request: &[u8], reply: &mut Vec<u8>) {
+    fn query(&self, cx: &QueryContext, request: &[u8], reply: &mut Vec<u8>) {
         match Operation::decode(request) {
-            Ok(operation) => self.answer(&operation, reply),
+            Ok(operation) => self.answer(&operation, milliseconds(cx.time), reply),
             Err(error) => refuse(error, reply),
         }
     }
@@ -54,13 +59,21 @@ impl Service for Store {
     }
 
     fn version() -> u32 {
-        1
+        2
+    }
+
+    fn advance(&mut self, time: Timestamp) {
+        self.keys.remove_past(milliseconds(time));
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.keys.wake()
     }
 }
 
 impl Store {
     /// What leaves the state as it is.
-    fn answer(&self, operation: &Operation<'_>, out: &mut Vec<u8>) {
+    fn answer(&self, operation: &Operation<'_>, now: i64, out: &mut Vec<u8>) {
         let reply = match operation {
             Operation::Get { key } => bulk(self.keys.get(key)),
             Operation::Exists { keys } => {
@@ -69,16 +82,20 @@ impl Store {
             Operation::Length { key } => count(self.keys.get(key).map_or(0, Text::len)),
             Operation::GetMany { keys } => self.get_many(keys),
             Operation::Count => Reply::Integer(self.keys.len() as i64),
+            Operation::Expiry { key, form } => self.expiry(key, *form, now),
             _ => Reply::Error(b"ERR this changes the store: send it as a request, not as a query"),
         };
         reply.encode(out);
     }
 
     /// What may change the state.
-    fn carry_out(&mut self, operation: &Operation<'_>, out: &mut Vec<u8>) {
+    fn carry_out(&mut self, operation: &Operation<'_>, now: i64, out: &mut Vec<u8>) {
         let reply = match operation {
-            Operation::Set { key, value, condition, previous } => {
-                return self.set(key, value, *condition, *previous, out);
+            Operation::Set { key, value, condition, previous, lifetime } => {
+                if self.answer_set(key, *condition, *previous, out) {
+                    self.set(key, value, *lifetime, now);
+                }
+                return;
             }
             Operation::Delete { keys } => {
                 count(keys.iter().filter(|key| self.keys.remove(key)).count())
@@ -87,7 +104,7 @@ impl Store {
             Operation::Append { key, value } => self.append(key, value),
             Operation::SetMany { pairs } => {
                 for (key, value) in pairs {
-                    self.keys.set(key, Text::new(value));
+                    self.keys.set(key, Text::new(value), None);
                 }
                 Reply::OK
             }
@@ -95,36 +112,107 @@ impl Store {
                 self.keys = Keyspace::default();
                 Reply::OK
             }
+            Operation::Expire { key, until, condition } => {
+                self.expire(key, until.ms(now), *condition, now)
+            }
+            Operation::Persist { key } => self.persist(key),
+            Operation::GetAndExpire { key, lifetime } => {
+                bulk(self.keys.get(key)).encode(out);
+                return self.set_lifetime(key, *lifetime, now);
+            }
+            Operation::GetAndDelete { key } => {
+                bulk(self.keys.get(key)).encode(out);
+                self.keys.remove(key);
+                return;
+            }
             Operation::Get { .. }
             | Operation::Exists { .. }
             | Operation::Length { .. }
             | Operation::GetMany { .. }
-            | Operation::Count => return self.answer(operation, out),
+            | Operation::Expiry { .. }
+            | Operation::Count => return self.answer(operation, now, out),
         };
         reply.encode(out);
     }
 
-    fn set(
-        &mut self,
+    /// Answers and says whether the key is to be set. The reply comes first: it may be the value that
+    /// is replaced.
+    fn answer_set(
+        &self,
         key: &[u8],
-        value: &[u8],
         condition: Condition,
         previous: bool,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
+        let held = self.keys.get(key);
         let met = match condition {
             Condition::Always => true,
-            Condition::Absent => self.keys.get(key).is_none(),
-            Condition::Present => self.keys.get(key).is_some(),
+            Condition::Absent => held.is_none(),
+            Condition::Present => held.is_some(),
         };
-        // The reply is written first: it may be the value that is replaced.
         match (previous, met) {
-            (true, _) => bulk(self.keys.get(key)).encode(out),
+            (true, _) => bulk(held).encode(out),
             (false, true) => Reply::OK.encode(out),
             (false, false) => Reply::Nil.encode(out),
         }
-        if met {
-            self.keys.set(key, Text::new(value));
+        met
+    }
+
+    /// With an expiry that is past already, the key was there and is gone.
+    fn set(&mut self, key: &[u8], value: &[u8], lifetime: Lifetime, now: i64) {
+        let expiry = match lifetime {
+            Lifetime::Endless => None,
+            Lifetime::Unchanged => self.keys.entry(key).and_then(|entry| entry.expiry),
+            Lifetime::Until(moment) => match expiry_at(moment.ms(now)) {
+                Some(expiry) if !expiry.is_past(now) => Some(expiry),
+                _ => {
+                    self.keys.remove(key);
+                    return;
+                }
+            },
+        };
+        self.keys.set(key, Text::new(value), expiry);
+    }
+
+    fn expiry(&self, key: &[u8], form: ExpiryForm, now: i64) -> Reply<'static> {
+        Reply::Integer(match self.keys.entry(key) {
+            None => -2,
+            Some(entry) => entry.expiry.map_or(-1, |expiry| form.of(expiry, now)),
+        })
+    }
+
+    fn expire(
+        &mut self,
+        key: &[u8],
+        until: i64,
+        condition: ExpiryCondition,
+        now: i64,
+    ) -> Reply<'static> {
+        let met = |expiry| condition.is_met(expiry, until);
+        let done = self.keys.entry(key).is_some_and(|entry| met(entry.expiry));
+        if done {
+            self.set_lifetime(key, Lifetime::Until(Moment::At(until)), now);
+        }
+        Reply::Integer(i64::from(done))
+    }
+
+    fn persist(&mut self, key: &[u8]) -> Reply<'static> {
+        let had = self.keys.entry(key).is_some_and(|entry| entry.expiry.is_some());
+        self.keys.set_expiry(key, None);
+        Reply::Integer(i64::from(had))
+    }
+
+    /// An expiry that is not in the future removes the key; an absent key stays absent.
+    fn set_lifetime(&mut self, key: &[u8], lifetime: Lifetime, now: i64) {
+        match lifetime {
+            Lifetime::Unchanged => {}
+            Lifetime::Endless => self.keys.set_expiry(key, None),
+            Lifetime::Until(moment) => match expiry_at(moment.ms(now)) {
+                Some(expiry) if moment.ms(now) > now => self.keys.set_expiry(key, Some(expiry)),
+                _ => {
+                    self.keys.remove(key);
+                }
+            },
         }
     }
 
@@ -137,7 +225,11 @@ impl Store {
             },
         };
         let Some(sum) = held.checked_add(summand) else { return OVERFLOW };
-        self.keys.set(key, Text::new(sum.to_string().as_bytes()));
+        let text = Text::new(sum.to_string().as_bytes());
+        match self.keys.get_mut(key) {
+            Some(held) => *held = text,
+            None => self.keys.set(key, text, None),
+        }
         Reply::Integer(sum)
     }
 
@@ -148,7 +240,7 @@ impl Store {
         }
         match self.keys.get_mut(key) {
             Some(held) => held.append(value),
-            None => self.keys.set(key, Text::new(value)),
+            None => self.keys.set(key, Text::new(value), None),
         }
         count(len)
     }
@@ -167,6 +259,11 @@ impl Store {
 
 fn bulk(value: Option<&Text>) -> Reply<'_> {
     value.map_or(Reply::Nil, |value| Reply::Bulk(value.as_bytes()))
+}
+
+/// `None` for what is no time after 1970 began.
+fn expiry_at(ms: i64) -> Option<Expiry> {
+    Expiry::from_ms(u64::try_from(ms).ok()?)
 }
 
 /// Counts and lengths in memory are below 2^63.

@@ -1,6 +1,7 @@
 //! Commands for the service: from arguments to an operation.
 
-use super::Refusal;
+use super::{Refusal, expiry};
+use crate::expiry::Lifetime;
 use crate::integer;
 use crate::operation::{Condition, Operation};
 use crate::resp::Arguments;
@@ -44,28 +45,30 @@ pub(super) fn mset(arguments: Arguments<'_>) -> Built<'_> {
 }
 
 pub(super) fn set(arguments: Arguments<'_>) -> Built<'_> {
-    let (mut condition, mut previous, mut expiry) = (Condition::Always, false, false);
+    let (mut condition, mut previous) = (Condition::Always, false);
+    let mut lifetime = expiry::Options::default();
     let mut options = arguments.from(3);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"NX" if condition != Condition::Present => condition = Condition::Absent,
             b"XX" if condition != Condition::Absent => condition = Condition::Present,
             b"GET" => previous = true,
-            b"KEEPTTL" if !expiry => expiry = true,
-            b"EX" | b"PX" | b"EXAT" | b"PXAT" if !expiry => {
-                expiry = true;
-                let amount = options.next().ok_or_else(Refusal::syntax)?;
-                integer::parse(amount).ok_or_else(Refusal::not_an_integer)?;
-            }
-            _ => return Err(Refusal::syntax()),
+            b"KEEPTTL" => lifetime.take_unchanged()?,
+            name => lifetime.take(name, &mut options)?,
         }
     }
-    if expiry {
-        return Err(Refusal::new(
-            "ERR keys cannot expire yet: SET without EX, PX, EXAT, PXAT and KEEPTTL",
-        ));
-    }
-    Ok(Operation::Set { key: arguments.at(1), value: arguments.at(2), condition, previous })
+    let lifetime = lifetime.finish("set", Lifetime::Endless)?;
+    let (key, value) = (arguments.at(1), arguments.at(2));
+    Ok(Operation::Set { key, value, condition, previous, lifetime })
+}
+
+pub(super) fn getset(arguments: Arguments<'_>) -> Built<'_> {
+    let (key, value, condition) = (arguments.at(1), arguments.at(2), Condition::Always);
+    Ok(Operation::Set { key, value, condition, previous: true, lifetime: Lifetime::Endless })
+}
+
+pub(super) fn getdel(arguments: Arguments<'_>) -> Built<'_> {
+    Ok(Operation::GetAndDelete { key: arguments.at(1) })
 }
 
 pub(super) fn incr(arguments: Arguments<'_>) -> Built<'_> {

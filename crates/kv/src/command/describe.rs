@@ -118,8 +118,10 @@ fn flags(spec: &Spec) -> Vec<&'static str> {
         Run::Local(_) => vec!["loading", "stale"],
         Run::Parent => vec![],
     };
-    // What frees memory goes on when there is none.
-    if matches!(spec.name, "del" | "unlink" | "flushall" | "flushdb") {
+    // What frees memory, or takes none, goes on when there is none.
+    let takes_none = spec.group == super::Group::Generic
+        || matches!(spec.name, "flushall" | "flushdb" | "getdel" | "getex");
+    if takes_none {
         flags.retain(|&flag| flag != "denyoom");
     }
     flags.extend(spec.fast.then_some("fast"));

@@ -1,6 +1,6 @@
 //! The table of commands.
 
-use super::{Build, Group, Keys, Local, Run, Spec, connection, data, describe, server};
+use super::{Build, Group, Keys, Local, Run, Spec, connection, data, describe, expiry, server};
 
 const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
 const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
@@ -29,6 +29,11 @@ impl Spec {
 
     const fn read(name: &'static str, arity: i32, build: Build) -> Self {
         Self::new(name, arity, Run::Read(build)).in_group(Group::String).with_keys(ONE_KEY)
+    }
+
+    /// A command on one key, whatever it holds.
+    const fn on_key(name: &'static str, arity: i32, run: Run) -> Self {
+        Self::new(name, arity, run).in_group(Group::Generic).with_keys(ONE_KEY).fast()
     }
 
     const fn local(name: &'static str, arity: i32, local: Local) -> Self {
@@ -111,6 +116,12 @@ pub static COMMANDS: &[Spec] = &[
         .with_keys(ALL_KEYS)
         .fast()
         .about("1.0.0", "How many of the keys are there."),
+    Spec::on_key("expire", -3, Run::Write(expiry::expire))
+        .about("1.0.0", "Lets a key expire after so many seconds."),
+    Spec::on_key("expireat", -3, Run::Write(expiry::expireat))
+        .about("1.2.0", "Lets a key expire at a time in seconds since 1970."),
+    Spec::on_key("expiretime", 2, Run::Read(expiry::expiretime))
+        .about("7.0.0", "When a key expires, in seconds since 1970."),
     Spec::write("flushall", -1, data::flush)
         .in_group(Group::Server)
         .with_keys(NO_KEYS)
@@ -122,6 +133,16 @@ pub static COMMANDS: &[Spec] = &[
         .about("1.0.0", "Removes every key of the database.")
         .differs("The same as `FLUSHALL`: there is one database."),
     Spec::read("get", 2, data::get).fast().about("1.0.0", "The value of a key."),
+    Spec::write("getdel", 2, data::getdel)
+        .fast()
+        .about("6.2.0", "The value of a key, which is then removed."),
+    Spec::write("getex", -2, expiry::getex)
+        .fast()
+        .about("6.2.0", "The value of a key, whose expiry is set or taken away.")
+        .differs("A wrong amount is refused for an absent key, too."),
+    Spec::write("getset", 3, data::getset)
+        .fast()
+        .about("1.0.0", "Gives a key a value and answers with the one before."),
     Spec::local("hello", -1, connection::hello)
         .in_group(Group::Connection)
         .fast()
@@ -144,10 +165,22 @@ pub static COMMANDS: &[Spec] = &[
     Spec::write("mset", -3, data::mset)
         .with_keys(EVERY_OTHER)
         .about("1.0.1", "Gives several keys values, all at once."),
+    Spec::on_key("persist", 2, Run::Write(expiry::persist))
+        .about("2.2.0", "Takes the expiry of a key away."),
+    Spec::on_key("pexpire", -3, Run::Write(expiry::pexpire))
+        .about("2.6.0", "Lets a key expire after so many milliseconds."),
+    Spec::on_key("pexpireat", -3, Run::Write(expiry::pexpireat))
+        .about("2.6.0", "Lets a key expire at a time in milliseconds since 1970."),
+    Spec::on_key("pexpiretime", 2, Run::Read(expiry::pexpiretime))
+        .about("7.0.0", "When a key expires, in milliseconds since 1970."),
     Spec::local("ping", -1, connection::ping)
         .in_group(Group::Connection)
         .fast()
         .about("1.0.0", "Answers `PONG`, or what it was given."),
+    Spec::write("psetex", 4, expiry::psetex)
+        .about("2.6.0", "Gives a key a value for so many milliseconds."),
+    Spec::on_key("pttl", 2, Run::Read(expiry::pttl))
+        .about("2.6.0", "How many milliseconds a key has left."),
     Spec::local("quit", -1, connection::quit)
         .in_group(Group::Connection)
         .fast()
@@ -161,12 +194,14 @@ pub static COMMANDS: &[Spec] = &[
         .fast()
         .about("1.0.0", "Chooses the database.")
         .differs("There is one, number 0."),
-    Spec::write("set", -3, data::set)
-        .about("1.0.0", "Gives a key a value.")
-        .differs("Takes `NX`, `XX` and `GET`; an expiry or `KEEPTTL` is refused for now."),
+    Spec::write("set", -3, data::set).about("1.0.0", "Gives a key a value."),
+    Spec::write("setex", 4, expiry::setex)
+        .about("2.0.0", "Gives a key a value for so many seconds."),
     Spec::read("strlen", 2, data::strlen)
         .fast()
         .about("2.2.0", "The length of the value of a key."),
+    Spec::on_key("ttl", 2, Run::Read(expiry::ttl))
+        .about("1.0.0", "How many seconds a key has left."),
     Spec::write("unlink", -2, data::del)
         .in_group(Group::Generic)
         .with_keys(ALL_KEYS)

@@ -5,7 +5,10 @@
 use std::fmt::Write as _;
 
 use crate::server::context;
-use mainstay_kv::{Condition, Operation, Reply, Store};
+use mainstay_kv::{
+    Condition, ExpiryCondition, ExpiryForm, Lifetime, Moment, Operation, Reply, Store,
+};
+use mainstay_model::Timestamp;
 use mainstay_service::{Checkpoint as _, Service as _};
 
 const GOLDEN: &str = "tests/golden/encodings.txt";
@@ -19,7 +22,15 @@ fn line(out: &mut String, name: &str, bytes: &[u8]) {
 }
 
 fn operations() -> Vec<Operation<'static>> {
-    let set = |condition, previous| Operation::Set { key: b"k", value: b"v", condition, previous };
+    let set_for = |condition, previous, lifetime| Operation::Set {
+        key: b"k",
+        value: b"v",
+        condition,
+        previous,
+        lifetime,
+    };
+    let set = |condition, previous| set_for(condition, previous, Lifetime::Endless);
+    let until = |ms| Lifetime::Until(Moment::At(ms));
     vec![
         Operation::Get { key: b"k" },
         set(Condition::Always, false),
@@ -34,6 +45,18 @@ fn operations() -> Vec<Operation<'static>> {
         Operation::SetMany { pairs: vec![(b"a", b"1"), (b"b", b"2")] },
         Operation::Count,
         Operation::Clear,
+        set_for(Condition::Always, false, Lifetime::Unchanged),
+        set_for(Condition::Absent, true, Lifetime::Until(Moment::After(1000))),
+        set_for(Condition::Present, false, until(5)),
+        Operation::Expire {
+            key: b"k",
+            until: Moment::After(-1),
+            condition: ExpiryCondition::PresentAndEarlier,
+        },
+        Operation::Persist { key: b"k" },
+        Operation::Expiry { key: b"k", form: ExpiryForm::Millisecond },
+        Operation::GetAndExpire { key: b"k", lifetime: Lifetime::Endless },
+        Operation::GetAndDelete { key: b"k" },
     ]
 }
 
@@ -61,9 +84,15 @@ fn encodings_are_those_of_the_golden_file() {
         line(&mut text, &format!("{reply:?}"), &bytes);
     }
     let mut store = Store::default();
-    for (key, value) in [(&b"a"[..], &b"1"[..]), (b"b", b""), (b"c", &[b'x'; 40])] {
-        let set = Operation::Set { key, value, condition: Condition::Always, previous: false };
-        store.apply(&context(), &set.encode(), &mut Vec::new());
+    let until = Lifetime::Until(Moment::At(0x1234));
+    for (key, value, lifetime) in [
+        (&b"a"[..], &b"1"[..], Lifetime::Endless),
+        (b"b", b"", until),
+        (b"c", &[b'x'; 40], Lifetime::Endless),
+    ] {
+        let condition = Condition::Always;
+        let set = Operation::Set { key, value, condition, previous: false, lifetime };
+        store.apply(&context(Timestamp(0)), &set.encode(), &mut Vec::new());
     }
     let mut bytes = Vec::new();
     store.checkpoint().write(&mut bytes).expect("a vector takes every byte");

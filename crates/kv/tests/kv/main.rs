@@ -3,5 +3,6 @@
 mod commands;
 mod determinism;
 mod documentation;
+mod expiry;
 mod golden;
 mod server;

@@ -11,16 +11,20 @@ pub(crate) struct Server {
     front: RedisFront,
     connection: mainstay_kv::front::Connection,
     pub(crate) store: Store,
+    /// Decided time.
+    time: Timestamp,
     pub(crate) view: View,
     pub(crate) closed: bool,
 }
 
-pub(crate) const QUERY: QueryContext = QueryContext { slot: Slot::FIRST, time: Timestamp(0) };
+pub(crate) const fn query_context(time: Timestamp) -> QueryContext {
+    QueryContext { slot: Slot::FIRST, time }
+}
 
-pub(crate) fn context() -> Context {
+pub(crate) fn context(time: Timestamp) -> Context {
     Context {
         slot: Slot::FIRST,
-        time: Timestamp(0),
+        time,
         seed: 0,
         session: SessionId::default(),
         number: RequestNumber(1),
@@ -42,7 +46,14 @@ impl Server {
             log_bytes: 1234,
             ..View::default()
         };
-        Self { front, connection, store: Store::default(), view, closed: false }
+        let (store, time) = (Store::default(), Timestamp(0));
+        Self { front, connection, store, time, view, closed: false }
+    }
+
+    /// Decided time goes forward to this, in milliseconds.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.time = Timestamp(ms * 1_000_000);
+        self.store.advance(self.time);
     }
 
     /// What the client gets back for these bytes.
@@ -66,11 +77,11 @@ impl Server {
         let mut reply = Vec::new();
         match what {
             Parsed::Write { body, shape } => {
-                self.store.apply(&context(), &body, &mut reply);
+                self.store.apply(&context(self.time), &body, &mut reply);
                 self.front.write(shape, Outcome::Reply(&reply), out);
             }
             Parsed::Read { body, shape } => {
-                self.store.query(&QUERY, &body, &mut reply);
+                self.store.query(&query_context(self.time), &body, &mut reply);
                 self.front.write(shape, Outcome::Reply(&reply), out);
             }
             Parsed::Answer(bytes) => out.extend_from_slice(&bytes),
