@@ -142,3 +142,30 @@ fn usage_errors_end_with_2() {
     }
     assert_eq!(mainstay(folder.path(), &["up", "--help"]).status.code(), Some(0));
 }
+
+#[test]
+fn a_simulation_that_fails_tells_how_to_see_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sim = |arguments: &[&str]| {
+        let output = mainstay(folder.path(), &[&["sim"], arguments].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, told) = sim(&["--seed", "1", "--runs", "3"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(told.lines().count(), 1, "no bar where there is no terminal: {told}");
+    assert!(told.starts_with("3 seeds, ") && told.contains(" 0 failures, trace "), "{told}");
+
+    let (code, told) = sim(&["--plants", "duplicate-applied", "--seed", "1", "--trace"]);
+    assert_eq!(code, Some(11), "{told}");
+    let found = |line: &str| line.strip_prefix("replay: ").map(str::to_owned);
+    let replay = told.lines().find_map(found).expect("a command");
+    let again: Vec<&str> = replay.split(' ').skip_while(|word| *word != "sim").skip(1).collect();
+    assert_eq!(sim(&again), (code, told.clone()), "{replay}");
+    assert!(told.lines().count() > 20, "{told}");
+    assert!(told.lines().last().unwrap().contains("1 failures"), "{told}");
+
+    let (code, told) = sim(&["--scenario", "list"]);
+    let scenario = told.split_whitespace().next().expect("a scenario");
+    assert_eq!(code, Some(0));
+    assert_eq!(sim(&["--scenario", scenario]).0, Some(0));
+}
