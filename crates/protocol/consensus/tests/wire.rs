@@ -31,6 +31,7 @@ fn samples() -> Vec<Message> {
     let b = ballot(9);
     let range = SlotRange { first: Slot(4), last: Slot(6) };
     let refused = |reason| Body::Refused(Refused { ballot: b, reason });
+    let requests = [&b"a"[..], b""].map(Bytes::from_static);
     let bodies = vec![
         Body::Prepare(Prepare { ballot: b, from: Slot(4) }),
         Body::Promise(Promise {
@@ -87,10 +88,7 @@ fn samples() -> Vec<Message> {
             entries: vec![entry(1, b"two"), entry(1, b"three")],
             decided_upto: Slot(5),
         }),
-        Body::Forward(Forward {
-            number: 7,
-            requests: vec![Bytes::from_static(b"a"), Bytes::from_static(b"")],
-        }),
+        Body::Forward(Forward { number: 7, requests: requests.to_vec() }),
         Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
         Body::ReadAsk(ReadAsk { number: 8 }),
         Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
