@@ -219,6 +219,8 @@ pub struct SessionClient {
     again: Vec<Asked>,
     /// When something was last heard of what is open.
     heard: u64,
+    /// How often in a row nothing was heard for too long.
+    strikes: u32,
     retry_armed: bool,
 }
 
@@ -234,6 +236,7 @@ impl SessionClient {
             reads: BTreeMap::new(),
             again: Vec::new(),
             heard: 0,
+            strikes: 0,
             retry_armed: false,
         }
     }
@@ -301,6 +304,7 @@ impl SessionClient {
         self.heard = time;
         match self.session.on_applied(applied) {
             Some(SessionEvent::Reply(number, reply)) => {
+                self.strikes = 0;
                 let Some((operation, checksum)) = self.writes.remove(&number) else { return };
                 let Some(answer) = answer(&reply) else {
                     let what = format!("no answer in the reply to {:?}", operation);
@@ -383,9 +387,11 @@ impl Process for SessionClient {
                 self.chooser.think(cx);
             }
             PATIENCE => {
-                let patience = self.chooser.options.patience / 4;
+                // A group that is behind does not get faster by being told everything again.
+                let patience = self.chooser.options.patience / 4 * (1 << self.strikes.min(3));
                 if self.open() > 0 && cx.time() - self.heard >= patience {
                     self.heard = cx.time();
+                    self.strikes += 1;
                     self.elsewhere(cx);
                 }
                 cx.timer_in(patience, PATIENCE);
