@@ -4,6 +4,8 @@
 //! Every test takes a [`Place`] that holds no files yet, and panics where the log does not keep to
 //! docs/protocols/log.md. Damage is done through the [`Disk`] itself.
 
+mod checkpoints;
+mod discard;
 mod identity;
 
 use mainstay_model::{
@@ -57,6 +59,23 @@ pub fn tests<T: Place>() -> Vec<(&'static str, Test<T>)> {
         ("temporary files are removed", temporary_files::<T>),
         ("groups are kept apart", several_groups::<T>),
         ("the limit leaves room for promises", limited::<T>),
+        ("what a checkpoint covers goes, segment by segment", discard::whole_segments::<T>),
+        ("the first segment that is left is missed", discard::missing_first::<T>),
+        ("segments removed in part are removed", discard::removed_in_part::<T>),
+        ("a log begins after a checkpoint", discard::begins_after::<T>),
+        ("an empty log begins after a checkpoint", discard::begins_empty::<T>),
+        ("a segment goes when no group needs it", discard::of_groups::<T>),
+        ("damage that a checkpoint covers is none", discard::damage_given_up::<T>),
+        ("a checkpoint comes back", checkpoints::comes_back::<T>),
+        ("two checkpoints are kept, and those on hold", checkpoints::two_are_kept::<T>),
+        ("an unfinished checkpoint leaves nothing", checkpoints::unfinished::<T>),
+        ("a checkpoint is handed out in chunks", checkpoints::chunks::<T>),
+        ("damage to a checkpoint is told", checkpoints::damaged::<T>),
+        ("another's checkpoint is not used", checkpoints::foreign::<T>),
+        ("a checkpoint is fetched in any order", checkpoints::fetched::<T>),
+        ("a transfer is gone on with", checkpoints::resumed::<T>),
+        ("a transfer that cannot be is refused", checkpoints::refused::<T>),
+        ("checkpoints and log share a folder", checkpoints::beside_the_log::<T>),
         ("an identity comes back", identity::comes_back::<T>),
         ("a damaged identity is amnesia", identity::damaged::<T>),
     ]
@@ -141,6 +160,14 @@ fn read<D: Disk>(disk: &D, file: &str) -> Vec<u8> {
     let mut bytes = vec![0; opened.len().expect("it has a length") as usize];
     opened.read_at(0, &mut bytes).expect("it can be read");
     bytes
+}
+
+/// Makes a file, for good.
+fn create<D: Disk>(disk: &D, file: &str, bytes: &[u8]) {
+    let mut created = disk.create(file).expect("it is new");
+    created.write_at(0, bytes).expect("it can be written");
+    created.sync().expect("it can be synced");
+    disk.sync_folder().expect("the folder can be synced");
 }
 
 /// Changes bytes of a file for good.

@@ -91,6 +91,18 @@ pub enum CheckpointError {
     Busy(&'static str),
 }
 
+impl CheckpointError {
+    /// As an error of reading or writing, with this one inside.
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match &self {
+            Self::NoRoom { source, .. } | Self::Io { source, .. } => source.kind(),
+            Self::Gone(_) => io::ErrorKind::NotFound,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
