@@ -32,6 +32,8 @@ pub(crate) enum Event {
     LogRead { from: Slot, purpose: ReadPurpose, entries: Vec<Entry> },
     /// The log's size, and whether it has room for entries.
     Log(LogState),
+    /// A decided record that the executor needs cannot be read back; the sentence says how.
+    LogDamaged(String),
     /// The log failed for good; the sentence says how.
     DiskFailed(String),
     /// What the executor did.
@@ -137,12 +139,19 @@ impl<D: Disk> DiskThread<D> {
     }
 
     fn read(&self, from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose) {
-        let entries =
-            self.log.read(GroupId::FIRST, from, upto, bytes_max).unwrap_or_else(|error| {
-                // The machine is told that the log cannot give them, and asks elsewhere.
+        let entries = match self.log.read(GroupId::FIRST, from, upto, bytes_max) {
+            Ok(entries) => entries,
+            Err(error) if purpose == ReadPurpose::Deliver => {
+                self.inbox.push(Event::LogDamaged(error.to_string()), 0);
+                return;
+            }
+            Err(error) => {
+                // Another replica asked; it is told that this log cannot give them, and asks
+                // elsewhere.
                 tracing::error!("slots {from} to {upto} could not be read back: {error}");
                 Vec::new()
-            });
+            }
+        };
         let bytes = entries.iter().map(|entry| entry.value.len()).sum();
         self.inbox.push(Event::LogRead { from, purpose, entries }, bytes);
     }

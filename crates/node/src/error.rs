@@ -34,6 +34,11 @@ pub enum NodeError {
         /// Which file and why.
         what: String,
     },
+    /// A record that must be there could not be read back: damage under a running replica.
+    Damaged {
+        /// Which file, where and why.
+        what: String,
+    },
     /// The operating system refused something a node cannot do without.
     System {
         /// What it was asked for.
@@ -46,12 +51,13 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// The exit code of a process that ends with this error: 1 failed, 2 configuration, 4 stopped
-    /// for safety.
+    /// The exit code of a process that ends with this error: 1 failed, 2 configuration, 3 damaged
+    /// data, 4 stopped for safety.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Listen { .. } => 2,
+            Self::Damaged { .. } => 3,
             Self::Disk { .. } => 4,
             Self::System { .. } | Self::Panic(_) => 1,
         }
@@ -76,6 +82,11 @@ impl fmt::Display for NodeError {
                 f,
                 "the log could not be written, so this replica stops before it promises anything \
                  it may not keep: {what}; repair the disk, then start the replica again"
+            ),
+            Self::Damaged { what } => write!(
+                f,
+                "a decided record could not be read back from the log, so this replica stops: \
+                 {what}; what starting it again says about the damage tells what to do"
             ),
             Self::System { what, error } => write!(f, "{what} failed: {error}"),
             Self::Panic(thread) => write!(

@@ -336,6 +336,7 @@ impl<F: Front> Node<F> {
                     }
                     self.log = log;
                 }
+                Event::LogDamaged(what) => self.failure = Some(NodeError::Damaged { what }),
                 Event::DiskFailed(what) => self.failure = Some(NodeError::Disk { what }),
                 Event::Executed(executed) => self.executed(executed),
                 Event::Ended(thread) => {

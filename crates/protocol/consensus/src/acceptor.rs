@@ -162,7 +162,10 @@ impl<P: Plants> Replica<P> {
                 return;
             }
         }
-        if !self.acceptor.room && m.value.request_count() > 0 {
+        // What is kept already and only proposed anew, in another ballot, may use the reserve: a new
+        // leader must be able to finish what it took over.
+        let kept_already = known.is_some_and(|kept| kept.entry.value == m.value);
+        if !self.acceptor.room && m.value.request_count() > 0 && !kept_already {
             let refused = Refused { ballot: m.ballot, reason: RefusedReason::NoRoom };
             return self.send(cx, from, Body::Refused(refused));
         }

@@ -177,6 +177,28 @@ fn without_room_at_a_quorum_requests_are_rejected_until_there_is_some() {
 }
 
 #[test]
+fn what_was_taken_over_is_finished_although_no_disk_has_room() {
+    let mut c = Cluster::new(3, 13);
+    let leader = ready(&mut c);
+    // Accepted everywhere, and the news of it lost: the next leader has to propose it again.
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for other in others {
+        c.lost.insert((other, "accepted"));
+    }
+    c.submit(leader, 1, b"in flight");
+    let at = c.status(leader).decided.next();
+    c.run_until(500, |c| (0..3).all(|index| c.status(index).accepted >= at));
+    for index in 0..3 {
+        c.step(index, mainstay_consensus::Input::Room { entries: false });
+    }
+    c.crash(leader);
+    c.lost.clear();
+    c.run_until(2_000, |c| c.decided_requests().len() == 1);
+    c.read(others[0], 5);
+    c.run_until(1_000, |c| c.reads.contains_key(&Token(5)));
+}
+
+#[test]
 fn a_leader_without_room_hands_over_to_one_that_has_some() {
     let mut c = Cluster::new(3, 12);
     let leader = ready(&mut c);
