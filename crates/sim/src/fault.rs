@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use mainstay_model::Prng;
 
 use crate::process::Ending;
-use crate::world::{NodeId, STEP_COST, World};
+use crate::world::{Event, NodeId, STEP_COST, World};
+
+/// How long a process has to hand over when it is asked to stop, in nanoseconds.
+const HAND_OVER: u64 = 30_000_000;
 
 /// Which replica a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,13 @@ pub enum Division {
 pub enum Fault {
     /// The process is killed; the machine goes on.
     Kill {
+        /// Whose.
+        target: Target,
+        /// Until it is started again.
+        down: u64,
+    },
+    /// The process is asked to stop: it may hand over, and is ended a little later.
+    Stop {
         /// Whose.
         target: Target,
         /// Until it is started again.
@@ -203,6 +213,14 @@ impl World {
             Fault::Kill { target, down } => {
                 let node = self.aim(target);
                 self.end(node, Ending::Killed, Some(down));
+            }
+            Fault::Stop { target, down } => {
+                let node = self.aim(target);
+                let boot = self.core.node(node).boot;
+                self.core.line(node, format_args!("is asked to stop"));
+                self.core.schedule(self.core.time, Event::Retire { node, boot });
+                let target = Target::Node(node);
+                self.core.plan(self.core.time + HAND_OVER, Fault::Kill { target, down });
             }
             Fault::PowerLoss { target, down } => {
                 let node = self.aim(target);

@@ -52,6 +52,8 @@ pub struct Plan {
 pub enum Kind {
     /// Processes are killed.
     Kill,
+    /// Processes are asked to stop.
+    Stop,
     /// Machines lose power.
     PowerLoss,
     /// All do.
@@ -78,8 +80,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Kill,
+        Self::Stop,
         Self::PowerLoss,
         Self::AllDown,
         Self::Pause,
@@ -103,6 +106,7 @@ impl Kind {
         let long = prng.between(50 * MILLI, 2_000 * MILLI);
         match self {
             Self::Kill => Fault::Kill { target, down: short },
+            Self::Stop => Fault::Stop { target, down: short },
             Self::PowerLoss => Fault::PowerLoss { target, down: long },
             Self::AllDown if prng.chance(1, 2) => Fault::PowerLossOfAll { down: short },
             Self::AllDown => Fault::KillAll { down: short },

@@ -5,9 +5,7 @@
 
 use mainstay_model::Plant;
 
-use crate::drive::boot::configuration;
 use crate::fault::{Division, Fault};
-use crate::network::{Delay, NetworkOptions};
 use crate::plan::Plan;
 use crate::run::{RunOptions, RunReport, carry_out};
 use crate::scenario;
@@ -44,6 +42,7 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
     let script = match plant {
         Plant::NoStepDown => scenario::by_name("deaf-leader"),
         Plant::UncertainCounted | Plant::DamageTakenForTail => scenario::by_name("damaged-copy"),
+        Plant::HighestBallotIgnored => scenario::by_name("two-ballots"),
         Plant::UndecidedGivenAway => scenario::by_name("stale-donor"),
         Plant::AmnesiacVotes => scenario::by_name("wiped-copy"),
         Plant::OldBallotResumed => scenario::by_name("resumed-ballot"),
@@ -61,26 +60,10 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
 #[must_use]
 pub fn plan(plant: Plant, seed: u64) -> Plan {
     let mut plan = Plan::of_seed(seed, Some(plant));
-    match plant {
-        Plant::HighestBallotIgnored => contend(&mut plan),
-        Plant::ReadUnconfirmed => read_from_the_deposed(seed, &mut plan),
-        _ => {}
+    if plant == Plant::ReadUnconfirmed {
+        read_from_the_deposed(seed, &mut plan);
     }
     plan
-}
-
-/// Leaders that come and go while messages of the old ones are still on their way.
-fn contend(plan: &mut Plan) {
-    plan.replicas = 3;
-    plan.group.configuration = configuration(3);
-    plan.damaged_max = 0;
-    plan.drift_ppm_max = 250_000;
-    plan.network = NetworkOptions {
-        delay: Delay::Tailed { usual: 2 * MILLI, slow_permille: 150, slow: 500 * MILLI },
-        loss_ppm: 0,
-        duplicate_ppm: 0,
-        reorder: true,
-    };
 }
 
 /// The leader is cut off from its peers, not from its clients, and does not know it yet.

@@ -90,6 +90,14 @@ pub const SCENARIOS: &[Scenario] = &[
         script: resumed_ballot,
     },
     Scenario {
+        name: "two-ballots",
+        about: "a leader was cut off with proposals under way, its successor decided others in their \
+                slots and dies, and both values are reported to the next leader",
+        replicas: 3,
+        aim: many_in_flight,
+        script: two_ballots,
+    },
+    Scenario {
         name: "stale-acceptor",
         about: "the leader does not hear of its successor, and goes on proposing to a replica \
                 that has promised the successor",
@@ -231,6 +239,21 @@ impl Stage {
         }
     }
 
+    /// Runs until another replica than `old` leads; `None` if none does in three time-outs.
+    fn wait_for_leader_but(&mut self, old: NodeId) -> Option<NodeId> {
+        let until = self.world.core.time() + 3 * self.timeout;
+        while self.world.core.time() < until {
+            let others = (0..self.world.core.replicas).map(NodeId).filter(|&node| node != old);
+            for node in others {
+                if self.world.picture(node).is_some_and(|picture| picture.leads) {
+                    return Some(node);
+                }
+            }
+            self.run_for(MILLI / 10);
+        }
+        None
+    }
+
     /// Whether the clients with sessions, which seek out whoever answers, have nothing left to ask.
     fn all_asked(&mut self) -> bool {
         let seeking = self.seeking.clone();
@@ -367,6 +390,25 @@ fn resumed_ballot(stage: &mut Stage) {
     stage.link_only(between(first, second));
     stage.run_for(2 * stage.timeout);
     stage.now(Fault::Mend);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+fn two_ballots(stage: &mut Stage) {
+    let leader = stage.leader();
+    stage.link_only(|a, b| a != leader && b != leader);
+    let Some(successor) = stage.wait_for_leader_but(leader) else { return };
+    let between = |x, y| move |a: NodeId, b: NodeId| (a, b) == (x, y) || (b, a) == (x, y);
+    let Some(last) = (0..3).map(NodeId).find(|&node| node != leader && node != successor) else {
+        return;
+    };
+    let more = 1 + stage.world.core.prng.below(6);
+    stage.run_until_decided(more);
+    // What is on its way is decided, and nobody else is told.
+    stage.now(Fault::Cut(vec![(successor, last)]));
+    stage.run_for(20 * MILLI);
+    stage.now(Fault::Kill { target: Target::Node(successor), down: 1_500 * MILLI });
+    stage.link_only(between(leader, last));
     let time = stage.world.core.time();
     stage.expect_progress(time);
 }

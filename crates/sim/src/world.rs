@@ -35,6 +35,8 @@ pub trait Process {
     fn on_link(&mut self, cx: &mut Cx<'_>, peer: NodeId, up: bool);
     /// A timer of this process has come.
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: u64);
+    /// It will be stopped shortly and may hand over what it leads.
+    fn retire(&mut self, _cx: &mut Cx<'_>) {}
     /// How it stands, for faults that aim and for the end of the run.
     fn picture(&mut self) -> Picture;
 }
@@ -98,6 +100,10 @@ pub(crate) enum Event {
         boot: u32,
         peer: NodeId,
         up: bool,
+    },
+    Retire {
+        node: NodeId,
+        boot: u32,
     },
     /// Looks whether a connection should be up.
     Check {
@@ -293,6 +299,7 @@ impl World {
             }
             Event::Frame { to: node, boot, .. }
             | Event::Timer { node, boot, .. }
+            | Event::Retire { node, boot }
             | Event::Link { node, boot, .. } => {
                 let state = self.core.node(node);
                 if state.running && state.boot == boot {
@@ -332,6 +339,7 @@ impl World {
             Event::Frame { from, bytes, .. } => process.on_frame(cx, from, bytes),
             Event::Timer { timer, .. } => process.on_timer(cx, timer),
             Event::Link { peer, up, .. } => process.on_link(cx, peer, up),
+            Event::Retire { .. } => process.retire(cx),
             Event::Check { .. } | Event::Wake { .. } | Event::Start { .. } | Event::Fault(_) => {}
         });
         if result.is_some() {

@@ -7,7 +7,7 @@ use mainstay_model::Plant;
 use mainstay_sim::planted::{DORMANT, hunt};
 
 /// Within how many seeds each bug is found, at the latest.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 300;
 
 #[test]
 fn planted_bugs_are_found() {

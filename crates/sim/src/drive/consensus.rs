@@ -471,7 +471,7 @@ impl ReplicaProcess {
                 cx.line(format_args!("<- {} {}", peer.index, Shown(&message.body)));
                 self.step(cx, Input::Message { from: peer, message });
             }
-            Err(error) => cx.violated("codec", format!("kind {}: {error}", frame.kind)),
+            Err(error) => cx.violated("invariant", format!("kind {}: {error}", frame.kind)),
         }
     }
 }
@@ -493,7 +493,7 @@ impl Process for ReplicaProcess {
 
     fn on_frame(&mut self, cx: &mut Cx<'_>, from: NodeId, bytes: Bytes) {
         let Some(frame) = wire::open(&bytes) else {
-            return cx.violated("codec", "a frame that is none".to_owned());
+            return cx.violated("invariant", "a frame that is none".to_owned());
         };
         match self.peer(from) {
             Some(peer) => self.on_peer(cx, peer, frame),
@@ -539,6 +539,10 @@ impl Process for ReplicaProcess {
             RETRY => self.on_retry(cx),
             _ => self.on_tick(cx),
         }
+    }
+
+    fn retire(&mut self, cx: &mut Cx<'_>) {
+        self.step(cx, Input::Retire);
     }
 
     fn picture(&mut self) -> Picture {
