@@ -74,7 +74,7 @@ fn measure(cluster: &Cluster, run: usize, victims: usize) -> Cost {
     let indices = (0..REPLICAS).cycle().skip(leader).take(victims);
     let victims: Vec<_> = indices.map(|index| (index, cluster.pid(index))).collect();
     let writers = Writers::start_with(cluster, CLIENTS, Duration::ZERO);
-    let counters = Counters::start_with(cluster, CLIENTS, Duration::ZERO);
+    let counters = Counters::start(cluster, CLIENTS);
     let replies = || {
         writers.wait_for_replies(REPLIES);
         counters.wait_for_replies(REPLIES);

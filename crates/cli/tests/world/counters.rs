@@ -16,8 +16,6 @@ use crate::world::writers::longest_gap;
 
 /// How long one request may take, with everything that is tried for it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two requests of one client.
-const THINKING_TIME: Duration = Duration::from_millis(2);
 
 /// Clients that count until they are stopped.
 pub(crate) struct Counters {
@@ -32,7 +30,6 @@ struct Shared {
     start: Instant,
     stop: AtomicBool,
     done: Vec<AtomicU64>,
-    thinking_time: Duration,
 }
 
 /// What they were told.
@@ -49,13 +46,9 @@ pub(crate) struct Counted {
 }
 
 impl Counters {
-    /// Starts so many clients.
+    /// Starts so many clients, none of which ever pauses: whenever a process dies, some requests
+    /// have been carried out and not been answered.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Self {
-        Self::start_with(cluster, count, THINKING_TIME)
-    }
-
-    /// Starts so many clients, which pause so long after each reply.
-    pub(crate) fn start_with(cluster: &Cluster, count: usize, thinking_time: Duration) -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
@@ -64,7 +57,6 @@ impl Counters {
             start: Instant::now(),
             stop: AtomicBool::new(false),
             done: (0..count).map(|_| AtomicU64::new(0)).collect(),
-            thinking_time,
         });
         let thread = {
             let shared = Arc::clone(&shared);
@@ -149,9 +141,6 @@ async fn count(shared: Arc<Shared>, number: usize) -> (Vec<(Time, i64)>, Vec<Str
             }
             Outcome::NotDone(trouble) => troubles.push(format!("not done: {trouble}")),
             Outcome::Unknown(trouble) => troubles.push(format!("unknown: {trouble}")),
-        }
-        if !shared.thinking_time.is_zero() {
-            tokio::time::sleep(shared.thinking_time).await;
         }
     }
     (replies, troubles)
