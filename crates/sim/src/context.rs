@@ -71,13 +71,13 @@ impl<'a> Cx<'a> {
         self.core.send(self.node, to, bytes);
     }
 
-    /// Asks for [`Process::on_timer`] once the monotonic clock shows `instant`.
+    /// Asks for [`crate::world::Process::on_timer`] once the monotonic clock shows `instant`.
     pub fn timer_at(&mut self, instant: Instant, timer: u64) {
         let time = self.core.node(self.node).clock.virtual_time(instant);
         self.timer_virtual(time, timer);
     }
 
-    /// Asks for [`Process::on_timer`] after that many nanoseconds: what a disk or an executor takes.
+    /// Asks for [`crate::world::Process::on_timer`] after that many nanoseconds: what a disk or an executor takes.
     pub fn timer_in(&mut self, nanos: u64, timer: u64) {
         self.timer_virtual(self.core.time + nanos, timer);
     }

@@ -199,12 +199,12 @@ impl Promises {
             return Finding::Blocked;
         }
         let reported = certain().filter_map(|(_, p)| p.accepted.get(&slot));
-        let chosen = if plants.has(Plant::HighestBallotIgnored) {
+        let winner = if plants.has(Plant::HighestBallotIgnored) {
             reported.min_by_key(|entry| entry.ballot)
         } else {
             reported.max_by_key(|entry| entry.ballot)
         };
-        chosen.map_or(Finding::Free, |entry| Finding::Value(entry.clone()))
+        winner.map_or(Finding::Free, |entry| Finding::Value(entry.clone()))
     }
 }
 
