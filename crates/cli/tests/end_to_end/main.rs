@@ -7,6 +7,7 @@ mod bad_input;
 mod connect;
 mod crashes;
 mod disks;
+mod expiry;
 mod hand_over;
 mod load;
 mod pauses;
