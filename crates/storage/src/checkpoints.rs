@@ -5,6 +5,7 @@
 //! stand in docs/protocols/checkpoints.md.
 
 mod content;
+mod decode;
 mod error;
 mod incoming;
 mod layout;
@@ -21,6 +22,7 @@ use mainstay_model::{CheckpointId, ClusterId, GroupId, Slot};
 use crate::disk::{Disk, DiskFile};
 use crate::error::is_no_room;
 pub use content::Content;
+pub(crate) use decode::decode_any;
 pub use error::CheckpointError;
 pub use incoming::{Incoming, Partial};
 use layout::{Fault, Head, file_name, id_of, incoming_id_of, incoming_name, is_temporary};

@@ -2,6 +2,7 @@
 
 use mainstay_model::{ClusterId, GroupId, NoPlants, ReplicaId, Slot};
 
+use crate::checkpoints;
 use crate::identity::Identity;
 use crate::layout::{
     ALIGNMENT, Owner, RECORD_HEAD_LEN, RECORDS_START, RecordHead, Salt, SegmentHead, segment_name,
@@ -11,11 +12,13 @@ use crate::memory::MemoryDisk;
 use crate::options::{LogOptions, OnDamage};
 
 /// Lets every decoder of the crate loose on `bytes`: none may panic, hang or reserve memory that the
-/// bytes do not hold. They are read as an identity, as a whole segment, as the records of a segment,
-/// and as records whose checksums were made right, so that what lies behind the checksums is reached
-/// as well. What still opens is read back, appended to and opened again.
+/// bytes do not hold. They are read as an identity, as a checkpoint whole and in part, as a whole
+/// segment, as the records of a segment, and as a head and records whose checksums were made right, so
+/// that what lies behind the checksums is reached as well. What still opens is read back, appended to
+/// and opened again.
 pub fn decode_any(bytes: &[u8]) {
     let _ = Identity::decode(bytes);
+    checkpoints::decode_any(bytes);
     let owner = Owner { cluster: ClusterId(0), replica: ReplicaId::default() };
     let head = SegmentHead {
         owner,

@@ -152,6 +152,14 @@ impl Head {
         Ok(Self::decode(&bytes))
     }
 
+    /// Makes whatever stands in `bytes` look like a head. For harnesses that look behind the checksum.
+    pub(super) fn seal(bytes: &mut [u8]) {
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&u32::from(VERSION).to_le_bytes());
+        let checksum = Self::checksum(bytes);
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    }
+
     pub(super) fn blocks(&self) -> u64 {
         self.total.div_ceil(u64::from(self.block_bytes))
     }

@@ -44,6 +44,21 @@ proptest! {
     }
 
     #[test]
+    fn bytes_that_look_like_checkpoints(
+        fields in proptest::collection::vec(number(), 4),
+        sizes in (prop_oneof![Just(512u32), Just(65_536), any::<u32>()], 0u32..5),
+        len in 512usize..20_000,
+    ) {
+        let mut bytes = vec![0; len];
+        for (place, field) in (32..).step_by(8).zip(fields) {
+            bytes[place..place + 8].copy_from_slice(&field.to_le_bytes());
+        }
+        bytes[64..68].copy_from_slice(&sizes.0.to_le_bytes());
+        bytes[68..72].copy_from_slice(&sizes.0.wrapping_mul(sizes.1).to_le_bytes());
+        decode_any(&bytes);
+    }
+
+    #[test]
     fn bytes_that_look_like_records(heads in proptest::collection::vec(head(), 1..12)) {
         decode_any(&heads.concat());
     }

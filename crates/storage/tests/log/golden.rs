@@ -2,13 +2,17 @@
 //! exist could no longer be read. `UPDATE=1 cargo test -p mainstay-storage golden` writes them anew.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use mainstay_model::{
-    Ballot, Batch, ClusterId, Configuration, ConfigurationId, Entry, Epoch, GroupId, NoPlants,
-    Record, RecordKind, ReplicaId, Slot, Timestamp,
+    Ballot, Batch, CheckpointId, ClusterId, Configuration, ConfigurationId, Entry, Epoch, GroupId,
+    NoPlants, Record, RecordKind, ReplicaId, Slot, Timestamp,
 };
-use mainstay_storage::{Disk, DiskFile, Durability, Identity, Log, LogOptions, MemoryDisk, Style};
+use mainstay_storage::{
+    CheckpointOptions, Checkpoints, Disk, DiskFile, Durability, Identity, Log, LogOptions,
+    MemoryDisk, Style,
+};
 
 const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
 
@@ -81,6 +85,26 @@ fn the_bytes_of_two_segments() {
     assert_eq!(log.segments(), 2);
     compare("segment-1.txt", &dump(&disk, "log-0000000001"));
     compare("segment-2.txt", &dump(&disk, "log-0000000002"));
+    // What is given up: a state record that says so, and with which segment the log begins.
+    let upto = log.discard(GroupId::FIRST, Slot(2), 0).expect("discard");
+    assert_eq!(upto, Slot(2));
+    log.begin_after(GroupId::FIRST, Slot(7)).expect("it begins after a checkpoint");
+    compare("segment-3.txt", &dump(&disk, "log-0000000003"));
+}
+
+#[test]
+fn the_bytes_of_checkpoints() {
+    let disk = MemoryDisk::default();
+    let options = CheckpointOptions::new(CLUSTER, GroupId::FIRST, 9);
+    let (checkpoints, _) = Checkpoints::open(disk.clone(), options).expect("open");
+    let mut writer = checkpoints.writer(Slot(0x0102)).expect("a writer");
+    writer.write_all(&vec![0x55; (64 << 10) + 3]).expect("it is written");
+    let id = writer.finish(0x0a0b_0c0d_0e0f_0001).expect("it is finished");
+    compare("checkpoint.txt", &dump(&disk, "checkpoint-00000000000000000258-0a0b0c0d0e0f0001.ms"));
+    let id = CheckpointId { slot: id.slot.next(), ..id };
+    let mut incoming = checkpoints.incoming(id, 2500, 1536).expect("a transfer begins");
+    incoming.append_chunk(1, &[0x66; 964]).expect("a chunk");
+    compare("incoming.txt", &dump(&disk, "incoming-00000000000000000259-0a0b0c0d0e0f0001.part"));
 }
 
 #[test]

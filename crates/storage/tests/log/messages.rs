@@ -2,8 +2,10 @@
 
 use std::io;
 
-use mainstay_model::{ClusterId, Epoch, ReplicaId, Slot};
-use mainstay_storage::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError};
+use mainstay_model::{CheckpointId, ClusterId, Epoch, GroupId, ReplicaId, Slot};
+use mainstay_storage::{
+    AppendError, CheckpointError, Damage, Meaning, OpenError, ReadError, SyncError,
+};
 
 fn damage(meaning: Meaning) -> Damage {
     Damage { file: "log-0000000003".to_owned(), offset: 8192, found: "zeros stand there", meaning }
@@ -77,9 +79,56 @@ fn sentences() -> Vec<(String, [&'static str; 3])> {
     ]
 }
 
+/// Those about checkpoints.
+fn checkpoint_sentences() -> Vec<(String, [&'static str; 3])> {
+    use CheckpointError as E;
+    let file = || "checkpoint-9.ms".to_owned();
+    let id = CheckpointId { slot: Slot(41), digest: 0xabc };
+    let (found, expected) = ((ClusterId(8), GroupId(1)), (ClusterId(7), GroupId(1)));
+    let told = |error: E, words| (error.to_string(), words);
+    vec![
+        told(E::Gone(id), ["slot 41", "0000000000000abc", "the newest one"]),
+        told(
+            E::NoRoom { file: file(), source: source() },
+            ["checkpoint-9.ms", "no room", "free space"],
+        ),
+        told(
+            E::Io { file: file(), tried: "read", source: source() },
+            ["checkpoint-9.ms", "could not read", "check"],
+        ),
+        told(
+            E::Io { file: String::new(), tried: "list", source: source() },
+            ["the data folder", "could not list", "check"],
+        ),
+        told(
+            E::Damaged { file: file(), offset: 4096, found: "zeros" },
+            ["checkpoint-9.ms", "byte 4096", "another replica"],
+        ),
+        told(
+            E::Foreign { file: file(), found, expected },
+            ["checkpoint-9.ms", "cluster 00000000000000000000000000000008", "move it"],
+        ),
+        told(
+            E::OtherService { file: file(), found: 1, expected: 2 },
+            ["checkpoint-9.ms", "version 1", "version 2"],
+        ),
+        told(
+            E::NewerFormat { file: file(), found: 2, known: 1 },
+            ["checkpoint-9.ms", "format 2", "newer version"],
+        ),
+        told(
+            E::BadChunk { id, index: 7, found: "it has another length" },
+            ["chunk 7", "slot 41", "ask its donor again"],
+        ),
+        told(E::Incomplete { id, missing: 3 }, ["3 chunks", "slot 41", "fetch them"]),
+        told(E::TooLarge { id, total: 9, max: 8 }, ["9 bytes", "8 allowed", "raise the limit"]),
+        told(E::Busy("fetched"), ["a checkpoint", "being fetched", "wait"]),
+    ]
+}
+
 #[test]
 fn every_error_is_one_sentence_with_what_to_do() {
-    for (sentence, words) in sentences() {
+    for (sentence, words) in sentences().into_iter().chain(checkpoint_sentences()) {
         for word in words {
             assert!(sentence.contains(word), "'{word}' is missing in: {sentence}");
         }
