@@ -1,14 +1,15 @@
-//! The state log on disk: segments, group commit, classification at start, identity.
+//! The state log on disk: segments, group commit, classification at start, identity; and checkpoints.
 //!
 //! Everything here is written against [`Disk`], so that the very same code runs on a real folder
-//! and on the simulator's faulty one. The format, the rules of classification and the failure cases
-//! stand in docs/protocols/log.md.
+//! and on the simulator's faulty one. The formats, the rules of classification and the failure cases
+//! stand in docs/protocols/log.md and docs/protocols/checkpoints.md.
 //!
 //! | for | use |
 //! |---|---|
 //! | a folder of the operating system, locked | [`RealDisk`] |
 //! | who the replica is, and whether it may vote | [`Identity`] |
 //! | appending, syncing, reading back | [`Log`] |
+//! | the state after a slot: written, handed out, fetched | [`Checkpoints`] |
 //! | a folder that loses what was not synced, for tests | [`MemoryDisk`] |
 //! | what every disk under a log must pass | [`conformance`] |
 //! | fuzzing every decoder | [`decode_any`] |

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use mainstay_model::{
-    Ballot, ConfigurationId, GroupId, NoPlants, Record, RecordKind, ReplicaId, Slot,
+    Ballot, ConfigurationId, GroupId, NoPlants, Prng, Record, RecordKind, ReplicaId, Slot,
 };
-use mainstay_storage::{CheckpointError, Disk, Log, LogOptions, MemoryDisk};
+use mainstay_storage::{CheckpointError, Checkpoints, Disk, Log, LogOptions, MemoryDisk};
 
 use crate::{OPTIONS, content, id, open, read, write};
 
@@ -88,6 +88,57 @@ fn nothing_is_believed_after_a_failed_sync() {
     assert_eq!(checkpoints.held(), [id(3)]);
     assert_eq!(checkpoints.partial(), None, "what cannot be believed is gone");
     assert!(disk.list().expect("list").iter().all(|name| !name.starts_with("incoming-")));
+}
+
+#[test]
+fn what_is_told_at_start_is_durable() {
+    let mut told = 0;
+    for after in 0..12 {
+        for seed in 0..8 {
+            let disk = MemoryDisk::default();
+            let checkpoints = open(&disk).expect("open");
+            write(&checkpoints, 3).expect("it is written");
+            // The process dies in the middle, the machine later.
+            disk.fail_after(Some(after));
+            let _ = write(&checkpoints, 4);
+            disk.fail_after(None);
+            let latest = open(&disk).expect("open").latest();
+            disk.lose_power(&mut Prng::new(seed));
+            assert_eq!(open(&disk).expect("open").latest(), latest, "after {after} changes");
+            told += u64::from(latest == Some(id(4)));
+        }
+    }
+    assert!(told > 0);
+}
+
+#[test]
+fn what_was_fetched_and_not_synced_is_written_anew() {
+    for seed in 0..8 {
+        let disk = MemoryDisk::default();
+        let checkpoints = open(&disk).expect("open");
+        let whole = content(4);
+        let begin = |checkpoints: &Checkpoints<MemoryDisk>| {
+            checkpoints.incoming(id(4), whole.len() as u64, 512).expect("it begins")
+        };
+        let mut incoming = begin(&checkpoints);
+        for (index, chunk) in (0..).zip(whole.chunks(512)) {
+            incoming.append_chunk(index, chunk).expect("a chunk");
+        }
+        // The sync fails, and the file cannot be removed either; then the process dies.
+        disk.fail_syncs(1);
+        disk.fail_after(Some(1));
+        incoming.install().expect_err("the sync fails");
+        disk.fail_after(None);
+        drop(checkpoints);
+        let checkpoints = open(&disk).expect("open");
+        let incoming = begin(&checkpoints);
+        assert_eq!(incoming.next_missing(0), None, "all of it can be read");
+        incoming.install().expect("install");
+        drop(checkpoints);
+        disk.lose_power(&mut Prng::new(seed));
+        let checkpoints = open(&disk).expect("open");
+        assert_eq!(read(&checkpoints, id(4)).expect("it is whole"), whole);
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! What only a real folder can show: locks, permissions, the limits of the operating system.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use mainstay_model::{ClusterId, NoPlants, ReplicaId};
-use mainstay_storage::{Disk, DiskFile, Log, LogOptions, OpenError, RealDisk};
+use mainstay_model::{ClusterId, GroupId, NoPlants, ReplicaId, Slot};
+use mainstay_storage::{
+    CheckpointOptions, Checkpoints, Disk, DiskFile, Log, LogOptions, OpenError, RealDisk,
+};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -33,6 +36,30 @@ fn a_folder_stays_locked_while_its_log_is_open() {
     assert!(matches!(RealDisk::open(folder.path()), Err(OpenError::Locked { .. })));
     drop(log);
     RealDisk::open(folder.path()).expect("the log has let go");
+}
+
+#[test]
+fn a_folder_stays_locked_while_any_handle_lives_on_any_thread() {
+    let folder = folder();
+    let disk = RealDisk::open(folder.path()).expect("open");
+    let options = LogOptions {
+        segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
+        ..LogOptions::new(ClusterId(1), ReplicaId::default())
+    };
+    let (log, _) = Log::open(disk.clone(), options, NoPlants).expect("open");
+    let of_group = CheckpointOptions::new(ClusterId(1), GroupId::FIRST, 1);
+    let (checkpoints, _) = Checkpoints::open(disk, of_group).expect("open");
+    let written = std::thread::spawn(move || {
+        let mut writer = checkpoints.writer(Slot(1)).expect("a writer");
+        writer.write_all(b"state").expect("it is written");
+        writer.finish(1).expect("it is finished");
+        checkpoints
+    });
+    let checkpoints = written.join().expect("the thread ends");
+    drop(log);
+    assert!(matches!(RealDisk::open(folder.path()), Err(OpenError::Locked { .. })));
+    drop(checkpoints);
+    RealDisk::open(folder.path()).expect("all have let go");
 }
 
 #[test]
