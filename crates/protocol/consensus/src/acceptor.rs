@@ -31,6 +31,14 @@ impl Acceptor {
         self.uncertain.iter().filter(|range| range.last >= from).map(|r| r.first.max(from)).min()
     }
 
+    /// A checkpoint covers everything up to `slot`.
+    pub(crate) fn certain_upto(&mut self, slot: Slot) {
+        self.uncertain.retain(|range| range.last > slot);
+        for range in &mut self.uncertain {
+            range.first = range.first.max(slot.next());
+        }
+    }
+
     /// What stands in `slot` is known again.
     pub(crate) fn certain_again(&mut self, slot: Slot) {
         let Some(at) = self.uncertain.iter().position(|range| range.contains(slot)) else { return };

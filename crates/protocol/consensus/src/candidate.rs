@@ -168,6 +168,11 @@ impl Promises {
         slots.filter(|slot| !self.can_be_fetched(*slot)).collect()
     }
 
+    /// The highest slot that anyone has discarded.
+    fn truncated_upto(&self) -> Slot {
+        self.complete().map(|(_, p)| p.truncated_upto).max().unwrap_or(Slot::NONE)
+    }
+
     /// The highest slot that anyone reported as decided.
     pub(crate) fn decided_upto(&self) -> Slot {
         self.complete().map(|(_, p)| p.decided_upto).max().unwrap_or(Slot::NONE)
@@ -306,6 +311,10 @@ impl<P: Plants> Replica<P> {
             return;
         };
         let Candidate { ballot, from, promises, .. } = candidate;
+        if promises.truncated_upto() > self.log.decided_upto {
+            // It would have to fetch a checkpoint before it could decide anything: others first.
+            return self.step_down(cx, self.settings.election_timeout * 2);
+        }
         let known = self.log.decided_upto.max(promises.decided_upto());
         let mut top = promises.top().max(known);
         if self.plants.has(Plant::RangeBoundedByDecided) {

@@ -29,12 +29,14 @@ pub(crate) struct CatchUpState {
     asked: Option<Asked>,
     /// Whose turn it is to be asked; goes on when an answer was of no use.
     turn: usize,
+    /// How many in a row answered that their logs begin above what is missing.
+    too_late: usize,
 }
 
 impl CatchUpState {
     pub(crate) fn new(decided_upto: Slot) -> Self {
         let watermark = (Ballot::ZERO, Slot::NONE);
-        Self { target: decided_upto, watermark, asked: None, turn: 0 }
+        Self { target: decided_upto, watermark, asked: None, turn: 0, too_late: 0 }
     }
 }
 
@@ -92,13 +94,17 @@ impl<P: Plants> Replica<P> {
 
     /// Asks one replica for the next missing page, unless one has been asked.
     pub(crate) fn ask_for_missing(&mut self, cx: &mut Cx<'_>) {
-        if self.catch_up.asked.is_some() || !self.acceptor.room {
+        if self.catch_up.asked.is_some() || !self.acceptor.room || self.transfers() {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
         let donors = self.donors();
         if donors.is_empty() {
             return;
+        }
+        if self.catch_up.too_late >= donors.len() {
+            self.catch_up.too_late = 0;
+            return self.begin_transfer(cx);
         }
         let to = donors[self.catch_up.turn % donors.len()];
         self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic });
@@ -154,8 +160,9 @@ impl<P: Plants> Replica<P> {
     }
 
     fn give(&self, cx: &mut Cx<'_>, to: ReplicaId, from: Slot, entries: Vec<Entry>) {
-        let decided_upto = self.log.decided_upto;
-        self.send(cx, to, Body::Decided(Decided { from, entries, decided_upto }));
+        let (decided_upto, truncated_upto) = (self.log.decided_upto, self.log.truncated_upto);
+        let decided = Decided { from, entries, decided_upto, truncated_upto };
+        self.send(cx, to, Body::Decided(decided));
     }
 
     pub(crate) fn on_decided(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Decided) {
@@ -173,7 +180,11 @@ impl<P: Plants> Replica<P> {
         if asked.is_some() {
             if useful {
                 self.catch_up.asked = None;
+                self.catch_up.too_late = 0;
             } else {
+                if m.truncated_upto >= m.from {
+                    self.catch_up.too_late += 1;
+                }
                 self.try_next_donor();
             }
             self.flush_due = true;
@@ -217,6 +228,7 @@ impl<P: Plants> Replica<P> {
     /// Hands decided values to the executor, in order, as far as it keeps up.
     pub(crate) fn deliver(&mut self, cx: &mut Cx<'_>) {
         while !self.delivery.reading
+            && !self.checkpoints.diverged()
             && self.log.delivered_upto < self.log.decided_upto
             && self.delivery.bytes < self.settings.deliver_bytes_max
         {
@@ -269,7 +281,10 @@ impl<P: Plants> Replica<P> {
             }
             ReadPurpose::Deliver => {
                 self.delivery.reading = false;
-                assert!(from == self.log.delivered_upto.next(), "a read of the log went astray");
+                if from != self.log.delivered_upto.next() {
+                    // Asked for before a checkpoint was installed.
+                    return self.deliver(cx);
+                }
                 assert!(!entries.is_empty(), "the log lost a decided entry");
                 let mut slot = from;
                 for entry in entries {
@@ -282,6 +297,13 @@ impl<P: Plants> Replica<P> {
                 self.deliver(cx);
             }
         }
+    }
+
+    /// A checkpoint was put in the place of everything delivered.
+    pub(crate) fn restart_delivery(&mut self, slot: Slot) {
+        self.delivery.outstanding.clear();
+        self.delivery.bytes = 0;
+        self.log.restart_after(slot);
     }
 
     pub(crate) fn on_applied(&mut self, cx: &mut Cx<'_>, upto: Slot, wake: Option<Timestamp>) {

@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use mainstay_model::{Ballot, Entry, Mark, Record, ReplicaId, Slot, Timestamp, Token, Value};
+use mainstay_model::{
+    Ballot, CheckpointId, Entry, Mark, Record, ReplicaId, Slot, Timestamp, Token, Value,
+};
 
 use crate::message::Message;
 
@@ -73,6 +75,38 @@ pub enum Input {
         /// Whether it has.
         entries: bool,
     },
+    /// A checkpoint of this replica's own is durable. One that is due at a slot is never skipped.
+    Checkpointed {
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// The log no longer holds the slots up to here.
+    Discarded {
+        /// The highest such slot.
+        upto: Slot,
+    },
+    /// What [`Effect::ReadChunk`] asked for.
+    ChunkRead {
+        /// Whom it is for.
+        to: ReplicaId,
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which piece.
+        chunk: u32,
+        /// How many bytes the checkpoint has; 0 if it is not held (any more).
+        total: u64,
+        /// The piece; empty if it is not held.
+        bytes: Bytes,
+    },
+    /// What came of [`Effect::Install`]. If it was installed, it is durable, the log has been told
+    /// that it begins after it, and the executor goes on from it; everything delivered before is
+    /// forgotten.
+    Installed {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Whether its content is what its name says, and stands.
+        installed: bool,
+    },
     /// The operator, or the end of the process, asks this replica not to lead: if it leads, it steps
     /// down and names a successor; it does not try to lead again.
     Retire,
@@ -115,6 +149,43 @@ pub enum Effect {
         slot: Slot,
         /// Its value.
         value: Value,
+    },
+    /// The log need not keep the slots up to here for this replica's sake; the world keeps them as
+    /// long as it is told to for others, and answers [`Input::Discarded`] when some are gone.
+    Discard {
+        /// The highest such slot.
+        upto: Slot,
+    },
+    /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`].
+    ReadChunk {
+        /// Whom it is for.
+        to: ReplicaId,
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which piece; they have [`crate::transfer::CHUNK_BYTES`] each, the last one what is left.
+        chunk: u32,
+    },
+    /// Append a piece of a checkpoint that is being fetched. Pieces come in order; the first one
+    /// begins the file anew.
+    StoreChunk {
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which piece.
+        chunk: u32,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// All pieces are stored: check the whole, make it this replica's own checkpoint, tell the log
+    /// that it begins after it, and let the executor go on from it: [`Input::Installed`].
+    Install {
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// This replica's state is not that of the others: stop executing. Ordering and voting go on,
+    /// and a checkpoint of the others is fetched.
+    StopExecuting {
+        /// The checkpoint at which a quorum agreed on another digest.
+        at: Slot,
     },
     /// The read may be carried out once the executor has applied this slot.
     ReadAt {
@@ -173,6 +244,16 @@ pub enum Observation {
     Leader(Option<Ballot>),
     /// An input from outside was wrong or too old and was ignored; the reason is named.
     Ignored(&'static str),
+    /// A quorum holds a checkpoint of that slot with another digest than this replica's.
+    Diverged {
+        /// The slot.
+        at: Slot,
+    },
+    /// A checkpoint is being fetched.
+    Transfer {
+        /// The slot it covers.
+        slot: Slot,
+    },
     /// A slot cannot be taken over until a replica that is certain about it answers.
     Blocked {
         /// The lowest such slot.

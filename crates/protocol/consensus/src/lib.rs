@@ -18,6 +18,8 @@
 //! | `leader` | phase 2: proposing, counting votes, the decided watermark, stepping down |
 //! | `election` | who should lead, and when to doubt it |
 //! | `catch_up` | learning and giving away decided values, delivering them to the executor |
+//! | `checkpoints` | which checkpoints a quorum holds; what the log need not keep |
+//! | [`transfer`] | fetching a checkpoint when the log no longer reaches back far enough |
 //! | `reads` | linearizable reads at any replica |
 //! | `decided_time` | the clock of the group, as its leader runs it |
 //! | `submissions` | requests on their way to the leader |
@@ -48,7 +50,8 @@
 //! let mut group: Vec<Replica> = (0..3)
 //!     .map(|index| {
 //!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
-//!         let start = Start { me, configuration, votes: true, recovered, prng: Prng::new(7) };
+//!         let (checkpoint, prng) = (None, Prng::new(7));
+//!         let start = Start { me, configuration, votes: true, recovered, checkpoint, prng };
 //!         Replica::new(start, Settings::default(), now, NoPlants)
 //!     })
 //!     .collect();
@@ -90,6 +93,7 @@ extern crate alloc;
 mod acceptor;
 mod candidate;
 mod catch_up;
+mod checkpoints;
 mod decided_time;
 pub mod door;
 mod election;
@@ -101,6 +105,7 @@ mod reads;
 mod replica;
 pub mod settings;
 mod submissions;
+pub mod transfer;
 pub mod wire;
 
 pub use door::{Effect, Input, Observation, ReadPurpose, Rejection, Role};

@@ -14,8 +14,9 @@ pub(crate) struct Kept {
 
 /// Slots and watermarks of one replica.
 ///
-/// Invariant: `applied_upto ≤ delivered_upto ≤ decided_upto`, none of them ever decreases, and every
-/// entry above `decided_upto` that was accepted is in `kept`.
+/// Invariant: `applied_upto ≤ delivered_upto ≤ decided_upto`; `decided_upto` never decreases, the
+/// other two only where a fetched checkpoint takes the place of a diverged state; every entry above
+/// `decided_upto` that was accepted is in `kept`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
     kept: BTreeMap<Slot, Kept>,
@@ -39,29 +40,53 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// What was recovered, with everything up to `applied_upto` held by a checkpoint.
     pub(crate) fn new(
         decided_upto: Slot,
         truncated_upto: Slot,
-        accepted: BTreeMap<Slot, Entry>,
+        applied_upto: Slot,
+        mut accepted: BTreeMap<Slot, Entry>,
     ) -> Self {
+        assert!(applied_upto >= truncated_upto, "the log begins after the checkpoint");
+        let decided_upto = decided_upto.max(applied_upto);
+        let accepted = accepted.split_off(&decided_upto.next());
         let accepted_upto = accepted.keys().next_back().copied().unwrap_or(decided_upto);
         let mut log = Self {
             kept: BTreeMap::new(),
             bytes: 0,
             undecided_bytes: 0,
             decided_upto,
-            delivered_upto: truncated_upto,
-            applied_upto: truncated_upto,
+            delivered_upto: applied_upto,
+            applied_upto,
             truncated_upto,
             accepted_upto: accepted_upto.max(decided_upto),
             time: Timestamp(0),
             durable_upto: accepted_upto.max(decided_upto),
         };
         for (slot, entry) in accepted {
-            assert!(slot > decided_upto, "the log gave an accepted entry at a decided slot");
             log.insert(slot, entry, Mark(0));
         }
         log
+    }
+
+    /// A checkpoint holds everything up to `slot`: delivering goes on after it, also backwards.
+    pub(crate) fn restart_after(&mut self, slot: Slot) {
+        while let Some(first) = self.kept.first_entry() {
+            if *first.key() > slot {
+                break;
+            }
+            let (at, kept) = first.remove_entry();
+            self.bytes -= kept.entry.value.len();
+            if at > self.decided_upto {
+                self.undecided_bytes -= kept.entry.value.len();
+            }
+        }
+        if slot > self.decided_upto {
+            self.decided_upto = slot;
+            self.accepted_upto = self.accepted_upto.max(slot);
+        }
+        self.delivered_upto = slot;
+        self.applied_upto = slot;
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Kept> {

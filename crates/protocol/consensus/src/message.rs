@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use mainstay_model::{Ballot, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
+use mainstay_model::{
+    Ballot, CheckpointId, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value,
+};
 
 use bytes::Bytes;
 
@@ -50,6 +52,14 @@ pub enum Body {
     ReadAsk(ReadAsk),
     /// The leader's answer to it.
     ReadSlot(ReadSlot),
+    /// Asks which checkpoints a replica holds.
+    CheckpointAsk,
+    /// The checkpoints a voting replica holds durably.
+    CheckpointIs(CheckpointIs),
+    /// Asks for a piece of a checkpoint.
+    ChunkAsk(ChunkAsk),
+    /// A piece of a checkpoint.
+    Chunk(Chunk),
 }
 
 /// Candidate to all: asks for a promise not to answer lower ballots, and for what was accepted from
@@ -222,6 +232,8 @@ pub struct Decided {
     pub entries: Vec<Entry>,
     /// What the sender knows as decided.
     pub decided_upto: Slot,
+    /// Every slot up to here is no longer in the sender's log: whoever lacks it needs a checkpoint.
+    pub truncated_upto: Slot,
 }
 
 /// A replica to the leader: requests it was handed.
@@ -260,4 +272,34 @@ pub struct ReadSlot {
     /// Reads that came before the question was sent are linearizable at a replica that has applied
     /// this slot.
     pub slot: Slot,
+}
+
+/// A voting replica to all, when a checkpoint of its own is durable and until one is stable at that
+/// slot, and in answer to [`Body::CheckpointAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckpointIs {
+    /// What it holds, ascending.
+    pub held: Vec<CheckpointId>,
+}
+
+/// A replica that is too far behind for the log, to one that holds the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkAsk {
+    /// Of which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Which piece, from 0; all but the last have the same length.
+    pub chunk: u32,
+}
+
+/// The answer to [`ChunkAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Chunk {
+    /// Of which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Which piece.
+    pub chunk: u32,
+    /// How many bytes the whole checkpoint has; 0 if the sender does not hold it (any more).
+    pub total: u64,
+    /// The piece; empty if the sender does not hold it.
+    pub bytes: Bytes,
 }

@@ -5,22 +5,24 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use mainstay_model::{
-    Ballot, Configuration, Entry, Instant, NoPlants, Now, Plant, Plants, Prng, Record, RecordKind,
-    Recovered, ReplicaId, Slot, Timestamp,
+    Ballot, CheckpointId, Configuration, Entry, Instant, NoPlants, Now, Plant, Plants, Prng,
+    Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp,
 };
 
 use crate::acceptor::Acceptor;
 use crate::candidate::Candidate;
 use crate::catch_up::{CatchUpState, Delivery};
+use crate::checkpoints::Checkpoints;
 use crate::door::{Effect, Input, Observation, Role};
 use crate::election::Election;
 use crate::leader::Leader;
 use crate::log::Log;
-use crate::message::{Body, Message};
+use crate::message::{Body, Chunk, Message};
 use crate::outbox::{Held, Outbox};
 use crate::reads::Reads;
 use crate::settings::Settings;
 use crate::submissions::Submissions;
+use crate::transfer::Transfer;
 
 /// What a replica is told about itself at start.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Start {
     pub votes: bool,
     /// What its log held.
     pub recovered: Recovered,
+    /// The checkpoint that its executor starts from.
+    pub checkpoint: Option<CheckpointId>,
     /// Its generator.
     pub prng: Prng,
 }
@@ -65,6 +69,8 @@ pub struct Replica<P = NoPlants> {
     pub(crate) reads: Reads,
     /// When the service wants time to be decided next.
     pub(crate) wake: Option<Timestamp>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) transfer: Transfer,
     /// Work was left for the end of the turn, see [`Replica::deadline`].
     pub(crate) flush_due: bool,
     /// Asked not to lead (again).
@@ -105,6 +111,14 @@ pub struct Status {
     pub decided: Slot,
     /// Every slot up to here has been applied.
     pub applied: Slot,
+    /// The last checkpoint of its own that is durable; 0 for none.
+    pub checkpoint: Slot,
+    /// The last checkpoint that a quorum is known to hold with one digest; 0 for none.
+    pub stable: Slot,
+    /// The checkpoint at which its state was not that of the others.
+    pub diverged: Option<Slot>,
+    /// A checkpoint that is being fetched: its slot, and how many of how many bytes are there.
+    pub transfer: Option<(Slot, u64, u64)>,
     /// The highest slot it has heard of as decided.
     pub heard_decided: Slot,
     /// Whether a quorum has room on disk for entries, as far as it knows; without it new requests
@@ -128,10 +142,11 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
     pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
-        let Start { me, configuration, votes, recovered, mut prng } = start;
+        let Start { me, configuration, votes, recovered, checkpoint, mut prng } = start;
         assert!(configuration.lists(me), "a replica belongs to its configuration");
         let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
+        let applied_upto = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         let election = Election::new(now.monotonic, promised, prng.split());
         let numbers = prng.next_u64() >> 1;
         Self {
@@ -141,16 +156,18 @@ impl<P: Plants> Replica<P> {
             configuration,
             votes,
             prng,
-            log: Log::new(decided_upto, truncated_upto, accepted),
+            log: Log::new(decided_upto, truncated_upto, applied_upto, accepted),
             acceptor: Acceptor { promised, uncertain, room: true },
             outbox: Outbox::default(),
             office: Office::Follower,
             election,
-            catch_up: CatchUpState::new(decided_upto),
+            catch_up: CatchUpState::new(decided_upto.max(applied_upto)),
             delivery: Delivery::default(),
             submissions: Submissions::default(),
             reads: Reads::default(),
             wake: None,
+            checkpoints: Checkpoints::new(checkpoint),
+            transfer: Transfer::default(),
             flush_due: true,
             retired: false,
             // A question of an earlier start must not be answered to this one.
@@ -187,6 +204,14 @@ impl<P: Plants> Replica<P> {
             Input::Link { peer, up } => self.on_link(cx, peer, up),
             Input::Suspicion { peer, suspected } => self.on_suspicion(cx, peer, suspected),
             Input::Room { entries } => self.on_room(cx, entries),
+            Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
+            Input::Discarded { upto } => self.on_discarded(upto),
+            Input::ChunkRead { to, checkpoint, chunk, total, bytes } => {
+                self.on_chunk_read(cx, to, Chunk { checkpoint, chunk, total, bytes });
+            }
+            Input::Installed { checkpoint, installed } => {
+                self.on_installed(cx, checkpoint, installed);
+            }
             Input::Retire => self.on_retire(cx),
             Input::Deadline => self.on_deadline(cx),
         }
@@ -216,6 +241,10 @@ impl<P: Plants> Replica<P> {
             Body::NotLeader(m) => self.on_not_leader(cx, from, m),
             Body::ReadAsk(m) => self.on_read_ask(cx, from, m),
             Body::ReadSlot(m) => self.on_read_slot(cx, m),
+            Body::CheckpointAsk => self.tell_checkpoints(cx, Some(from)),
+            Body::CheckpointIs(m) => self.on_checkpoint_is(cx, from, m),
+            Body::ChunkAsk(m) => self.on_chunk_ask(cx, from, m),
+            Body::Chunk(m) => self.on_chunk(cx, from, m),
         }
     }
 
@@ -270,10 +299,10 @@ impl<P: Plants> Replica<P> {
             }
             Office::Leader(leader) => Some(leader.deadline()),
         };
-        [office, self.catch_up_deadline(), self.reads_deadline(), self.submissions_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let learning = [self.catch_up_deadline(), self.transfer_deadline()];
+        let serving = [self.reads_deadline(), self.submissions_deadline()];
+        let all = learning.into_iter().chain(serving).chain([office, self.checkpoint_deadline()]);
+        all.flatten().min()
     }
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
@@ -285,6 +314,8 @@ impl<P: Plants> Replica<P> {
         self.catch_up_tick(cx);
         self.reads_tick(cx);
         self.submissions_tick(cx);
+        self.checkpoint_tick(cx);
+        self.transfer_tick(cx);
         self.flush_due = false;
         self.flush(cx);
     }
@@ -376,6 +407,10 @@ impl<P: Plants> Replica<P> {
             accepted: self.log.accepted_upto,
             decided: self.log.decided_upto,
             applied: self.log.applied_upto,
+            checkpoint: self.checkpoints.own().map_or(Slot::NONE, |own| own.slot),
+            stable: self.checkpoints.stable().map_or(Slot::NONE, |stable| stable.slot),
+            diverged: self.checkpoints.diverged_at(),
+            transfer: self.transfer.progress(),
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
             room: self.quorum_has_room(),
             time: self.log.time,

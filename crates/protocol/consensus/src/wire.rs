@@ -5,17 +5,18 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
+use mainstay_model::{CheckpointId, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
 
 use crate::message::{
-    Accept, Accepted, Body, CatchUp, Decided, Follow, Forward, Lead, Message, NotLeader, Prepare,
-    Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason, StepDown,
+    Accept, Accepted, Body, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
+    Message, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
+    RefusedReason, StepDown,
 };
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
 /// The last frame kind of this protocol.
-pub const KIND_LAST: u16 = KIND_FIRST + 15;
+pub const KIND_LAST: u16 = KIND_FIRST + 19;
 
 const ENTRY_LEN_MIN: usize = 24;
 
@@ -41,6 +42,10 @@ impl Message {
                 Body::NotLeader(_) => 13,
                 Body::ReadAsk(_) => 14,
                 Body::ReadSlot(_) => 15,
+                Body::CheckpointAsk => 16,
+                Body::CheckpointIs(_) => 17,
+                Body::ChunkAsk(_) => 18,
+                Body::Chunk(_) => 19,
             }
     }
 
@@ -64,6 +69,10 @@ impl Message {
             Body::NotLeader(_) => "not-leader",
             Body::ReadAsk(_) => "read-ask",
             Body::ReadSlot(_) => "read-slot",
+            Body::CheckpointAsk => "checkpoint-ask",
+            Body::CheckpointIs(_) => "checkpoint-is",
+            Body::ChunkAsk(_) => "chunk-ask",
+            Body::Chunk(_) => "chunk",
         }
     }
 
@@ -111,6 +120,7 @@ impl Message {
             Body::Decided(m) => {
                 out.put_slot(m.from);
                 out.put_slot(m.decided_upto);
+                out.put_slot(m.truncated_upto);
                 out.put_u32(count(m.entries.len()));
                 for entry in &m.entries {
                     put_entry(out, entry);
@@ -132,6 +142,23 @@ impl Message {
             Body::ReadSlot(m) => {
                 out.put_u64(m.number);
                 out.put_slot(m.slot);
+            }
+            Body::CheckpointAsk => {}
+            Body::CheckpointIs(m) => {
+                out.put_u32(count(m.held.len()));
+                for checkpoint in &m.held {
+                    put_checkpoint(out, *checkpoint);
+                }
+            }
+            Body::ChunkAsk(m) => {
+                put_checkpoint(out, m.checkpoint);
+                out.put_u32(m.chunk);
+            }
+            Body::Chunk(m) => {
+                put_checkpoint(out, m.checkpoint);
+                out.put_u32(m.chunk);
+                out.put_u64(m.total);
+                out.put_bytes(&m.bytes);
             }
         }
     }
@@ -194,6 +221,15 @@ impl Message {
             }),
             14 => Body::ReadAsk(ReadAsk { number: r.u64()? }),
             15 => Body::ReadSlot(ReadSlot { number: r.u64()?, slot: r.slot()? }),
+            16 => Body::CheckpointAsk,
+            17 => Body::CheckpointIs(checkpoint_is(&mut r)?),
+            18 => Body::ChunkAsk(ChunkAsk { checkpoint: checkpoint(&mut r)?, chunk: r.u32()? }),
+            19 => Body::Chunk(Chunk {
+                checkpoint: checkpoint(&mut r)?,
+                chunk: r.u32()?,
+                total: r.u64()?,
+                bytes: r.bytes()?,
+            }),
             _ => return Err(DecodeError::BadValue("frame kind")),
         };
         r.finish()?;
@@ -330,7 +366,7 @@ fn successor(index: u32) -> Result<Option<u16>, DecodeError> {
 }
 
 fn decided(r: &mut Reader) -> Result<Decided, DecodeError> {
-    let (from, decided_upto) = (r.slot()?, r.slot()?);
+    let (from, decided_upto, truncated_upto) = (r.slot()?, r.slot()?, r.slot()?);
     let len = r.count(ENTRY_LEN_MIN)?;
     let mut entries = Vec::with_capacity(len);
     for _ in 0..len {
@@ -339,7 +375,7 @@ fn decided(r: &mut Reader) -> Result<Decided, DecodeError> {
     if from == Slot::NONE || from.0.checked_add(len as u64).is_none() {
         return Err(DecodeError::BadValue("slot"));
     }
-    Ok(Decided { from, entries, decided_upto })
+    Ok(Decided { from, entries, decided_upto, truncated_upto })
 }
 
 fn forward(r: &mut Reader) -> Result<Forward, DecodeError> {
@@ -350,4 +386,22 @@ fn forward(r: &mut Reader) -> Result<Forward, DecodeError> {
         requests.push(r.bytes()?);
     }
     Ok(Forward { number, requests })
+}
+
+fn put_checkpoint(out: &mut Vec<u8>, checkpoint: CheckpointId) {
+    out.put_slot(checkpoint.slot);
+    out.put_u64(checkpoint.digest);
+}
+
+fn checkpoint(r: &mut Reader) -> Result<CheckpointId, DecodeError> {
+    Ok(CheckpointId { slot: r.slot()?, digest: r.u64()? })
+}
+
+fn checkpoint_is(r: &mut Reader) -> Result<CheckpointIs, DecodeError> {
+    let len = r.count(16)?;
+    let mut held = Vec::with_capacity(len);
+    for _ in 0..len {
+        held.push(checkpoint(r)?);
+    }
+    Ok(CheckpointIs { held })
 }

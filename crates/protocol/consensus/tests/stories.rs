@@ -287,6 +287,111 @@ fn an_amnesiac_learns_and_never_votes() {
     assert_eq!(c.decided_requests().len(), 50);
 }
 
+/// Orders `count` requests, one slot each.
+fn order(c: &mut Cluster, count: u64) {
+    for token in 0..count {
+        let before = c.decided_requests().len();
+        let leader = c.leader().expect("there is one");
+        c.submit(leader, 1_000 + token, b"r");
+        c.run_until(1_000, |c| c.decided_requests().len() > before);
+    }
+}
+
+#[test]
+fn the_log_goes_once_a_quorum_holds_the_same_checkpoint() {
+    let mut c = Cluster::new(3, 20);
+    c.checkpoint_slots = 10;
+    ready(&mut c);
+    order(&mut c, 25);
+    c.run_until(1_000, |c| (0..3).all(|i| c.status(i).stable == Slot(20)));
+    assert!((0..3).all(|i| c.status(i).checkpoint == Slot(20)));
+    // A restart begins at the checkpoint.
+    c.start(0, true);
+    assert_eq!(c.status(0).applied, Slot(20));
+    c.run_until(1_000, |c| c.status(0).applied == Slot(26));
+}
+
+#[test]
+fn without_a_quorum_of_equal_digests_nothing_is_discarded() {
+    let mut c = Cluster::new(3, 21);
+    c.checkpoint_slots = 10;
+    c.wrong = Some((1, Slot(5)));
+    let leader = ready(&mut c);
+    c.crash((leader + 1) % 3);
+    if !c.is_up(1) {
+        c.start(1, true);
+        c.tell_suspicion(1, false);
+        c.crash((1 + 1) % 3);
+        c.run_until(2_000, |c| c.leader().is_some());
+    }
+    order(&mut c, 15);
+    c.run_for(2_000);
+    let up: Vec<u16> = (0..3).filter(|i| c.is_up(*i)).collect();
+    assert!(
+        up.iter().all(|i| c.status(*i).stable == Slot::NONE && c.status(*i).checkpoint == Slot(10))
+    );
+}
+
+#[test]
+fn a_replica_that_was_away_too_long_fetches_a_checkpoint_but_not_from_the_leader() {
+    let mut c = Cluster::new(4, 22);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let away = (leader + 1) % 4;
+    c.crash(away);
+    order(&mut c, 35);
+    c.run_until(1_000, |c| c.status(leader).stable == Slot(30));
+    c.start(away, true);
+    c.tell_suspicion(away, false);
+    let at = usize::from(away);
+    c.run_until(5_000, |c| c.delivered[at].len() == c.decided.len());
+    assert!(c.gave.values().sum::<u64>() >= 3);
+    assert_eq!(c.gave.len(), 2, "several donors at once");
+    assert!(!c.gave.contains_key(&leader));
+    assert_eq!(c.status(away).checkpoint, Slot(30));
+}
+
+#[test]
+fn a_diverged_replica_stops_and_fetches_the_state_anew() {
+    let mut c = Cluster::new(3, 23);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let wrong = (leader + 1) % 3;
+    c.wrong = Some((wrong, Slot(5)));
+    order(&mut c, 12);
+    c.run_until(5_000, |c| {
+        c.status(wrong).diverged == Some(Slot(10))
+            || c.status(wrong).transfer.is_some()
+            || c.gave.len() > 0
+    });
+    c.run_until(5_000, |c| {
+        c.status(wrong).diverged.is_none() && c.status(wrong).transfer.is_none()
+    });
+    c.run_until(5_000, |c| c.delivered[usize::from(wrong)].len() == c.decided.len());
+    let same: Vec<_> = c.decided.values().cloned().collect();
+    assert_eq!(c.delivered[usize::from(wrong)], same);
+}
+
+#[test]
+fn a_learner_with_an_empty_disk_catches_up_by_transfer() {
+    let mut c = Cluster::new(3, 24);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let lost = (leader + 1) % 3;
+    c.crash(lost);
+    order(&mut c, 25);
+    c.wipe(lost);
+    c.start(lost, false);
+    c.tell_suspicion(lost, false);
+    c.run_until(5_000, |c| c.delivered[usize::from(lost)].len() == c.decided.len());
+    order(&mut c, 10);
+    // Its checkpoints count for nothing: with the third one down, nothing more becomes stable.
+    let stable = c.status(leader).stable;
+    c.crash((leader + 2) % 3);
+    c.run_for(2_000);
+    assert_eq!(c.status(lost).stable, stable);
+}
+
 #[test]
 fn replicas_far_apart_elect_a_leader() {
     let mut c = Cluster::new(3, 11);
@@ -411,13 +516,14 @@ fn the_only_connected_replica_leads_although_its_log_is_behind() {
 
 #[test]
 fn chaos_never_decides_two_values_and_heals() {
-    for seed in 0..300 {
+    for seed in 0..600 {
         let count = if seed % 3 == 0 { 5 } else { 3 };
         let mut c = Cluster::new(count, seed);
         c.loss = seed % 7;
         c.duplication = seed % 5;
         c.delay_max = (1 + seed % 9) * MS;
         c.sync_max = (1 + seed % 11) * MS;
+        c.checkpoint_slots = [0, 3, 7][(seed % 3) as usize];
         let mut token = 0;
         for _ in 0..40 {
             let pick = c.prng.below(u64::from(count)) as u16;

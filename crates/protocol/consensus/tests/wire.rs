@@ -3,13 +3,15 @@
 
 use bytes::Bytes;
 use mainstay_consensus::message::{
-    Accept, Accepted, CatchUp, Decided, Follow, Forward, Lead, NotLeader, Prepare, Probe,
-    ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason, StepDown,
+    Accept, Accepted, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
+    NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason,
+    StepDown,
 };
 use mainstay_consensus::wire::{KIND_FIRST, KIND_LAST};
 use mainstay_consensus::{Body, Message};
 use mainstay_model::{
-    Ballot, Batch, ConfigurationId, Entry, Epoch, ReplicaId, Slot, SlotRange, Timestamp, Value,
+    Ballot, Batch, CheckpointId, ConfigurationId, Entry, Epoch, ReplicaId, Slot, SlotRange,
+    Timestamp, Value,
 };
 use proptest::prelude::*;
 
@@ -30,6 +32,7 @@ fn entry(round: u64, text: &'static [u8]) -> Entry {
 fn samples() -> Vec<Message> {
     let b = ballot(9);
     let range = SlotRange { first: Slot(4), last: Slot(6) };
+    let checkpoint = CheckpointId { slot: Slot(30), digest: 0x1122_3344_5566_7788 };
     let refused = |reason| Body::Refused(Refused { ballot: b, reason });
     let requests = [&b"a"[..], b""].map(Bytes::from_static);
     let bodies = vec![
@@ -87,11 +90,16 @@ fn samples() -> Vec<Message> {
             from: Slot(2),
             entries: vec![entry(1, b"two"), entry(1, b"three")],
             decided_upto: Slot(5),
+            truncated_upto: Slot(1),
         }),
         Body::Forward(Forward { number: 7, requests: requests.to_vec() }),
         Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
         Body::ReadAsk(ReadAsk { number: 8 }),
         Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
+        Body::CheckpointAsk,
+        Body::CheckpointIs(CheckpointIs { held: vec![checkpoint] }),
+        Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),
+        Body::Chunk(Chunk { checkpoint, chunk: 3, total: 9, bytes: Bytes::from_static(b"chunk") }),
     ];
     let message = |body| Message { configuration: ConfigurationId(1), body };
     bodies.into_iter().map(message).collect()

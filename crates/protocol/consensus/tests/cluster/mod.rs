@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use mainstay_consensus::transfer::CHUNK_BYTES;
 use mainstay_consensus::{
     Effect, Input, Message, ReadPurpose, Rejection, Replica, Settings, Start, Status,
 };
 use mainstay_model::{
-    Batch, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants, Now, Prng,
-    Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
+    Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
+    Now, Prng, Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -20,6 +21,10 @@ struct Disk {
     records: Vec<Record>,
     durable: usize,
     pending: Vec<(u64, Mark, usize)>,
+    truncated_upto: Slot,
+    checkpoint: Option<CheckpointId>,
+    /// Pieces of a checkpoint that is being fetched.
+    pieces: Vec<Bytes>,
 }
 
 struct Node {
@@ -58,6 +63,15 @@ pub(crate) struct Cluster {
     pub(crate) reads: BTreeMap<Token, Slot>,
     pub(crate) rejected: Vec<(Token, Rejection)>,
     pub(crate) sent: BTreeMap<&'static str, u64>,
+    /// A checkpoint is due every so many slots; 0 for never.
+    pub(crate) checkpoint_slots: u64,
+    /// The contents of all checkpoints ever made.
+    contents: BTreeMap<CheckpointId, Vec<Value>>,
+    /// Whose state goes wrong when it applies a slot.
+    pub(crate) wrong: Option<(u16, Slot)>,
+    /// How many pieces each replica gave away.
+    pub(crate) gave: BTreeMap<u16, u64>,
+    pub(crate) stopped: BTreeSet<u16>,
 }
 
 impl Cluster {
@@ -95,6 +109,11 @@ impl Cluster {
             reads: BTreeMap::new(),
             rejected: Vec::new(),
             sent: BTreeMap::new(),
+            checkpoint_slots: 0,
+            contents: BTreeMap::new(),
+            wrong: None,
+            gave: BTreeMap::new(),
+            stopped: BTreeSet::new(),
         };
         for index in 0..count {
             cluster.start(index, true);
@@ -113,9 +132,15 @@ impl Cluster {
         let durable = node.disk.durable;
         node.disk.records.truncate(durable);
         node.disk.pending.clear();
-        node.applied = Slot::NONE;
-        self.delivered[usize::from(index)].clear();
-        let mut recovered = Recovered::default();
+        node.disk.pieces.clear();
+        let checkpoint = node.disk.checkpoint;
+        node.applied = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
+        let content = checkpoint.map(|checkpoint| self.contents[&checkpoint].clone());
+        self.delivered[usize::from(index)] = content.unwrap_or_default();
+        self.stopped.remove(&index);
+        let truncated_upto = node.disk.truncated_upto;
+        let mut recovered = Recovered { truncated_upto, ..Recovered::default() };
+        recovered.decided_upto = truncated_upto;
         for record in &node.disk.records {
             recovered.promised = recovered.promised.max(record.promised);
             recovered.decided_upto = recovered.decided_upto.max(record.decided_upto);
@@ -131,11 +156,17 @@ impl Cluster {
             configuration: self.configuration.clone(),
             votes,
             recovered,
+            checkpoint,
             prng: self.prng.split(),
         };
         let now = self.clocks(index);
         self.nodes[usize::from(index)].replica =
             Some(Replica::new(start, Settings::default(), now, NoPlants));
+    }
+
+    /// Everything on its disk is gone.
+    pub(crate) fn wipe(&mut self, index: u16) {
+        self.nodes[usize::from(index)].disk = Disk::default();
     }
 
     pub(crate) fn crash(&mut self, index: u16) {
@@ -223,7 +254,6 @@ impl Cluster {
             }
             Effect::ReadLog { from, upto, bytes_max: _, purpose } => {
                 let entries = self.read_log(at, from, upto);
-                assert!(purpose != ReadPurpose::Deliver || !entries.is_empty());
                 self.step(index, Input::LogRead { from, purpose, entries });
             }
             Effect::Deliver { slot, value } => {
@@ -231,8 +261,53 @@ impl Cluster {
                 self.nodes[at].applied = slot;
                 let known = self.decided.entry(slot).or_insert_with(|| value.clone());
                 assert_eq!(*known, value, "two values decided in slot {slot}");
-                self.delivered[at].push(value);
+                if self.stopped.contains(&index) {
+                    return;
+                }
+                let wrong = self.wrong == Some((index, slot));
+                self.delivered[at].push(if wrong { Value::no_op(Timestamp(0)) } else { value });
                 self.step(index, Input::Applied { upto: slot, wake: self.wake });
+                if self.checkpoint_slots > 0 && slot.0 % self.checkpoint_slots == 0 {
+                    self.make_checkpoint(index, slot);
+                }
+            }
+            Effect::Discard { upto } => {
+                let disk = &mut self.nodes[at].disk;
+                disk.truncated_upto = disk.truncated_upto.max(upto);
+                self.step(index, Input::Discarded { upto });
+            }
+            Effect::ReadChunk { to, checkpoint, chunk } => {
+                *self.gave.entry(index).or_default() += 1;
+                let held = self.nodes[at].disk.checkpoint == Some(checkpoint);
+                let all = if held { Self::bytes_of(checkpoint) } else { Bytes::new() };
+                let total = all.len() as u64;
+                let start = (u64::from(chunk) * CHUNK_BYTES).min(total);
+                let bytes = all.slice(start as usize..(start + CHUNK_BYTES).min(total) as usize);
+                self.step(index, Input::ChunkRead { to, checkpoint, chunk, total, bytes });
+            }
+            Effect::StoreChunk { checkpoint: _, chunk, bytes } => {
+                let pieces = &mut self.nodes[at].disk.pieces;
+                if chunk == 0 {
+                    pieces.clear();
+                }
+                assert_eq!(chunk as usize, pieces.len(), "pieces come in order");
+                pieces.push(bytes);
+            }
+            Effect::Install { checkpoint } => {
+                let pieces = std::mem::take(&mut self.nodes[at].disk.pieces);
+                let installed = pieces.concat() == Self::bytes_of(checkpoint);
+                if installed {
+                    let disk = &mut self.nodes[at].disk;
+                    disk.checkpoint = Some(checkpoint);
+                    disk.truncated_upto = disk.truncated_upto.max(checkpoint.slot);
+                    self.nodes[at].applied = checkpoint.slot;
+                    self.delivered[at] = self.contents[&checkpoint].clone();
+                    self.stopped.remove(&index);
+                }
+                self.step(index, Input::Installed { checkpoint, installed });
+            }
+            Effect::StopExecuting { .. } => {
+                self.stopped.insert(index);
             }
             Effect::ReadAt { token, slot } => {
                 self.reads.insert(token, slot);
@@ -240,6 +315,23 @@ impl Cluster {
             Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
             Effect::Observe(_) => {}
         }
+    }
+
+    /// A checkpoint of two pieces and a half.
+    fn bytes_of(checkpoint: CheckpointId) -> Bytes {
+        let byte = (checkpoint.digest ^ checkpoint.slot.0) as u8;
+        Bytes::from(vec![byte; CHUNK_BYTES as usize * 5 / 2])
+    }
+
+    fn make_checkpoint(&mut self, index: u16, slot: Slot) {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let at = usize::from(index);
+        let mut hasher = DefaultHasher::new();
+        self.delivered[at].hash(&mut hasher);
+        let checkpoint = CheckpointId { slot, digest: hasher.finish() };
+        self.contents.insert(checkpoint, self.delivered[at].clone());
+        self.nodes[at].disk.checkpoint = Some(checkpoint);
+        self.step(index, Input::Checkpointed { checkpoint });
     }
 
     fn read_log(&self, at: usize, from: Slot, upto: Slot) -> Vec<Entry> {
@@ -251,6 +343,7 @@ impl Cluster {
                 latest.insert(*slot, entry.clone());
             }
         }
+        latest.retain(|slot, _| *slot > self.nodes[at].disk.truncated_upto);
         let wanted = (from.0..=upto.0).map(Slot);
         wanted.map_while(|slot| latest.get(&slot).cloned()).collect()
     }
