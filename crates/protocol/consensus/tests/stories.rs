@@ -321,7 +321,7 @@ fn without_a_quorum_of_equal_digests_nothing_is_discarded() {
     if !c.is_up(1) {
         c.start(1, true);
         c.tell_suspicion(1, false);
-        c.crash((1 + 1) % 3);
+        c.crash(2);
         c.run_until(2_000, |c| c.leader().is_some());
     }
     order(&mut c, 15);
@@ -362,7 +362,7 @@ fn a_diverged_replica_stops_and_fetches_the_state_anew() {
     c.run_until(5_000, |c| {
         c.status(wrong).diverged == Some(Slot(10))
             || c.status(wrong).transfer.is_some()
-            || c.gave.len() > 0
+            || !c.gave.is_empty()
     });
     c.run_until(5_000, |c| {
         c.status(wrong).diverged.is_none() && c.status(wrong).transfer.is_none()

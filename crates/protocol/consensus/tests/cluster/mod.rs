@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mainstay_consensus::transfer::CHUNK_BYTES;
-use mainstay_consensus::{
-    Effect, Input, Message, ReadPurpose, Rejection, Replica, Settings, Start, Status,
-};
+use mainstay_consensus::{Effect, Input, Message, Rejection, Replica, Settings, Start, Status};
 use mainstay_model::{
     Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
     Now, Prng, Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
