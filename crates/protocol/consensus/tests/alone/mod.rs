@@ -69,7 +69,8 @@ pub(crate) fn promise(ballot: Ballot, decided_upto: u64, accepted: Vec<(Slot, En
 
 pub(crate) fn decided(from: u64, entries: Vec<Entry>) -> Body {
     let decided_upto = Slot(from + entries.len() as u64 - 1);
-    Body::Decided(Decided { from: Slot(from), entries, decided_upto })
+    let truncated_upto = Slot::NONE;
+    Body::Decided(Decided { from: Slot(from), entries, decided_upto, truncated_upto })
 }
 
 pub(crate) struct Alone {
@@ -166,7 +167,10 @@ impl Alone {
                 }
                 Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
                 Effect::ReadLog { .. } => panic!("everything is kept in memory here"),
-                Effect::Observe(_) => {}
+                Effect::Observe(_) | Effect::Discard { .. } | Effect::StopExecuting { .. } => {}
+                Effect::ReadChunk { .. } | Effect::StoreChunk { .. } | Effect::Install { .. } => {
+                    panic!("no checkpoint is transferred here")
+                }
             }
         }
     }
@@ -255,7 +259,7 @@ fn replica(
     let configuration = Configuration { id: ConfigurationId(1), replicas, alpha: 64 };
     // Every start has a generator of its own, as every process has.
     let prng = Prng::new(now + 1);
-    let start = Start { me: id(me), configuration, votes, recovered, prng };
+    let start = Start { me: id(me), configuration, votes, recovered, checkpoint: None, prng };
     let now = Now { monotonic: Instant(now), wall: Timestamp(now) };
     Replica::new(start, settings, now, NoPlants)
 }
