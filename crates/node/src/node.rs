@@ -474,6 +474,14 @@ impl<F: Front> Node<F> {
                 }
             }
             Effect::Rejected { token, reason } => self.rejected(token, reason),
+            Effect::ReadChunk { to, checkpoint, chunk } => {
+                let bytes = bytes::Bytes::new();
+                self.machines.step(Input::ChunkRead { to, checkpoint, chunk, total: 0, bytes });
+            }
+            Effect::Discard { .. }
+            | Effect::StoreChunk { .. }
+            | Effect::Install { .. }
+            | Effect::StopExecuting { .. } => unreachable!("no checkpoint was made"),
             Effect::Observe(observation) => self.observe(observation),
         }
     }
@@ -506,6 +514,12 @@ impl<F: Front> Node<F> {
             }
             Observation::Leader(None) => tracing::info!("no leader is known"),
             Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
+            Observation::Diverged { at } => {
+                tracing::error!("a quorum has another state than this replica at slot {at}");
+            }
+            Observation::Transfer { slot } => {
+                tracing::info!("the checkpoint of slot {slot} is being fetched");
+            }
             Observation::Blocked { slot } => {
                 tracing::warn!(
                     "slot {slot} cannot be taken over until a replica that is certain about it \

@@ -154,6 +154,7 @@ fn machines(config: &NodeConfig, recovered: Recovered, prng: Prng) -> Machines {
         configuration: config.configuration.clone(),
         votes: config.votes,
         recovered,
+        checkpoint: None,
         prng,
     };
     let replica = Replica::new(start, config.ordering, now, NoPlants);

@@ -89,7 +89,7 @@ impl ReplicaProcess {
             configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
         let prng = cx.prng().split();
         let nonce = Nonce(u128::from(cx.prng().next_u64()));
-        let start = Start { me, configuration, votes, recovered, prng };
+        let start = Start { me, configuration, votes, recovered, checkpoint: None, prng };
         let plants = group.plants;
         let had_room = log.has_room();
         Self {
@@ -185,6 +185,15 @@ impl ReplicaProcess {
                 cx.line(format_args!("rejected {token}: {reason:?}"));
                 self.on_rejected(cx, token);
             }
+            Effect::ReadChunk { to, checkpoint, chunk } => {
+                let gone =
+                    Input::ChunkRead { to, checkpoint, chunk, total: 0, bytes: Bytes::new() };
+                self.step(cx, gone);
+            }
+            Effect::Discard { .. }
+            | Effect::StoreChunk { .. }
+            | Effect::Install { .. }
+            | Effect::StopExecuting { .. } => unreachable!("no checkpoint was made"),
             Effect::Observe(observation) => {
                 if let mainstay_consensus::Observation::Role { role, .. } = observation {
                     self.role = role;
