@@ -155,6 +155,7 @@ fn machines(config: &NodeConfig, recovered: Recovered, prng: Prng) -> Machines {
         votes: config.votes,
         recovered,
         checkpoint: None,
+        partial: None,
         prng,
     };
     let replica = Replica::new(start, config.ordering, now, NoPlants);

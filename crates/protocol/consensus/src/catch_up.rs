@@ -94,6 +94,9 @@ impl<P: Plants> Replica<P> {
 
     /// Asks one replica for the next missing page, unless one has been asked.
     pub(crate) fn ask_for_missing(&mut self, cx: &mut Cx<'_>) {
+        if self.log.begins_too_late() {
+            return self.begin_transfer(cx);
+        }
         if self.catch_up.asked.is_some() || !self.acceptor.room || self.transfers() {
             return;
         }
@@ -229,6 +232,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn deliver(&mut self, cx: &mut Cx<'_>) {
         while !self.delivery.reading
             && !self.checkpoints.diverged()
+            && !self.log.begins_too_late()
             && self.log.delivered_upto < self.log.decided_upto
             && self.delivery.bytes < self.settings.deliver_bytes_max
         {

@@ -187,7 +187,8 @@ impl<P: Plants> Replica<P> {
             return;
         };
         self.checkpoints.diverged = Some(at);
-        cx.out.push(Effect::StopExecuting { at });
+        let wrong = self.checkpoints.own.iter().filter(|own| own.slot >= at).copied().collect();
+        cx.out.push(Effect::StopExecuting { at, wrong });
         cx.observe(Observation::Diverged { at });
         self.begin_transfer(cx);
     }
@@ -198,7 +199,7 @@ impl<P: Plants> Replica<P> {
         };
         let upto = own.slot.min(stable.slot);
         if upto > self.log.truncated_upto && !self.checkpoints.diverged() {
-            cx.out.push(Effect::Discard { upto });
+            cx.out.push(Effect::Discard { upto, wanted_above: None });
         }
     }
 

@@ -98,6 +98,16 @@ pub enum Input {
         /// The piece; empty if it is not held.
         bytes: Bytes,
     },
+    /// What came of [`Effect::StoreChunk`]. The next pieces are asked for as these answers come, so
+    /// that what waits for the disk is bounded.
+    ChunkStored {
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which piece.
+        chunk: u32,
+        /// Whether it is kept; `false` where the disk has no room, or refused it.
+        stored: bool,
+    },
     /// What came of [`Effect::Install`]. If it was installed, it is durable, the log has been told
     /// that it begins after it, and the executor goes on from it; everything delivered before is
     /// forgotten.
@@ -150,11 +160,15 @@ pub enum Effect {
         /// Its value.
         value: Value,
     },
-    /// The log need not keep the slots up to here for this replica's sake; the world keeps them as
-    /// long as it is told to for others, and answers [`Input::Discarded`] when some are gone.
+    /// The log need not keep the slots up to here for this replica's sake. The world keeps the
+    /// last bytes of them, as many as it is set to, for whoever lags a little, and those that a live
+    /// transfer wants, up to a cap in bytes; it answers [`Input::Discarded`] when some are gone. Each
+    /// one takes the place of the one before.
     Discard {
         /// The highest such slot.
         upto: Slot,
+        /// Slots above this one are wanted by whoever fetches a checkpoint now.
+        wanted_above: Option<Slot>,
     },
     /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`].
     ReadChunk {
@@ -165,18 +179,22 @@ pub enum Effect {
         /// Which piece; they have [`crate::transfer::CHUNK_BYTES`] each, the last one what is left.
         chunk: u32,
     },
-    /// Append a piece of a checkpoint that is being fetched. Pieces come in order; the first one
-    /// begins the file anew.
+    /// Append a piece of a checkpoint that is being fetched: [`Input::ChunkStored`]. Pieces come in
+    /// order, without a hole, from 0 or from where [`crate::Start::partial`] ends; pieces of another
+    /// checkpoint than before take the place of what was being fetched.
     StoreChunk {
         /// Of which checkpoint.
         checkpoint: CheckpointId,
+        /// How many bytes the checkpoint has in all.
+        total: u64,
         /// Which piece.
         chunk: u32,
         /// The piece.
         bytes: Bytes,
     },
     /// All pieces are stored: check the whole, make it this replica's own checkpoint, tell the log
-    /// that it begins after it, and let the executor go on from it: [`Input::Installed`].
+    /// that it begins after it, and let the executor go on from it: [`Input::Installed`]. One whose
+    /// content is not what its name says is deleted.
     Install {
         /// Which.
         checkpoint: CheckpointId,
@@ -186,6 +204,8 @@ pub enum Effect {
     StopExecuting {
         /// The checkpoint at which a quorum agreed on another digest.
         at: Slot,
+        /// Checkpoints of this replica's own that hold the wrong state: they are to be removed.
+        wrong: Vec<CheckpointId>,
     },
     /// The read may be carried out once the executor has applied this slot.
     ReadAt {

@@ -50,8 +50,8 @@
 //! let mut group: Vec<Replica> = (0..3)
 //!     .map(|index| {
 //!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
-//!         let (checkpoint, prng) = (None, Prng::new(7));
-//!         let start = Start { me, configuration, votes: true, recovered, checkpoint, prng };
+//!         let (checkpoint, partial, prng) = (None, None, Prng::new(7));
+//!         let start = Start { me, configuration, votes: true, recovered, checkpoint, partial, prng };
 //!         Replica::new(start, Settings::default(), now, NoPlants)
 //!     })
 //!     .collect();
@@ -110,5 +110,5 @@ pub mod wire;
 
 pub use door::{Effect, Input, Observation, ReadPurpose, Rejection, Role};
 pub use message::{Body, Message};
-pub use replica::{Replica, Start, Status};
+pub use replica::{PartialCheckpoint, Replica, Start, Status};
 pub use settings::Settings;

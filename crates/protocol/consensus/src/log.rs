@@ -14,6 +14,9 @@ pub(crate) struct Kept {
 
 /// Slots and watermarks of one replica.
 ///
+/// Where `truncated_upto` is above `delivered_upto`, nothing can be delivered before a checkpoint was
+/// fetched.
+///
 /// Invariant: `applied_upto ≤ delivered_upto ≤ decided_upto`; `decided_upto` never decreases, the
 /// other two only where a fetched checkpoint takes the place of a diverged state; every entry above
 /// `decided_upto` that was accepted is in `kept`.
@@ -47,8 +50,7 @@ impl Log {
         applied_upto: Slot,
         mut accepted: BTreeMap<Slot, Entry>,
     ) -> Self {
-        assert!(applied_upto >= truncated_upto, "the log begins after the checkpoint");
-        let decided_upto = decided_upto.max(applied_upto);
+        let decided_upto = decided_upto.max(applied_upto).max(truncated_upto);
         let accepted = accepted.split_off(&decided_upto.next());
         let accepted_upto = accepted.keys().next_back().copied().unwrap_or(decided_upto);
         let mut log = Self {
@@ -87,6 +89,11 @@ impl Log {
         }
         self.delivered_upto = slot;
         self.applied_upto = slot;
+    }
+
+    /// Whether slots were discarded that were not delivered: the checkpoint that held them is gone.
+    pub(crate) fn begins_too_late(&self) -> bool {
+        self.truncated_upto > self.delivered_upto
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Kept> {

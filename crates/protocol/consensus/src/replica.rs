@@ -35,10 +35,24 @@ pub struct Start {
     pub votes: bool,
     /// What its log held.
     pub recovered: Recovered,
-    /// The checkpoint that its executor starts from.
+    /// The checkpoint that its executor starts from. If the log begins above it (the one that
+    /// covered the rest is gone or bad), a checkpoint of the others is fetched at once.
     pub checkpoint: Option<CheckpointId>,
+    /// What an interrupted transfer left on disk, if anything.
+    pub partial: Option<PartialCheckpoint>,
     /// Its generator.
     pub prng: Prng,
+}
+
+/// The beginning of a checkpoint that was being fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PartialCheckpoint {
+    /// Which.
+    pub checkpoint: CheckpointId,
+    /// How many bytes it has in all.
+    pub total: u64,
+    /// Pieces from 0 to below this one are there, whole.
+    pub chunks: u32,
 }
 
 /// Whether a replica leads, wants to, or neither.
@@ -142,7 +156,7 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
     pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
-        let Start { me, configuration, votes, recovered, checkpoint, mut prng } = start;
+        let Start { me, configuration, votes, recovered, checkpoint, partial, mut prng } = start;
         assert!(configuration.lists(me), "a replica belongs to its configuration");
         let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
@@ -167,7 +181,7 @@ impl<P: Plants> Replica<P> {
             reads: Reads::default(),
             wake: None,
             checkpoints: Checkpoints::new(checkpoint),
-            transfer: Transfer::default(),
+            transfer: Transfer::new(partial),
             flush_due: true,
             retired: false,
             // A question of an earlier start must not be answered to this one.
@@ -208,6 +222,9 @@ impl<P: Plants> Replica<P> {
             Input::Discarded { upto } => self.on_discarded(upto),
             Input::ChunkRead { to, checkpoint, chunk, total, bytes } => {
                 self.on_chunk_read(cx, to, Chunk { checkpoint, chunk, total, bytes });
+            }
+            Input::ChunkStored { checkpoint, chunk, stored } => {
+                self.on_chunk_stored(cx, checkpoint, chunk, stored);
             }
             Input::Installed { checkpoint, installed } => {
                 self.on_installed(cx, checkpoint, installed);

@@ -13,7 +13,7 @@ use mainstay_model::{CheckpointId, Instant, Plants, ReplicaId, Slot};
 
 use crate::door::{Effect, Observation};
 use crate::message::{Body, Chunk, ChunkAsk};
-use crate::replica::{Cx, Replica};
+use crate::replica::{Cx, PartialCheckpoint, Replica};
 
 /// The length of a piece of a checkpoint; the last one has what is left.
 pub const CHUNK_BYTES: u64 = 1 << 20;
@@ -47,9 +47,15 @@ pub(crate) struct Transfer {
     fetch: Option<Fetch>,
     /// Whose turn it is to be asked for a piece.
     turn: usize,
+    /// What an interrupted fetch left on disk.
+    partial: Option<PartialCheckpoint>,
 }
 
 impl Transfer {
+    pub(crate) fn new(partial: Option<PartialCheckpoint>) -> Self {
+        Self { partial, ..Self::default() }
+    }
+
     /// Slot, bytes stored, bytes in all (0 while unknown).
     pub(crate) fn progress(&self) -> Option<(Slot, u64, u64)> {
         let fetch = self.fetch.as_ref()?;
@@ -85,21 +91,37 @@ impl<P: Plants> Replica<P> {
         }
         let needed_from = match self.checkpoints.diverged_at() {
             Some(at) => at,
-            None => self.log.applied_upto.next(),
+            None => self.log.applied_upto.next().max(self.log.truncated_upto),
         };
         let Some(checkpoint) = self.checkpoints.stable().filter(|s| s.slot >= needed_from) else {
             return;
         };
         cx.observe(Observation::Transfer { slot: checkpoint.slot });
+        let partial =
+            self.transfer.partial.take().filter(|partial| partial.checkpoint == checkpoint);
         self.transfer.fetch = Some(Fetch {
             checkpoint,
-            total: None,
-            stored: 0,
+            total: partial.map(|partial| partial.total),
+            stored: partial.map_or(0, |partial| partial.chunks),
             early: BTreeMap::new(),
             asked: BTreeMap::new(),
             installing: false,
         });
+        if self.all_stored() {
+            return self.install(cx);
+        }
         self.ask_for_chunks(cx);
+    }
+
+    fn all_stored(&self) -> bool {
+        let fetch = self.transfer.fetch.as_ref();
+        fetch.is_some_and(|fetch| fetch.chunks() == Some(fetch.stored))
+    }
+
+    fn install(&mut self, cx: &mut Cx<'_>) {
+        let Some(fetch) = &mut self.transfer.fetch else { return };
+        fetch.installing = true;
+        cx.out.push(Effect::Install { checkpoint: fetch.checkpoint });
     }
 
     /// Those that hold the checkpoint; the leader only if nobody else does.
@@ -206,14 +228,27 @@ impl<P: Plants> Replica<P> {
         fetch.early.insert(m.chunk, m.bytes);
         while let Some(bytes) = fetch.early.remove(&fetch.stored) {
             let (checkpoint, chunk) = (fetch.checkpoint, fetch.stored);
-            cx.out.push(Effect::StoreChunk { checkpoint, chunk, bytes });
+            cx.out.push(Effect::StoreChunk { checkpoint, total: m.total, chunk, bytes });
             fetch.stored += 1;
         }
-        if fetch.chunks() == Some(fetch.stored) {
-            fetch.installing = true;
-            cx.out.push(Effect::Install { checkpoint: fetch.checkpoint });
+        if self.all_stored() {
+            self.install(cx);
         } else {
             self.ask_for_chunks(cx);
+        }
+    }
+
+    pub(crate) fn on_chunk_stored(
+        &mut self,
+        cx: &mut Cx<'_>,
+        checkpoint: CheckpointId,
+        _chunk: u32,
+        stored: bool,
+    ) {
+        let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint);
+        if fetched == Some(checkpoint) && !stored {
+            self.ignore(cx, "piece of a checkpoint that the disk has no room for");
+            self.begin_transfer_anew(cx);
         }
     }
 

@@ -89,7 +89,8 @@ impl ReplicaProcess {
             configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
         let prng = cx.prng().split();
         let nonce = Nonce(u128::from(cx.prng().next_u64()));
-        let start = Start { me, configuration, votes, recovered, checkpoint: None, prng };
+        let (checkpoint, partial) = (None, None);
+        let start = Start { me, configuration, votes, recovered, checkpoint, partial, prng };
         let plants = group.plants;
         let had_room = log.has_room();
         Self {

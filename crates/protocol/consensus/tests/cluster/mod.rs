@@ -155,6 +155,7 @@ impl Cluster {
             votes,
             recovered,
             checkpoint,
+            partial: None,
             prng: self.prng.split(),
         };
         let now = self.clocks(index);
@@ -269,7 +270,7 @@ impl Cluster {
                     self.make_checkpoint(index, slot);
                 }
             }
-            Effect::Discard { upto } => {
+            Effect::Discard { upto, wanted_above: _ } => {
                 let disk = &mut self.nodes[at].disk;
                 disk.truncated_upto = disk.truncated_upto.max(upto);
                 self.step(index, Input::Discarded { upto });
@@ -283,13 +284,14 @@ impl Cluster {
                 let bytes = all.slice(start as usize..(start + CHUNK_BYTES).min(total) as usize);
                 self.step(index, Input::ChunkRead { to, checkpoint, chunk, total, bytes });
             }
-            Effect::StoreChunk { checkpoint: _, chunk, bytes } => {
+            Effect::StoreChunk { checkpoint, total: _, chunk, bytes } => {
                 let pieces = &mut self.nodes[at].disk.pieces;
                 if chunk == 0 {
                     pieces.clear();
                 }
                 assert_eq!(chunk as usize, pieces.len(), "pieces come in order");
                 pieces.push(bytes);
+                self.step(index, Input::ChunkStored { checkpoint, chunk, stored: true });
             }
             Effect::Install { checkpoint } => {
                 let pieces = std::mem::take(&mut self.nodes[at].disk.pieces);
