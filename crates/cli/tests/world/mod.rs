@@ -7,11 +7,13 @@
 //! | `writers` | [`Writers`]: threads with a Redis client that write down what they saw |
 //! | `command` | what they ask, and how a reply reads |
 //! | `counters` | [`Counters`]: clients of our own that count |
+//! | `crowd` | [`crowd::Crowd`]: many connections whose speed is measured |
 //! | `raw` | bytes in, bytes out |
 
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod counters;
+pub(crate) mod crowd;
 pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod writers;
