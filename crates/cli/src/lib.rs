@@ -36,6 +36,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mainstay_node::Front;
 use mainstay_service::Service;
+use mainstay_storage::{Disk, RealDisk};
 
 use arguments::{Arguments, Command};
 pub use lines::Lines;
@@ -44,6 +45,18 @@ pub use lines::Lines;
 /// out, and returns what the process should end with. `S::default()` is the state of an empty log.
 #[must_use]
 pub fn run<S: Service + Default, F: Front + Default>() -> ExitCode {
+    run_over::<S, F, _>(|disk| disk)
+}
+
+/// The same over a disk of one's own: what a replica does to its folder goes through what `disk` makes
+/// of it. For experiments and tests with disks that are slow or fail.
+#[must_use]
+pub fn run_over<S, F, D>(disk: impl FnOnce(RealDisk) -> D) -> ExitCode
+where
+    S: Service + Default,
+    F: Front + Default,
+    D: Disk + Clone,
+{
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -55,7 +68,7 @@ pub fn run<S: Service + Default, F: Front + Default>() -> ExitCode {
     let ended = match arguments.command {
         Command::Up(options) => up::run(&options, S::version()),
         Command::Init(options) => init::run(&options, S::version()),
-        Command::Replica(options) => replica::run::<S, F>(&options),
+        Command::Replica(options) => replica::run::<S, F, D>(&options, disk),
         Command::Status(options) => status::run(&options),
         Command::Sim(options) => simulate::run(&options),
     };

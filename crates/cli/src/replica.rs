@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mainstay_model::NoPlants;
 use mainstay_node::{Front, NodeConfig, Sockets, StopHandle};
 use mainstay_service::Service;
-use mainstay_storage::{Identity, Log, LogOptions, OpenError, RealDisk};
+use mainstay_storage::{Disk, Identity, Log, LogOptions, OpenError, RealDisk};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -23,9 +23,15 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Carries the command out; returns when the replica has ended.
-pub(crate) fn run<S: Service + Default, F: Front + Default>(
+pub(crate) fn run<S, F, D>(
     options: &ReplicaOptions,
-) -> Result<(), Failure> {
+    over: impl FnOnce(RealDisk) -> D,
+) -> Result<(), Failure>
+where
+    S: Service + Default,
+    F: Front + Default,
+    D: Disk + Clone,
+{
     let settings = Settings::read(&options.config)?;
     for address in [settings.listen_clients, settings.listen_peers] {
         refuse_reachable(address, options.insecure_bind)?;
@@ -46,7 +52,7 @@ pub(crate) fn run<S: Service + Default, F: Front + Default>(
     log_options.segment_bytes = settings.log.segment_bytes.unwrap_or(log_options.segment_bytes);
     log_options.bytes_max = settings.log.bytes_max;
     let open = |error: OpenError| Failure::open(&settings.data, &error);
-    let (log, recovered) = Log::open(disk, log_options, NoPlants).map_err(open)?;
+    let (log, recovered) = Log::open(over(disk), log_options, NoPlants).map_err(open)?;
     identity.mark_log_begun(log.disk()).map_err(open)?;
 
     let node_failure = |error: mainstay_node::NodeError| Failure {

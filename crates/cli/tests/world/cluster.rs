@@ -203,7 +203,7 @@ impl Cluster {
     /// What `status --json` tells.
     pub(crate) fn status(&self) -> Status {
         let output = self.run(&["status", "--json", "--data", &self.data().to_string_lossy()]);
-        Status(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+        Status::new(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
     /// Waits until the status is as it should be; returns it.
@@ -341,6 +341,10 @@ pub(crate) fn memory_of(pid: Pid) -> Option<u64> {
 pub(crate) struct Status(Value);
 
 impl Status {
+    pub(crate) const fn new(told: Value) -> Self {
+        Self(told)
+    }
+
     fn group(&self) -> &Value {
         &self.0["groups"][0]
     }

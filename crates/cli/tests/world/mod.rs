@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `cluster` | [`Cluster`]: starts `mainstay up`, tells how it is, sends signals, leaves nothing behind |
+//! | `by_hand` | [`by_hand::ByHand`]: replicas started one by one, in place of `up` |
 //! | `place` | where a cluster may be: a folder, ports, its share of the machine |
 //! | `writers` | [`Writers`]: threads with a Redis client that write down what they saw |
 //! | `command` | what they ask, and how a reply reads |
@@ -10,6 +11,7 @@
 //! | `crowd` | [`crowd::Crowd`]: many connections whose speed is measured |
 //! | `raw` | bytes in, bytes out |
 
+pub(crate) mod by_hand;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod counters;
