@@ -51,6 +51,13 @@ impl Span {
         Self { time: Duration::ZERO, latencies, failed: 0 }
     }
 
+    /// Takes another span into this one.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.time += other.time;
+        self.latencies.add(&other.latencies).expect("equal bounds");
+        self.failed += other.failed;
+    }
+
     /// Commands a second.
     pub(crate) fn speed(&self) -> f64 {
         self.latencies.len() as f64 / self.time.as_secs_f64()
@@ -98,8 +105,7 @@ impl Crowd {
                 let mut held = span.lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::replace(&mut *held, Span::new())
             };
-            all.latencies.add(&span.latencies).expect("equal bounds");
-            all.failed += span.failed;
+            all.add(&span);
         }
         let now = Instant::now();
         all.time = now - std::mem::replace(&mut self.since, now);
