@@ -176,7 +176,7 @@ pub enum Effect {
         to: ReplicaId,
         /// Of which checkpoint.
         checkpoint: CheckpointId,
-        /// Which piece; they have [`crate::transfer::CHUNK_BYTES`] each, the last one what is left.
+        /// Which piece; they have [`crate::Settings::chunk_bytes`] each, the last one what is left.
         chunk: u32,
     },
     /// Append a piece of a checkpoint that is being fetched: [`Input::ChunkStored`]. Pieces come in

@@ -427,7 +427,7 @@ impl<P: Plants> Replica<P> {
             checkpoint: self.checkpoints.own().map_or(Slot::NONE, |own| own.slot),
             stable: self.checkpoints.stable().map_or(Slot::NONE, |stable| stable.slot),
             diverged: self.checkpoints.diverged_at(),
-            transfer: self.transfer.progress(),
+            transfer: self.transfer.progress(self.chunk_bytes()),
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
             room: self.quorum_has_room(),
             time: self.log.time,

@@ -30,6 +30,9 @@ pub struct Settings {
     pub queue_requests_max: usize,
     /// See `queue_requests_max`.
     pub queue_bytes_max: usize,
+    /// The length of a piece of a checkpoint that is fetched; the last one has what is left. The same
+    /// at all replicas of a group.
+    pub chunk_bytes: u32,
     /// The most bytes of decided values kept in memory for replicas that lag a little.
     pub window_bytes_max: usize,
     /// The most bytes of values in one answer to a replica that lags, or in one page of a promise.
@@ -53,6 +56,7 @@ impl Default for Settings {
             inflight_bytes_max: 64 << 20,
             queue_requests_max: 65_536,
             queue_bytes_max: 128 << 20,
+            chunk_bytes: 1 << 20,
             window_bytes_max: 64 << 20,
             page_bytes_max: 1 << 20,
             deliver_bytes_max: 64 << 20,

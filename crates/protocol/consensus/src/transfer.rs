@@ -15,8 +15,6 @@ use crate::door::{Effect, Observation};
 use crate::message::{Body, Chunk, ChunkAsk};
 use crate::replica::{Cx, PartialCheckpoint, Replica};
 
-/// The length of a piece of a checkpoint; the last one has what is left.
-pub const CHUNK_BYTES: u64 = 1 << 20;
 /// How many pieces are asked for at once.
 const CHUNKS_ASKED_MAX: u32 = 8;
 
@@ -34,8 +32,8 @@ struct Fetch {
 }
 
 impl Fetch {
-    fn chunks(&self) -> Option<u32> {
-        self.total.map(|total| u32::try_from(total.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX))
+    fn chunks(&self, chunk_bytes: u64) -> Option<u32> {
+        self.total.map(|total| u32::try_from(total.div_ceil(chunk_bytes)).unwrap_or(u32::MAX))
     }
 }
 
@@ -57,10 +55,10 @@ impl Transfer {
     }
 
     /// Slot, bytes stored, bytes in all (0 while unknown).
-    pub(crate) fn progress(&self) -> Option<(Slot, u64, u64)> {
+    pub(crate) fn progress(&self, chunk_bytes: u64) -> Option<(Slot, u64, u64)> {
         let fetch = self.fetch.as_ref()?;
         let total = fetch.total.unwrap_or(0);
-        Some((fetch.checkpoint.slot, (u64::from(fetch.stored) * CHUNK_BYTES).min(total), total))
+        Some((fetch.checkpoint.slot, (u64::from(fetch.stored) * chunk_bytes).min(total), total))
     }
 }
 
@@ -115,7 +113,7 @@ impl<P: Plants> Replica<P> {
 
     fn all_stored(&self) -> bool {
         let fetch = self.transfer.fetch.as_ref();
-        fetch.is_some_and(|fetch| fetch.chunks() == Some(fetch.stored))
+        fetch.is_some_and(|fetch| fetch.chunks(self.chunk_bytes()) == Some(fetch.stored))
     }
 
     fn install(&mut self, cx: &mut Cx<'_>) {
@@ -137,19 +135,24 @@ impl<P: Plants> Replica<P> {
         donors
     }
 
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        u64::from(self.settings.chunk_bytes.max(1))
+    }
+
     fn ask_for_chunks(&mut self, cx: &mut Cx<'_>) {
         let Some(fetch) = &self.transfer.fetch else { return };
         if fetch.installing {
             return;
         }
         let checkpoint = fetch.checkpoint;
+        let chunk_bytes = self.chunk_bytes();
         let donors = self.chunk_donors(checkpoint);
         let Some(fetch) = &mut self.transfer.fetch else { return };
         if donors.is_empty() {
             return;
         }
         // Until the length is known, only the first piece can be asked for.
-        let end = fetch.chunks().unwrap_or(1).min(fetch.stored + CHUNKS_ASKED_MAX);
+        let end = fetch.chunks(chunk_bytes).unwrap_or(1).min(fetch.stored + CHUNKS_ASKED_MAX);
         let mut asks = Vec::new();
         for chunk in fetch.stored..end {
             if fetch.early.contains_key(&chunk) || fetch.asked.contains_key(&chunk) {
@@ -207,6 +210,7 @@ impl<P: Plants> Replica<P> {
     }
 
     pub(crate) fn on_chunk(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Chunk) {
+        let chunk_bytes = self.chunk_bytes();
         let Some(fetch) = &mut self.transfer.fetch else {
             return self.ignore(cx, "piece of a checkpoint that is not being fetched");
         };
@@ -218,8 +222,8 @@ impl<P: Plants> Replica<P> {
         if m.total == 0 {
             return self.begin_transfer_anew(cx);
         }
-        let offset = u64::from(m.chunk) * CHUNK_BYTES;
-        let len = CHUNK_BYTES.min(m.total.saturating_sub(offset));
+        let offset = u64::from(m.chunk) * chunk_bytes;
+        let len = chunk_bytes.min(m.total.saturating_sub(offset));
         if fetch.total.is_some_and(|total| total != m.total) || m.bytes.len() as u64 != len {
             self.ignore(cx, "piece of a checkpoint that does not fit the others");
             return self.begin_transfer_anew(cx);

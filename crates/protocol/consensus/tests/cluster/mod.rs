@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use mainstay_consensus::transfer::CHUNK_BYTES;
 use mainstay_consensus::{Effect, Input, Message, Rejection, Replica, Settings, Start, Status};
 use mainstay_model::{
     Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
@@ -12,6 +11,8 @@ use mainstay_model::{
 };
 
 pub(crate) const MS: u64 = 1_000_000;
+/// What [`Settings::chunk_bytes`] is by default.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 /// What a disk holds: records up to `durable` survive a crash.
 #[derive(Default)]
