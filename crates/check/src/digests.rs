@@ -1,4 +1,5 @@
-//! Equal logs lead to equal states: the digests of all replicas as of the same slot are equal
+//! Equal logs lead to equal states: the digests of all replicas as of the same slot are equal, whether
+//! a slot was applied, a state as of it was read back or taken over, or a checkpoint of it was made
 //! (Schneider, "Implementing fault-tolerant services using the state machine approach", 1990: the
 //! outputs of a state machine are determined by the sequence of requests it processes).
 
@@ -21,7 +22,14 @@ impl Property for Digests {
     }
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
-        let &Observation::Digest { replica, slot, digest } = observation else { return Ok(()) };
+        let (replica, slot, digest) = match *observation {
+            Observation::Digest { replica, slot, digest } => (replica, slot, digest),
+            Observation::Checkpointed { replica, checkpoint }
+            | Observation::Installed { replica, checkpoint, .. } => {
+                (replica, checkpoint.slot, checkpoint.digest)
+            }
+            _ => return Ok(()),
+        };
         let (first, whose) = *self.first.entry(slot).or_insert((digest, replica));
         if first == digest {
             return Ok(());
@@ -35,6 +43,8 @@ impl Property for Digests {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::CheckpointId;
+
     use super::*;
     use crate::properties::tests::replica;
 
@@ -49,5 +59,18 @@ mod tests {
         assert!(digest(0, 4, 8));
         assert!(digest(1, 4, 8));
         assert!(!digest(1, 3, 8));
+    }
+
+    #[test]
+    fn checkpoints_are_held_to_the_same() {
+        let mut property = Digests::default();
+        let (slot, digest) = (Slot(4), 8);
+        property.observe(&Observation::Digest { replica: replica(0), slot, digest }).unwrap();
+        let mut made = |digest| {
+            let checkpoint = CheckpointId { slot, digest };
+            property.observe(&Observation::Checkpointed { replica: replica(1), checkpoint }).is_ok()
+        };
+        assert!(made(8));
+        assert!(!made(9));
     }
 }

@@ -9,10 +9,15 @@
 //! | [`exactly_once`] | a request of a session is carried out at one place of the log |
 //! | [`session_order`] | a session's requests are carried out in the order of their numbers |
 //! | [`no_lost_ack`] | what was acknowledged was carried out, and stays so at every replica |
-//! | [`digests`] | equal logs lead to equal states |
+//! | [`digests`] | equal logs lead to equal states, and so do checkpoints of them |
+//! | [`decided_time`] | time is the same everywhere and never goes back |
+//! | [`expiry`] | keys are there until their time by decided time, and not after it |
+//! | [`session_ends`] | sessions end in the same slot everywhere |
+//! | [`due_checkpoints`] | checkpoints are due in the same slots everywhere, and none is skipped |
+//! | [`stability`] | only stable checkpoints are taken over and let the log go |
 //! | [`linearizability`] | clients see one copy that does one thing at a time |
 //!
-//! The first six watch what replicas do, one [`Observation`] at a time, and are bundled in
+//! All but the last watch what replicas do, one [`Observation`] at a time, and are bundled in
 //! [`Properties`]. The last one judges a [`History`] of what clients saw, against a [`Model`] of the
 //! service; [`kv_model`] is the one for key-value stores.
 //!
@@ -36,8 +41,11 @@
 #![forbid(unsafe_code)]
 
 pub mod agreement;
+pub mod decided_time;
 pub mod digests;
+pub mod due_checkpoints;
 pub mod exactly_once;
+pub mod expiry;
 pub mod history;
 pub mod kv_model;
 pub mod linearizability;
@@ -47,7 +55,9 @@ mod pipelines;
 pub mod prefix;
 pub mod properties;
 mod search;
+pub mod session_ends;
 pub mod session_order;
+pub mod stability;
 
 pub use history::{History, Operation, OperationId};
 pub use linearizability::{Model, Verdict, check, check_pipelines};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mainstay_model::{ReplicaId, RequestNumber, SessionId, Slot};
+use mainstay_model::{CheckpointId, ReplicaId, RequestNumber, SessionId, Slot, Timestamp};
 
 /// Where a command stands in the log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,69 @@ pub enum Observation {
         slot: Slot,
         /// The digest.
         digest: u64,
+    },
+    /// Decided time at a replica, once a slot was applied or a state as of it was taken over.
+    Time {
+        /// Where.
+        replica: ReplicaId,
+        /// As of which slot.
+        slot: Slot,
+        /// The time.
+        time: Timestamp,
+    },
+    /// A replica ended a session.
+    SessionEnded {
+        /// Where.
+        replica: ReplicaId,
+        /// In which slot.
+        slot: Slot,
+        /// Which session.
+        session: SessionId,
+    },
+    /// After applying a slot a replica owes a checkpoint of it.
+    Due {
+        /// Where.
+        replica: ReplicaId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// A checkpoint that a replica made of its own state is durable.
+    Checkpointed {
+        /// Where.
+        replica: ReplicaId,
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// A replica took over a checkpoint of others, and holds it durably.
+    Installed {
+        /// Where.
+        replica: ReplicaId,
+        /// Which.
+        checkpoint: CheckpointId,
+        /// How many replicas make a quorum.
+        quorum: usize,
+    },
+    /// The log of a replica no longer holds the slots up to here.
+    Discarded {
+        /// Where.
+        replica: ReplicaId,
+        /// The highest such slot.
+        upto: Slot,
+        /// How many replicas make a quorum.
+        quorum: usize,
+    },
+    /// A client was told what a key with an expiry holds. Nobody but that client writes the key.
+    Seen {
+        /// The key.
+        key: u64,
+        /// What it last set the key to expire at; `None` if it never has, or cannot know.
+        set: Option<Timestamp>,
+        /// What it read: when the key expires; `None` for no such key.
+        found: Option<Timestamp>,
+        /// The decided time at which it was read.
+        time: Timestamp,
+        /// A decided time that somebody had reached before the read was asked for.
+        time_before: Timestamp,
     },
 }
 

@@ -5,12 +5,17 @@ use std::fmt::Debug;
 use mainstay_model::ReplicaId;
 
 use crate::agreement::Agreement;
+use crate::decided_time::DecidedTime;
 use crate::digests::Digests;
+use crate::due_checkpoints::DueCheckpoints;
 use crate::exactly_once::ExactlyOnce;
+use crate::expiry::Expiry;
 use crate::no_lost_ack::NoLostAck;
 use crate::observation::{Observation, Violation};
 use crate::prefix::Prefix;
+use crate::session_ends::SessionEnds;
 use crate::session_order::SessionOrder;
+use crate::stability::Stability;
 
 /// A property of runs that is watched as they go.
 pub trait Property: Debug {
@@ -40,6 +45,11 @@ pub struct Properties {
     exactly_once: ExactlyOnce,
     session_order: SessionOrder,
     no_lost_ack: NoLostAck,
+    session_ends: SessionEnds,
+    decided_time: DecidedTime,
+    expiry: Expiry,
+    due_checkpoints: DueCheckpoints,
+    stability: Stability,
     digests: Digests,
 }
 
@@ -66,12 +76,17 @@ impl Properties {
         at: u64,
         mut ask: impl FnMut(&mut dyn Property) -> Result<(), String>,
     ) -> Result<(), Violation> {
-        let all: [&mut dyn Property; 6] = [
+        let all: [&mut dyn Property; 11] = [
             &mut self.agreement,
             &mut self.prefix,
             &mut self.exactly_once,
             &mut self.session_order,
             &mut self.no_lost_ack,
+            &mut self.session_ends,
+            &mut self.decided_time,
+            &mut self.expiry,
+            &mut self.due_checkpoints,
+            &mut self.stability,
             &mut self.digests,
         ];
         for property in all {
