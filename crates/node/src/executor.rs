@@ -196,6 +196,10 @@ impl<S: Service> ExecutorThread<S> {
                 self.executed.outcomes.push(outcome);
             }
         }
+        if self.applier.checkpoint_due() {
+            // Nothing writes it yet: taken and let go, so that applying goes on.
+            drop(self.applier.checkpoint());
+        }
         if let Err(error) = result {
             tracing::error!("this replica no longer executes, and goes on voting: {error}");
         }

@@ -10,9 +10,10 @@ use mainstay_model::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::checkpoint::{self, ApplierCheckpoint, write_content};
+use crate::checkpoint::{self, ApplierCheckpoint, Head, write_content};
 use crate::command::Command;
 use crate::contract::{Context, QueryContext, RestoreError, Service};
+use crate::interval::{CheckpointInterval, Counting};
 use crate::session::{Admission, SessionLimits, SessionTable};
 
 /// What came of one command of a batch. A world hands it to whoever of its own clients waits for
@@ -66,7 +67,7 @@ pub enum Applied {
         /// Which.
         number: RequestNumber,
     },
-    /// A session was ended by the leader's command.
+    /// A session was ended: by the leader's command, or because it was not used for long.
     Ended {
         /// Which.
         session: SessionId,
@@ -85,6 +86,9 @@ pub enum ApplyError {
         /// The slot that came.
         got: Slot,
     },
+    /// The checkpoint of a slot was due and nobody took it before the next slot came: the others
+    /// have one of it, and this replica never could have.
+    CheckpointSkipped(Slot),
     /// The service panicked.
     Panic {
         /// In which slot.
@@ -103,6 +107,9 @@ impl fmt::Display for ApplyError {
             Self::Batch(slot) => write!(f, "the value decided in slot {slot} is no batch"),
             Self::Order { expected, got } => {
                 write!(f, "slot {got} came to be applied where slot {expected} was due")
+            }
+            Self::CheckpointSkipped(slot) => {
+                write!(f, "the checkpoint that was due at slot {slot} was not taken")
             }
             Self::Panic { slot, position: Some(position), message } => {
                 write!(f, "the service panicked in slot {slot} at request {position}: {message}")
@@ -127,21 +134,34 @@ pub struct Applier<S, P = NoPlants> {
     sessions: SessionTable,
     time: Timestamp,
     applied_upto: Slot,
+    counting: Counting,
+    /// Whether `applied_upto` made a checkpoint due, and whether that one was taken. Not part of the
+    /// replicated state.
+    due: Due,
     cluster_seed: u64,
     plants: P,
     undecodable: u64,
     reply: Vec<u8>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    No,
+    Wanted,
+    Taken,
+}
+
 impl<S: Service, P: Plants> Applier<S, P> {
     /// Starts from an empty log with `service` as its first state. `cluster_seed` (from the cluster
     /// id) makes the seeds of the contexts.
-    pub const fn new(service: S, limits: SessionLimits, cluster_seed: u64, plants: P) -> Self {
+    pub fn new(service: S, limits: SessionLimits, cluster_seed: u64, plants: P) -> Self {
         Self {
             service: Ok(service),
             sessions: SessionTable::new(limits),
             time: Timestamp(0),
             applied_upto: Slot::NONE,
+            counting: Counting::default(),
+            due: Due::No,
             cluster_seed,
             plants,
             undecodable: 0,
@@ -150,8 +170,12 @@ impl<S: Service, P: Plants> Applier<S, P> {
     }
 
     /// Applies the decided value of the next slot and appends what came of its commands to `out`,
-    /// in order. First of all the service learns how far time has advanced, if it has. Bytes that are no command are skipped, at every replica alike. A panic of the
-    /// service is caught; what came of the commands before it stands in `out`.
+    /// in order. First of all the service learns how far time has advanced, if it has. Bytes that are
+    /// no command are skipped, at every replica alike. A panic of the service is caught; what came of
+    /// the commands before it stands in `out`.
+    ///
+    /// After a slot that made a checkpoint due ([`Applier::checkpoint_due`]) the next one is applied
+    /// only if [`Applier::checkpoint`] was called in between.
     ///
     /// # Errors
     /// [`ApplyError`]; nothing is applied afterwards.
@@ -181,7 +205,11 @@ impl<S: Service, P: Plants> Applier<S, P> {
         if slot != expected {
             return Err(ApplyError::Order { expected, got: slot });
         }
+        if self.due == Due::Wanted {
+            return Err(ApplyError::CheckpointSkipped(self.applied_upto));
+        }
         let batch = Batch::decode(value).map_err(|_| ApplyError::Batch(slot))?;
+        let requests = batch.requests.len() as u64;
         self.advance(slot, batch.time)?;
         for (position, request) in (0u32..).zip(batch.requests) {
             let at = SessionId { slot, position };
@@ -190,7 +218,13 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 Err(_) => self.undecodable += 1,
             }
         }
+        // After the requests of the slot: one of a session that was idle until now keeps it.
+        let mut ended = Vec::new();
+        self.sessions.expire(self.time, &mut ended);
+        out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
         self.applied_upto = slot;
+        let due = self.counting.count(requests, value.len() as u64);
+        self.due = if due { Due::Wanted } else { Due::No };
         Ok(())
     }
 
@@ -215,12 +249,20 @@ impl<S: Service, P: Plants> Applier<S, P> {
         out: &mut Vec<Applied>,
     ) -> Result<(), ApplyError> {
         match command {
-            Command::Register { nonce } => out.push(match self.sessions.register(nonce, at) {
-                Some(session) => Applied::Registered { nonce, session },
-                None => Applied::RegistrationRefused { nonce },
-            }),
+            Command::Register { nonce } => {
+                out.push(match self.sessions.register(nonce, at, self.time) {
+                    Some(session) => Applied::Registered { nonce, session },
+                    None => Applied::RegistrationRefused { nonce },
+                })
+            }
             Command::Request { session, number, acknowledged_upto, body } => {
-                match self.sessions.admit(session, number, acknowledged_upto, at, self.plants) {
+                match self.sessions.admit(
+                    session,
+                    number,
+                    acknowledged_upto,
+                    (at.slot, self.time),
+                    self.plants,
+                ) {
                     Admission::Apply => {
                         let reply = self.execute(at, session, number, &body)?;
                         self.sessions.keep_reply(session, number, reply.clone());
@@ -244,6 +286,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 self.sessions.trim(keep, &mut ended);
                 out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
             }
+            Command::SetCheckpointInterval(interval) => self.counting.set_interval(interval),
         }
         Ok(())
     }
@@ -294,6 +337,18 @@ impl<S: Service, P: Plants> Applier<S, P> {
         self.time
     }
 
+    /// Whether the last slot applied made a checkpoint due: [`Applier::checkpoint`] must be called
+    /// before the next one is applied. True at every replica after the same slots; false in one that
+    /// was restored and has applied nothing yet, whose checkpoint exists.
+    pub fn checkpoint_due(&self) -> bool {
+        self.due != Due::No
+    }
+
+    /// After how much log checkpoints are due.
+    pub const fn checkpoint_interval(&self) -> CheckpointInterval {
+        self.counting.interval()
+    }
+
     /// When the service wants time to be decided next, if ever.
     pub fn wake(&self) -> Option<Timestamp> {
         let service = self.service.as_ref().ok()?;
@@ -328,15 +383,20 @@ impl<S: Service, P: Plants> Applier<S, P> {
         (over > 0).then_some(Command::TrimSessions { keep })
     }
 
-    /// A digest over service, sessions, replies, time and slot: equal at every replica that has
-    /// applied the same slots. `None` once the service is gone; a service that panics in its
-    /// checkpoint is gone, too.
+    const fn head(&self) -> Head {
+        Head { slot: self.applied_upto, time: self.time, counting: self.counting }
+    }
+
+    /// A digest over all that a checkpoint holds: service, sessions, replies, time, slot, and what
+    /// counts towards the next checkpoint. Equal at every replica that has applied the same slots.
+    /// `None` once the service is gone; a service that panics in its checkpoint is gone, too. A
+    /// checkpoint that is due stays due.
     pub fn digest(&mut self) -> Option<u64> {
-        let (sessions, time, slot) = (&self.sessions, self.time, self.applied_upto);
+        let (sessions, head, slot) = (&self.sessions, self.head(), self.applied_upto);
         let service = self.service.as_mut().ok()?;
         let digest = catching(|| {
             let mut hash = Hashing(Xxh3::new());
-            write_content(&mut hash, slot, time, sessions, service.checkpoint())
+            write_content(&mut hash, head, sessions, service.checkpoint())
                 .expect("a hash takes any bytes");
             hash.0.digest()
         });
@@ -345,43 +405,46 @@ impl<S: Service, P: Plants> Applier<S, P> {
             .ok()
     }
 
-    /// Hands out the state as it is now; see [`Service::checkpoint`]. `None` once the service is
-    /// gone; a service that panics here is gone, too.
+    /// Hands out the state as it is now; see [`Service::checkpoint`]. May be called at any slot, and
+    /// must be where [`Applier::checkpoint_due`]. `None` once the service is gone; a service that
+    /// panics here is gone, too.
     pub fn checkpoint(&mut self) -> Option<ApplierCheckpoint<S::Checkpoint>> {
         let slot = self.applied_upto;
         let service = self.service.as_mut().ok()?;
         let service = catching(|| service.checkpoint())
             .map_err(|message| self.stop(ApplyError::Panic { slot, position: None, message }))
             .ok()?;
+        if self.due == Due::Wanted {
+            self.due = Due::Taken;
+        }
         Some(ApplierCheckpoint {
-            slot,
-            time: self.time,
+            head: self.head(),
             sessions: self.sessions.clone(),
             service,
             service_version: S::version(),
         })
     }
 
-    /// Goes on from what [`ApplierCheckpoint::write`] wrote; the rest as for [`Applier::new`]. The
-    /// limits must be those under which it was written.
+    /// Goes on from what [`ApplierCheckpoint::write`] wrote, with the limits of sessions and the
+    /// interval of checkpoints that stand in it; the rest as for [`Applier::new`].
     ///
     /// # Errors
     /// [`RestoreError`]: reading failed, or the bytes are damaged or no state of this service.
     pub fn restore(
         source: &mut dyn Read,
-        limits: SessionLimits,
         cluster_seed: u64,
         plants: P,
     ) -> Result<Self, RestoreError> {
-        let content = checkpoint::read(source, S::version(), limits, |source| {
+        let content = checkpoint::read(source, S::version(), |source| {
             catching(|| S::restore(source)).unwrap_or_else(|message| {
                 Err(RestoreError::Invalid(format!("the service panicked: {message}")))
             })
         })?;
-        let mut applier = Self::new(content.service, limits, cluster_seed, plants);
+        let Head { slot, time, counting } = content.head;
+        let mut applier =
+            Self::new(content.service, SessionLimits::default(), cluster_seed, plants);
         applier.sessions = content.sessions;
-        applier.time = content.time;
-        applier.applied_upto = content.slot;
+        (applier.applied_upto, applier.time, applier.counting) = (slot, time, counting);
         Ok(applier)
     }
 

@@ -5,8 +5,8 @@
 //! nothing damaged reaches a service. An empty piece ends it, and its checksum is instead the one
 //! over the whole content: the digest of the state.
 //!
-//! The content is the slot and the time (8 bytes each), the sessions (see `session.rs`) and what the
-//! service wrote.
+//! The content is the slot and the time (8 bytes each), the interval and what was counted towards the
+//! next one (see `interval.rs`), the sessions (see `session.rs`) and what the service wrote.
 
 use std::io::{self, Read, Write};
 
@@ -15,7 +15,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::contract::{Checkpoint, RestoreError};
 use crate::fields;
-use crate::session::{SessionLimits, SessionTable};
+use crate::interval::Counting;
+use crate::session::SessionTable;
 
 /// "MSTA" in the file.
 const MARK: u32 = u32::from_le_bytes(*b"MSTA");
@@ -26,17 +27,24 @@ const PIECE_MAX: usize = 64 << 10;
 /// A copy of the replicated state as of one slot, to be written while applying goes on.
 #[derive(Debug)]
 pub struct ApplierCheckpoint<C> {
-    pub(crate) slot: Slot,
-    pub(crate) time: Timestamp,
+    pub(crate) head: Head,
     pub(crate) sessions: SessionTable,
     pub(crate) service: C,
     pub(crate) service_version: u32,
 }
 
+/// What stands in front of sessions and service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) slot: Slot,
+    pub(crate) time: Timestamp,
+    pub(crate) counting: Counting,
+}
+
 impl<C: Checkpoint> ApplierCheckpoint<C> {
     /// The last slot that it covers.
     pub const fn slot(&self) -> Slot {
-        self.slot
+        self.head.slot
     }
 
     /// Writes everything and returns the digest, the same as [`crate::Applier::digest`] as of the
@@ -49,7 +57,7 @@ impl<C: Checkpoint> ApplierCheckpoint<C> {
             fields::put_u32(to, field)?;
         }
         let mut pieces = Pieces { to, buffer: Vec::with_capacity(PIECE_MAX), hash: Xxh3::new() };
-        write_content(&mut pieces, self.slot, self.time, &self.sessions, self.service)?;
+        write_content(&mut pieces, self.head, &self.sessions, self.service)?;
         pieces.end()
     }
 }
@@ -57,21 +65,20 @@ impl<C: Checkpoint> ApplierCheckpoint<C> {
 /// Writes what a checkpoint holds and a digest covers.
 pub(crate) fn write_content(
     to: &mut dyn Write,
-    slot: Slot,
-    time: Timestamp,
+    head: Head,
     sessions: &SessionTable,
     service: impl Checkpoint,
 ) -> io::Result<()> {
-    fields::put_u64(to, slot.0)?;
-    fields::put_u64(to, time.0)?;
+    fields::put_u64(to, head.slot.0)?;
+    fields::put_u64(to, head.time.0)?;
+    head.counting.write(to)?;
     sessions.write(to)?;
     service.write(to)
 }
 
 /// What stands in a checkpoint.
 pub(crate) struct Content<S> {
-    pub(crate) slot: Slot,
-    pub(crate) time: Timestamp,
+    pub(crate) head: Head,
     pub(crate) sessions: SessionTable,
     pub(crate) service: S,
 }
@@ -80,7 +87,6 @@ pub(crate) struct Content<S> {
 pub(crate) fn read<S>(
     source: &mut dyn Read,
     service_version: u32,
-    limits: SessionLimits,
     restore: impl FnOnce(&mut dyn Read) -> Result<S, RestoreError>,
 ) -> Result<Content<S>, RestoreError> {
     let invalid = |how: String| Err(RestoreError::Invalid(how));
@@ -101,11 +107,12 @@ pub(crate) fn read<S>(
         PieceReader { source, piece: Vec::new(), at: 0, hash: Xxh3::new(), ended: false };
     let slot = Slot(fields::u64(&mut pieces)?);
     let time = Timestamp(fields::u64(&mut pieces)?);
-    let sessions = SessionTable::read(&mut pieces, limits)?;
+    let counting = Counting::read(&mut pieces)?;
+    let sessions = SessionTable::read(&mut pieces)?;
     let service = restore(&mut pieces)?;
     // What the service left unread still has to be whole.
     io::copy(&mut pieces, &mut io::sink())?;
-    Ok(Content { slot, time, sessions, service })
+    Ok(Content { head: Head { slot, time, counting }, sessions, service })
 }
 
 struct Pieces<'a> {

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
 use mainstay_model::{Nonce, RequestNumber, SessionId};
 
+use crate::interval::CheckpointInterval;
+
 /// One ordered command. Its encoding is what consensus sees as an opaque request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -29,11 +31,15 @@ pub enum Command {
         /// How many stay.
         keep: u32,
     },
+    /// From the slot it stands in on, checkpoints are due after this. Ordered by the leader, or by
+    /// an operator through it. One out of bounds changes nothing.
+    SetCheckpointInterval(CheckpointInterval),
 }
 
 const REGISTER: u8 = 1;
 const REQUEST: u8 = 2;
 const TRIM_SESSIONS: u8 = 3;
+const SET_CHECKPOINT_INTERVAL: u8 = 4;
 
 impl Command {
     /// Bytes: kind (1), then the fields, fixed width, the body last and without a length.
@@ -57,6 +63,11 @@ impl Command {
             Self::TrimSessions { keep } => {
                 out.put_u8(TRIM_SESSIONS);
                 out.put_u32(*keep);
+            }
+            Self::SetCheckpointInterval(interval) => {
+                out.put_u8(SET_CHECKPOINT_INTERVAL);
+                out.put_u64(interval.requests);
+                out.put_u64(interval.bytes);
             }
         }
         Bytes::from(out)
@@ -85,6 +96,11 @@ impl Command {
                 let keep = reader.u32()?;
                 reader.finish()?;
                 Ok(Self::TrimSessions { keep })
+            }
+            SET_CHECKPOINT_INTERVAL => {
+                let (requests, bytes) = (reader.u64()?, reader.u64()?);
+                reader.finish()?;
+                Ok(Self::SetCheckpointInterval(CheckpointInterval { requests, bytes }))
             }
             _ => Err(DecodeError::BadValue("command kind")),
         }

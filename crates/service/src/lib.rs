@@ -50,6 +50,7 @@
 //! | [`command`] | [`Command`]: what stands in a batch, and its encoding |
 //! | [`session`] | the table of sessions inside the replicated state |
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
+//! | [`interval`] | [`CheckpointInterval`]: when a checkpoint is due |
 //! | [`checkpoint`] | [`ApplierCheckpoint`]: all of it, written as one |
 //! | [`native`] | the native client protocol |
 //! | [`client_session`] | [`ClientSession`]: the client's half of a session, as a pure machine |
@@ -62,6 +63,8 @@ pub mod client_session;
 pub mod command;
 pub mod contract;
 mod fields;
+pub mod interval;
+mod kept_replies;
 pub mod native;
 pub mod session;
 
@@ -70,4 +73,5 @@ pub use checkpoint::ApplierCheckpoint;
 pub use client_session::{ClientSession, SessionEvent};
 pub use command::Command;
 pub use contract::{Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Service};
+pub use interval::CheckpointInterval;
 pub use session::{Admission, SessionLimits, SessionTable};

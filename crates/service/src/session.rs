@@ -7,18 +7,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_model::{Nonce, Plant, Plants, RequestNumber, SessionId};
+use mainstay_model::time::nanos;
+use mainstay_model::{Nonce, Plant, Plants, RequestNumber, SessionId, Slot, Timestamp};
 
 use crate::contract::RestoreError;
 use crate::fields;
+use crate::kept_replies::KeptReplies;
 
 /// How many different refused registrations are remembered; more clients than that wait for the
 /// next trim.
 const REFUSED_MAX: usize = 64;
+/// How many idle sessions one slot ends; those behind them go with the slots that follow.
+const EXPIRED_MAX: usize = 64;
 
-/// Bounds of the table. Part of the replicated behaviour: every replica must use the same.
+/// Bounds of the table. Part of the replicated state: replicas that begin with an empty log must
+/// begin with the same, and whoever goes on from a checkpoint goes on with those in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
     /// How many sessions there may be; further registrations are refused until the leader has
@@ -30,11 +37,20 @@ pub struct SessionLimits {
     /// How many bytes of kept replies one session may have before its requests are refused. The
     /// last reply kept may exceed it.
     pub reply_bytes_max: u64,
+    /// For how much decided time a session may go unused before it is ended.
+    pub idle_max: Duration,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { sessions_max: 4096, replies_max: 65_536, reply_bytes_max: 256 << 20 }
+        Self {
+            sessions_max: 4096,
+            replies_max: 65_536,
+            reply_bytes_max: 256 << 20,
+            // Twice what decided time may jump at a takeover without an operator's word: so a jump
+            // alone ends no session that was used in the hour before.
+            idle_max: Duration::from_secs(2 * 3600),
+        }
     }
 }
 
@@ -62,23 +78,27 @@ pub enum Admission {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionTable {
     limits: SessionLimits,
-    sessions: BTreeMap<SessionId, Session>,
+    /// Shared with the copies that were handed out for checkpoints, one by one.
+    sessions: BTreeMap<SessionId, Arc<Session>>,
     by_nonce: BTreeMap<Nonce, SessionId>,
+    /// All sessions by `last_use`. Time never goes back along the log, so this is the order in which
+    /// they fall idle, too.
+    by_use: BTreeSet<(Slot, SessionId)>,
     /// Who was refused a session since the last trim. Invariant: holds no nonce of `by_nonce`.
     refused: BTreeSet<Nonce>,
 }
 
-/// Invariants: acknowledged_upto ≤ applied_upto; `replies` holds exactly the numbers above
-/// acknowledged_upto and up to applied_upto; `reply_bytes` is the sum of their lengths.
+/// Invariants: acknowledged_upto ≤ applied_upto; `replies` holds those to the numbers above
+/// acknowledged_upto and up to applied_upto, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
     nonce: Nonce,
-    /// Where the last command of the session stands in the log, whatever came of it.
-    last_use: SessionId,
+    /// The slot of the last command of the session, whatever came of it, and the time there.
+    last_use: Slot,
+    used_at: Timestamp,
     applied_upto: RequestNumber,
     acknowledged_upto: RequestNumber,
-    replies: BTreeMap<RequestNumber, Bytes>,
-    reply_bytes: u64,
+    replies: KeptReplies,
 }
 
 impl SessionTable {
@@ -89,6 +109,7 @@ impl SessionTable {
             limits,
             sessions: BTreeMap::new(),
             by_nonce: BTreeMap::new(),
+            by_use: BTreeSet::new(),
             refused: BTreeSet::new(),
         }
     }
@@ -120,12 +141,13 @@ impl SessionTable {
         u32::try_from(over).expect("at most REFUSED_MAX")
     }
 
-    /// Registers `nonce` by the command that stands `at` this place of the log. A nonce that has a
-    /// session keeps it: a registration that is ordered twice must not leave its client with a
-    /// session it does not know of (tigerbeetle#2153). `None` while the table is full.
-    pub fn register(&mut self, nonce: Nonce, at: SessionId) -> Option<SessionId> {
+    /// Registers `nonce` by the command that stands `at` this place of the log, at decided time
+    /// `now`. A nonce that has a session keeps it: a registration that is ordered twice must not leave
+    /// its client with a session it does not know of (tigerbeetle#2153). `None` while the table is
+    /// full.
+    pub fn register(&mut self, nonce: Nonce, at: SessionId, now: Timestamp) -> Option<SessionId> {
         if let Some(&id) = self.by_nonce.get(&nonce) {
-            self.touch(id, at);
+            self.touch(id, at.slot, now);
             return Some(id);
         }
         if self.sessions.len() >= self.limits.sessions_max as usize {
@@ -136,32 +158,34 @@ impl SessionTable {
         }
         self.refused.remove(&nonce);
         self.by_nonce.insert(nonce, at);
+        self.by_use.insert((at.slot, at));
         let session = Session {
             nonce,
-            last_use: at,
+            last_use: at.slot,
+            // The decided time, not what its client or the leader's clock says: it is never idle
+            // before it stands (atomix#330, #982).
+            used_at: now,
             applied_upto: RequestNumber(0),
             acknowledged_upto: RequestNumber(0),
-            replies: BTreeMap::new(),
-            reply_bytes: 0,
+            replies: KeptReplies::default(),
         };
-        let replaced = self.sessions.insert(at, session);
+        let replaced = self.sessions.insert(at, Arc::new(session));
         assert!(replaced.is_none(), "two registrations stand at {at}");
         Some(at)
     }
 
-    /// Says what to do about request `number` of `session`, which stands `at` this place of the
-    /// log, and frees the replies that it acknowledges.
+    /// Says what to do about request `number` of `session`, which stands in slot `at` with decided
+    /// time `now`, and frees the replies that it acknowledges.
     pub fn admit(
         &mut self,
         session: SessionId,
         number: RequestNumber,
         acknowledged_upto: RequestNumber,
-        at: SessionId,
+        (at, now): (Slot, Timestamp),
         plants: impl Plants,
     ) -> Admission {
         let limits = self.limits;
-        self.touch(session, at);
-        let Some(session) = self.sessions.get_mut(&session) else {
+        let Some(session) = self.touch(session, at, now) else {
             return Admission::UnknownSession;
         };
         session.acknowledge(acknowledged_upto);
@@ -169,7 +193,7 @@ impl SessionTable {
             if plants.has(Plant::DuplicateApplied) {
                 return Admission::Apply;
             }
-            return match session.replies.get(&number) {
+            return match session.reply(number) {
                 Some(_) if plants.has(Plant::ReplyLost) => Admission::Kept(Bytes::new()),
                 Some(reply) => Admission::Kept(reply.clone()),
                 None => Admission::Acknowledged,
@@ -191,47 +215,59 @@ impl SessionTable {
     /// If the request was not admitted right before.
     pub fn keep_reply(&mut self, session: SessionId, number: RequestNumber, reply: Bytes) {
         let session = self.sessions.get_mut(&session).expect("the request was admitted");
-        session.applied_upto = session.applied_upto.max(number);
-        session.reply_bytes += reply.len() as u64;
-        if let Some(before) = session.replies.insert(number, reply) {
-            session.reply_bytes -= before.len() as u64;
-        }
+        Arc::make_mut(session).keep(number, reply);
     }
 
     /// Ends the sessions idle longest, in log order, until at most `keep` are left, and appends
     /// them to `ended`, the one idle longest first.
     pub fn trim(&mut self, keep: u32, ended: &mut Vec<SessionId>) {
         self.refused.clear();
-        let over = self.sessions.len().saturating_sub(keep as usize);
-        if over == 0 {
-            return;
-        }
-        let mut by_use: Vec<(SessionId, SessionId)> =
-            self.sessions.iter().map(|(&id, session)| (session.last_use, id)).collect();
-        by_use.sort_unstable();
-        for &(_, id) in by_use.iter().take(over) {
-            let session = self.sessions.remove(&id).expect("listed from the table");
-            self.by_nonce.remove(&session.nonce);
-            ended.push(id);
+        for _ in 0..self.sessions.len().saturating_sub(keep as usize) {
+            ended.extend(self.end_first());
         }
     }
 
-    /// Writes the table; equal tables write equal bytes. The limits are not written: they belong to
-    /// the settings of the group.
+    /// Ends sessions that were not used for as long as [`SessionLimits::idle_max`] at time `now`, the
+    /// one idle longest first, and appends them to `ended`. A bounded number a call: whoever is left
+    /// goes at the next.
+    pub fn expire(&mut self, now: Timestamp, ended: &mut Vec<SessionId>) {
+        let idle_max = nanos(self.limits.idle_max);
+        for _ in 0..EXPIRED_MAX {
+            let Some((_, first)) = self.by_use.first() else { return };
+            if now.0.saturating_sub(self.sessions[first].used_at.0) < idle_max {
+                return;
+            }
+            ended.extend(self.end_first());
+        }
+    }
+
+    /// Ends the session idle longest.
+    fn end_first(&mut self) -> Option<SessionId> {
+        let (_, id) = self.by_use.pop_first()?;
+        let session = self.sessions.remove(&id).expect("every session stands in both");
+        self.by_nonce.remove(&session.nonce);
+        Some(id)
+    }
+
+    /// Writes the table, limits included; equal tables write equal bytes.
     ///
     /// # Errors
     /// Those of `to`.
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        let SessionLimits { sessions_max, replies_max, reply_bytes_max, idle_max } = self.limits;
+        fields::put_u32(to, sessions_max)?;
+        fields::put_u32(to, replies_max)?;
+        fields::put_u64(to, reply_bytes_max)?;
+        fields::put_u64(to, nanos(idle_max))?;
         fields::put_u64(to, self.sessions.len() as u64)?;
         for (id, session) in &self.sessions {
             fields::put_session(to, *id)?;
             fields::put_u128(to, session.nonce.0)?;
-            fields::put_session(to, session.last_use)?;
+            fields::put_u64(to, session.last_use.0)?;
+            fields::put_u64(to, session.used_at.0)?;
             fields::put_u64(to, session.applied_upto.0)?;
             fields::put_u64(to, session.acknowledged_upto.0)?;
-            fields::put_u64(to, session.replies.len() as u64)?;
-            for (number, reply) in &session.replies {
-                fields::put_u64(to, number.0)?;
+            for reply in session.replies.iter() {
                 fields::put_u64(to, reply.len() as u64)?;
                 to.write_all(reply)?;
             }
@@ -247,16 +283,26 @@ impl SessionTable {
     ///
     /// # Errors
     /// [`RestoreError`]: reading failed, or no table can be like that.
-    pub fn read(from: &mut dyn Read, limits: SessionLimits) -> Result<Self, RestoreError> {
-        let mut table = Self::new(limits);
+    pub fn read(from: &mut dyn Read) -> Result<Self, RestoreError> {
+        let mut table = Self::new(SessionLimits {
+            sessions_max: fields::u32(from)?,
+            replies_max: fields::u32(from)?,
+            reply_bytes_max: fields::u64(from)?,
+            idle_max: Duration::from_nanos(fields::u64(from)?),
+        });
         let invalid = |how: &str| RestoreError::Invalid(how.to_owned());
         for _ in 0..fields::u64(from)? {
             let id = fields::session(from)?;
             let session = Session::read(from)?;
+            table.by_use.insert((session.last_use, id));
             let taken = table.by_nonce.insert(session.nonce, id).is_some();
-            if table.sessions.insert(id, session).is_some() || taken {
+            if table.sessions.insert(id, Arc::new(session)).is_some() || taken {
                 return Err(invalid("two sessions in it have one id or one nonce"));
             }
+        }
+        let used_at = table.by_use.iter().map(|(_, id)| table.sessions[id].used_at);
+        if !used_at.is_sorted() {
+            return Err(invalid("a session in it was used later than one used after it"));
         }
         for _ in 0..fields::u64(from)? {
             let nonce = Nonce(fields::u128(from)?);
@@ -267,10 +313,15 @@ impl SessionTable {
         Ok(table)
     }
 
-    fn touch(&mut self, session: SessionId, at: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.last_use = at;
+    /// Notes a use of the session in slot `at`.
+    fn touch(&mut self, id: SessionId, at: Slot, now: Timestamp) -> Option<&mut Session> {
+        let session = Arc::make_mut(self.sessions.get_mut(&id)?);
+        if session.last_use != at {
+            self.by_use.remove(&(session.last_use, id));
+            self.by_use.insert((at, id));
+            (session.last_use, session.used_at) = (at, now);
         }
+        Some(session)
     }
 }
 
@@ -278,27 +329,47 @@ impl Session {
     fn read(from: &mut dyn Read) -> Result<Self, RestoreError> {
         let mut session = Self {
             nonce: Nonce(fields::u128(from)?),
-            last_use: fields::session(from)?,
+            last_use: Slot(fields::u64(from)?),
+            used_at: Timestamp(fields::u64(from)?),
             applied_upto: RequestNumber(fields::u64(from)?),
             acknowledged_upto: RequestNumber(fields::u64(from)?),
-            replies: BTreeMap::new(),
-            reply_bytes: 0,
+            replies: KeptReplies::default(),
         };
-        for _ in 0..fields::u64(from)? {
-            let number = RequestNumber(fields::u64(from)?);
-            let len = fields::u64(from)?;
-            session.replies.insert(number, fields::bytes(from, len)?.into());
-            session.reply_bytes += len;
-        }
         let (acknowledged, applied) = (session.acknowledged_upto.0, session.applied_upto.0);
-        let kept = (acknowledged..applied).map(|before| before + 1);
-        let right = session.replies.keys().map(|number| number.0).eq(kept);
-        if right && acknowledged <= applied && applied < u64::MAX {
-            Ok(session)
-        } else {
-            let how = "a session in it keeps other replies than those not acknowledged".to_owned();
-            Err(RestoreError::Invalid(how))
+        if acknowledged > applied || applied == u64::MAX {
+            let how = "a session in it has acknowledged what was never applied".to_owned();
+            return Err(RestoreError::Invalid(how));
         }
+        for _ in acknowledged..applied {
+            let len = fields::u64(from)?;
+            session.replies.push(fields::bytes(from, len)?.into());
+        }
+        Ok(session)
+    }
+
+    /// Where the reply to `number` stands, or would stand.
+    fn position(&self, number: RequestNumber) -> Option<usize> {
+        let above = number.0.checked_sub(self.acknowledged_upto.0)?.checked_sub(1)?;
+        usize::try_from(above).ok()
+    }
+
+    fn reply(&self, number: RequestNumber) -> Option<&Bytes> {
+        self.replies.get(self.position(number)?)
+    }
+
+    fn keep(&mut self, number: RequestNumber, reply: Bytes) {
+        if number <= self.applied_upto {
+            if let Some(position) = self.position(number) {
+                self.replies.replace(position, reply);
+            }
+            return;
+        }
+        // More than one missing only with a bug planted: what was skipped is answered with nothing.
+        for _ in self.applied_upto.next().0..number.0 {
+            self.replies.push(Bytes::new());
+        }
+        self.replies.push(reply);
+        self.applied_upto = number;
     }
 
     /// A client can only have the replies to what was applied; more is taken as that.
@@ -307,20 +378,16 @@ impl Session {
         if upto <= self.acknowledged_upto {
             return;
         }
+        let count = upto.0 - self.acknowledged_upto.0;
+        self.replies.free(usize::try_from(count).unwrap_or(usize::MAX));
         self.acknowledged_upto = upto;
-        while let Some(first) = self.replies.first_entry() {
-            if *first.key() > upto {
-                break;
-            }
-            self.reply_bytes -= first.remove().len() as u64;
-        }
     }
 
     /// With nothing kept there is always room for one reply, however small the limits: otherwise a
     /// session could never go on.
     fn is_full(&self, limits: SessionLimits) -> bool {
-        !self.replies.is_empty()
+        self.replies.len() > 0
             && (self.replies.len() >= limits.replies_max as usize
-                || self.reply_bytes >= limits.reply_bytes_max)
+                || self.replies.bytes() >= limits.reply_bytes_max)
     }
 }

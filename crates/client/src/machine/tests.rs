@@ -338,7 +338,9 @@ impl World {
             let subject = match Command::decode(command).expect("is a command") {
                 Command::Register { nonce } => Subject::Register(nonce),
                 Command::Request { session, number, .. } => Subject::Request(session, number),
-                Command::TrimSessions { .. } => panic!("a client does not trim"),
+                Command::TrimSessions { .. } | Command::SetCheckpointInterval(_) => {
+                    panic!("a client does not order this")
+                }
             };
             return self.refuse(serial, subject);
         }

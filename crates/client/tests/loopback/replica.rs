@@ -231,7 +231,9 @@ impl Connection {
                 match Command::decode(command.clone()).expect("the client sends commands") {
                     Command::Register { nonce } => Subject::Register(nonce),
                     Command::Request { session, number, .. } => Subject::Request(session, number),
-                    Command::TrimSessions { .. } => panic!("a client does not trim"),
+                    Command::TrimSessions { .. } | Command::SetCheckpointInterval(_) => {
+                        panic!("a client does not order this")
+                    }
                 }
             }
             ClientMessage::Query { id, .. } => Subject::Query(id),

@@ -158,9 +158,7 @@ fn careless(panics_at: &'static str) -> Applier<Careless, Planted> {
 fn what_a_service_leaves_unread_is_checked_as_well() {
     let mut bytes = Vec::new();
     careless("nowhere").checkpoint().unwrap().write(&mut bytes).unwrap();
-    let restore = |mut bytes: &[u8]| {
-        Applier::<Careless, _>::restore(&mut bytes, SessionLimits::default(), 1, NoPlants)
-    };
+    let restore = |mut bytes: &[u8]| Applier::<Careless, _>::restore(&mut bytes, 1, NoPlants);
     assert!(restore(&bytes).is_ok());
     let last_piece = bytes.len() - 100;
     bytes[last_piece] ^= 1;
@@ -188,8 +186,7 @@ fn a_panic_in_restore_is_an_error() {
     let applier =
         &mut Applier::new(Plain(Journal::default()), SessionLimits::default(), 1, NoPlants);
     applier.checkpoint().unwrap().write(&mut bytes).unwrap();
-    let restored =
-        Applier::<Careless, _>::restore(&mut &bytes[..], SessionLimits::default(), 1, NoPlants);
+    let restored = Applier::<Careless, _>::restore(&mut &bytes[..], 1, NoPlants);
     let said = restored.err().unwrap().to_string();
     assert!(said.ends_with("the service panicked: not mine"), "{said}");
 }

@@ -22,7 +22,7 @@ struct TwinSession {
     nonce: Nonce,
     id: SessionId,
     alive: bool,
-    last_use: SessionId,
+    last_use: Slot,
     acknowledged_upto: u64,
     replies: Vec<Bytes>,
 }
@@ -39,21 +39,28 @@ impl Twin {
                 self.request(at, session, number.0, acknowledged_upto.0, body).into_iter().collect()
             }
             Command::TrimSessions { keep } => self.trim(keep as usize),
+            Command::SetCheckpointInterval(_) => Vec::new(),
         }
     }
 
     fn register(&mut self, at: SessionId, nonce: Nonce) -> Applied {
         let standing = self.sessions.iter_mut().find(|s| s.alive && s.nonce == nonce);
         if let Some(session) = standing {
-            session.last_use = at;
+            session.last_use = at.slot;
             return Applied::Registered { nonce, session: session.id };
         }
         if self.sessions.iter().filter(|s| s.alive).count() == LIMITS.sessions_max as usize {
             return Applied::RegistrationRefused { nonce };
         }
         let replies = Vec::new();
-        let session =
-            TwinSession { nonce, id: at, alive: true, last_use: at, acknowledged_upto: 0, replies };
+        let session = TwinSession {
+            nonce,
+            id: at,
+            alive: true,
+            last_use: at.slot,
+            acknowledged_upto: 0,
+            replies,
+        };
         self.sessions.push(session);
         Applied::Registered { nonce, session: at }
     }
@@ -71,7 +78,7 @@ impl Twin {
         let Some(twin) = self.alive(id) else {
             return Some(Applied::UnknownSession { session, number: wire });
         };
-        twin.last_use = at;
+        twin.last_use = at.slot;
         let applied_upto = twin.replies.len() as u64;
         twin.acknowledged_upto = twin.acknowledged_upto.max(acknowledged_upto.min(applied_upto));
         if number <= applied_upto {
@@ -106,7 +113,8 @@ impl Twin {
     fn trim(&mut self, keep: usize) -> Vec<Applied> {
         let mut ended = Vec::new();
         while self.sessions.iter().filter(|s| s.alive).count() > keep {
-            let idle = self.sessions.iter_mut().filter(|s| s.alive).min_by_key(|s| s.last_use);
+            let idle =
+                self.sessions.iter_mut().filter(|s| s.alive).min_by_key(|s| (s.last_use, s.id));
             let idle = idle.unwrap();
             idle.alive = false;
             ended.push(Applied::Ended { session: idle.id });

@@ -1,5 +1,7 @@
 //! A replica with the log that leads to its state, around a service that remembers everything.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mainstay_model::{Batch, NoPlants, Nonce, Plants, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::{
@@ -42,8 +44,11 @@ impl Apply for Journal {
 
 const SEED: u64 = 0x5eed;
 
+/// Of decided time.
+pub(crate) const IDLE_MAX: Duration = Duration::from_nanos(1_000);
+
 pub(crate) const LIMITS: SessionLimits =
-    SessionLimits { sessions_max: 3, replies_max: 4, reply_bytes_max: 100 };
+    SessionLimits { sessions_max: 3, replies_max: 4, reply_bytes_max: 100, idle_max: IDLE_MAX };
 
 #[derive(Debug)]
 pub(crate) struct Replica<P = NoPlants> {
@@ -54,7 +59,7 @@ pub(crate) struct Replica<P = NoPlants> {
 impl Replica {
     /// A replica that goes on from a checkpoint.
     pub(crate) fn restore(mut bytes: &[u8]) -> Result<Self, RestoreError> {
-        let applier = Applier::restore(&mut bytes, LIMITS, SEED, NoPlants)?;
+        let applier = Applier::restore(&mut bytes, SEED, NoPlants)?;
         let next = applier.applied_upto().next();
         Ok(Self { applier, next })
     }

@@ -300,6 +300,9 @@ impl ReplicaProcess {
         if let Err(error) = self.applier.apply(slot, &value, &mut applied) {
             return cx.violated("invariant", format!("replica {replica}: {error}"));
         }
+        if self.applier.checkpoint_due() {
+            drop(self.applier.checkpoint());
+        }
         for observation in record::executed(replica, slot, &value, &applied) {
             cx.observe(&observation);
         }

@@ -145,7 +145,9 @@ impl Front {
             Ok(Command::Request { session, number, .. }) => {
                 self.commands.insert((session, number), client)
             }
-            Ok(Command::TrimSessions { .. }) | Err(_) => return false,
+            Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {
+                return false;
+            }
         };
         true
     }
