@@ -69,6 +69,15 @@ plants! {
     GapApplied = "gap-applied" in "sessions", expect "session-order|exactly-once|linearizable";
     /// A client gives the number of an unanswered request to the next one.
     NumberReused = "number-reused" in "sessions", expect "exactly-once|session-order|linearizable|no-lost-ack";
+    /// A replica's applier takes its own calendar clock (what `Applier::tell_local_clock` was told last)
+    /// for the decided time: keys and sessions expire by it, and contexts show it.
+    ExpiryByLocalClock = "expiry-by-local-clock" in "decided time", expect "digests|expiry|session-ends|decided-time|exactly-once|prefix|linearizable|no-lost-ack";
+    /// Checkpoints and digests hold an empty table of sessions: whoever restores one knows no session,
+    /// ends none, and carries out none of their requests.
+    SessionsLeftOutOfCheckpoint = "sessions-left-out-of-checkpoint" in "checkpoints", expect "digests|session-ends|exactly-once|prefix|linearizable|no-lost-ack|liveness";
+    /// Checkpoints and digests hold the default interval and counters of zero in place of those in
+    /// force: whoever restores one has later checkpoints due at other slots.
+    CountersLeftOutOfCheckpoint = "counters-left-out-of-checkpoint" in "checkpoints", expect "due-checkpoints|digests|stability";
     /// A leader answers reads without a confirming round.
     ReadUnconfirmed = "read-unconfirmed" in "reads", expect "linearizable";
     /// A new leader answers reads before what it took over is decided.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use mainstay_model::{
-    Batch, NoPlants, Nonce, Plants, Prng, RequestNumber, SessionId, Slot, Timestamp, Value,
+    Batch, NoPlants, Nonce, Plant, Plants, Prng, RequestNumber, SessionId, Slot, Timestamp, Value,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -138,6 +138,8 @@ pub struct Applier<S, P = NoPlants> {
     /// Whether `applied_upto` made a checkpoint due, and whether that one was taken. Not part of the
     /// replicated state.
     due: Due,
+    /// For [`Plant::ExpiryByLocalClock`].
+    local_clock: Timestamp,
     cluster_seed: u64,
     plants: P,
     undecodable: u64,
@@ -162,6 +164,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
             applied_upto: Slot::NONE,
             counting: Counting::default(),
             due: Due::No,
+            local_clock: Timestamp(0),
             cluster_seed,
             plants,
             undecodable: 0,
@@ -230,6 +233,8 @@ impl<S: Service, P: Plants> Applier<S, P> {
 
     /// Moves decided time forward to that of the batch, unless that would be back.
     fn advance(&mut self, slot: Slot, time: Timestamp) -> Result<(), ApplyError> {
+        let local = self.plants.has(Plant::ExpiryByLocalClock);
+        let time = if local { self.local_clock } else { time };
         if time <= self.time {
             return Ok(());
         }
@@ -383,8 +388,24 @@ impl<S: Service, P: Plants> Applier<S, P> {
         (over > 0).then_some(Command::TrimSessions { keep })
     }
 
-    const fn head(&self) -> Head {
-        Head { slot: self.applied_upto, time: self.time, counting: self.counting }
+    /// What this replica's calendar clock says. It has no influence on anything, unless
+    /// [`Plant::ExpiryByLocalClock`] is planted.
+    pub const fn tell_local_clock(&mut self, wall: Timestamp) {
+        self.local_clock = wall;
+    }
+
+    fn head(&self) -> Head {
+        let left_out = self.plants.has(Plant::CountersLeftOutOfCheckpoint);
+        let counting = if left_out { Counting::default() } else { self.counting };
+        Head { slot: self.applied_upto, time: self.time, counting }
+    }
+
+    /// The sessions as they stand in a checkpoint.
+    fn sessions_to_write(&self) -> SessionTable {
+        if self.plants.has(Plant::SessionsLeftOutOfCheckpoint) {
+            return SessionTable::new(self.sessions.limits());
+        }
+        self.sessions.clone()
     }
 
     /// A digest over all that a checkpoint holds: service, sessions, replies, time, slot, and what
@@ -392,11 +413,11 @@ impl<S: Service, P: Plants> Applier<S, P> {
     /// `None` once the service is gone; a service that panics in its checkpoint is gone, too. A
     /// checkpoint that is due stays due.
     pub fn digest(&mut self) -> Option<u64> {
-        let (sessions, head, slot) = (&self.sessions, self.head(), self.applied_upto);
+        let (sessions, head, slot) = (self.sessions_to_write(), self.head(), self.applied_upto);
         let service = self.service.as_mut().ok()?;
         let digest = catching(|| {
             let mut hash = Hashing(Xxh3::new());
-            write_content(&mut hash, head, sessions, service.checkpoint())
+            write_content(&mut hash, head, &sessions, service.checkpoint())
                 .expect("a hash takes any bytes");
             hash.0.digest()
         });
@@ -410,6 +431,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
     /// panics here is gone, too.
     pub fn checkpoint(&mut self) -> Option<ApplierCheckpoint<S::Checkpoint>> {
         let slot = self.applied_upto;
+        let (sessions, head) = (self.sessions_to_write(), self.head());
         let service = self.service.as_mut().ok()?;
         let service = catching(|| service.checkpoint())
             .map_err(|message| self.stop(ApplyError::Panic { slot, position: None, message }))
@@ -417,12 +439,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         if self.due == Due::Wanted {
             self.due = Due::Taken;
         }
-        Some(ApplierCheckpoint {
-            head: self.head(),
-            sessions: self.sessions.clone(),
-            service,
-            service_version: S::version(),
-        })
+        Some(ApplierCheckpoint { head, sessions, service, service_version: S::version() })
     }
 
     /// Goes on from what [`ApplierCheckpoint::write`] wrote, with the limits of sessions and the

@@ -114,6 +114,12 @@ impl SessionTable {
         }
     }
 
+    /// Its bounds.
+    #[must_use]
+    pub const fn limits(&self) -> SessionLimits {
+        self.limits
+    }
+
     /// How many sessions there are.
     #[must_use]
     pub fn len(&self) -> usize {
