@@ -99,7 +99,7 @@ pub type Local = fn(&mut Call<'_>, Arguments<'_>) -> Result<After, Refusal>;
 pub enum Run {
     /// It may change the state: it is ordered, and every replica carries it out.
     Write(Build),
-    /// It asks the state, linearizably.
+    /// It asks the state: linearizably, unless the connection wants stale reads.
     Read(Build),
     /// The front answers it.
     Local(Local),
@@ -153,6 +153,8 @@ pub struct Client {
     pub library: Vec<u8>,
     /// The version of that library.
     pub library_version: Vec<u8>,
+    /// Whether its reads may be answered from this replica's state, however old.
+    pub stale_reads: bool,
 }
 
 /// Why a command is refused before anything is done: the text of the error, its kind first.

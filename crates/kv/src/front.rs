@@ -113,7 +113,13 @@ fn run(client: &mut Client, view: &View, arguments: Arguments<'_>) -> Result<Par
     let shape = shape_of(client.version);
     match spec.run {
         Run::Write(build) => Ok(Parsed::Write { body: build(arguments)?.encode(), shape }),
-        Run::Read(build) => Ok(Parsed::Read { body: build(arguments)?.encode(), shape }),
+        Run::Read(build) => {
+            let body = build(arguments)?.encode();
+            Ok(match client.stale_reads {
+                true => Parsed::ReadStale { body, shape },
+                false => Parsed::Read { body, shape },
+            })
+        }
         Run::Local(local) => {
             let mut out = Vec::new();
             let after = local(&mut Call { client, view, out: &mut out }, arguments)?;

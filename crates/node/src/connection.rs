@@ -77,12 +77,25 @@ pub(crate) enum Role<C> {
 pub(crate) struct Native {
     /// Submissions that may still be rejected, oldest first.
     pub(crate) submitted: VecDeque<(u64, Subject)>,
-    /// Queries that are open: when each came, and how long it is.
-    pub(crate) queries: BTreeMap<u64, (Instant, usize)>,
+    /// Queries that are open, by the number that the client gave each.
+    pub(crate) queries: BTreeMap<u64, OpenQuery>,
+    /// Sessions whose kept replies are on their way.
+    pub(crate) watching: BTreeSet<SessionId>,
     /// Sessions whose outcomes go here, unless another connection submitted for them later.
     pub(crate) sessions: BTreeSet<SessionId>,
     /// The same for registrations.
     pub(crate) nonces: BTreeSet<Nonce>,
+}
+
+/// A query of a native client that has no answer yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenQuery {
+    /// When it came.
+    pub(crate) came: Instant,
+    /// How long it is.
+    pub(crate) len: usize,
+    /// Whether it is answered from the state as it is.
+    pub(crate) stale: bool,
 }
 
 /// Why a connection ends.
@@ -130,7 +143,7 @@ impl<C> Connection<C> {
     pub(crate) fn open_len(&self) -> usize {
         match &self.role {
             Role::Front { pipeline, .. } => pipeline.len(),
-            Role::Native(native) => native.queries.len(),
+            Role::Native(native) => native.queries.len() + native.watching.len(),
             _ => 0,
         }
     }
@@ -148,7 +161,7 @@ impl<C> Connection<C> {
     pub(crate) fn asked_bytes(&self) -> usize {
         match &self.role {
             Role::Front { pipeline, .. } => pipeline.asked_bytes(),
-            Role::Native(native) => native.queries.values().map(|(_, len)| len).sum(),
+            Role::Native(native) => native.queries.values().map(|query| query.len).sum(),
             _ => 0,
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
+use mainstay_service::native::KEPT_BYTES_MAX;
 use mainstay_service::{Applied, Applier, Service};
 
 use crate::disk::Event;
@@ -33,6 +34,8 @@ pub(crate) enum ExecutorTask {
     Watch(SessionId),
     /// Nobody here waits for this session any more.
     Unwatch(SessionId),
+    /// Tell this connection the kept replies of a session to numbers above `after`.
+    Kept { connection: u64, session: SessionId, after: RequestNumber },
 }
 
 impl ExecutorTask {
@@ -71,14 +74,40 @@ pub(crate) enum QueryFailure {
     Stopped,
 }
 
+/// What came of a query, and the state that it was answered from.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) asker: Asker,
+    pub(crate) result: Result<Bytes, QueryFailure>,
+    /// The last slot applied.
+    pub(crate) slot: Slot,
+    /// Decided time at that slot.
+    pub(crate) time: Timestamp,
+}
+
+/// Kept replies of a session, for a connection that watches it.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) connection: u64,
+    pub(crate) session: SessionId,
+    /// Up to which number its requests are applied; `None` for no such session.
+    pub(crate) applied_upto: Option<RequestNumber>,
+    /// Those that are left stand above this number.
+    pub(crate) told_upto: RequestNumber,
+    pub(crate) replies: Vec<(RequestNumber, Bytes)>,
+}
+
 /// What the executor did since it last told.
 #[derive(Debug, Default)]
 pub(crate) struct Executed {
     pub(crate) applied: Slot,
+    /// Decided time at that slot.
+    pub(crate) time: Timestamp,
     /// When the service wants time to be decided next.
     pub(crate) wake: Option<Timestamp>,
     pub(crate) outcomes: Vec<Applied>,
-    pub(crate) answers: Vec<(Asker, Result<Bytes, QueryFailure>)>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) kept: Vec<Kept>,
     /// The command that makes room for sessions, if one is wanted.
     pub(crate) trim: Option<Bytes>,
     /// Why nothing is applied any more, told once.
@@ -178,6 +207,9 @@ impl<S: Service> ExecutorThread<S> {
             ExecutorTask::Unwatch(session) => {
                 self.sessions.remove(&session);
             }
+            ExecutorTask::Kept { connection, session, after } => {
+                self.collect_kept(connection, session, after);
+            }
         }
     }
 
@@ -203,6 +235,22 @@ impl<S: Service> ExecutorThread<S> {
         if let Err(error) = result {
             tracing::error!("this replica no longer executes, and goes on voting: {error}");
         }
+    }
+
+    fn collect_kept(&mut self, connection: u64, session: SessionId, after: RequestNumber) {
+        let applied_upto = self.applier.session_applied_upto(session);
+        let (mut replies, mut bytes) = (Vec::new(), 0);
+        let mut told_upto = after.max(applied_upto.unwrap_or_default());
+        for (number, reply) in self.applier.kept_replies(session, after) {
+            if bytes > KEPT_BYTES_MAX {
+                told_upto = RequestNumber(number.0 - 1);
+                break;
+            }
+            bytes += OUTCOME_BYTES + reply.len();
+            replies.push((number, reply.clone()));
+        }
+        self.executed_bytes += OUTCOME_BYTES + bytes;
+        self.executed.kept.push(Kept { connection, session, applied_upto, told_upto, replies });
     }
 
     /// Answers whatever may be answered in the state as it is. What one answer holds on to is told
@@ -239,7 +287,12 @@ impl<S: Service> ExecutorThread<S> {
             }
         };
         self.executed_bytes += OUTCOME_BYTES + result.as_ref().map_or(0, Bytes::len);
-        self.executed.answers.push((waiting.query.asker, result));
+        self.executed.answers.push(Answer {
+            asker: waiting.query.asker,
+            result,
+            slot: self.applier.applied_upto(),
+            time: self.applier.time(),
+        });
         true
     }
 
@@ -263,6 +316,7 @@ impl<S: Service> ExecutorThread<S> {
         let news = applied != self.executed.applied
             || !self.executed.answers.is_empty()
             || !self.executed.outcomes.is_empty()
+            || !self.executed.kept.is_empty()
             || stopped.is_some();
         if !news {
             return;
@@ -271,6 +325,7 @@ impl<S: Service> ExecutorThread<S> {
         let mut executed =
             std::mem::replace(&mut self.executed, Executed { applied, ..Executed::default() });
         executed.applied = applied;
+        executed.time = self.applier.time();
         executed.wake = self.applier.wake();
         executed.stopped = stopped;
         executed.trim = self.applier.trim().map(|command| command.encode());

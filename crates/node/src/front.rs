@@ -53,6 +53,14 @@ pub enum Parsed {
         /// Handed back with the outcome.
         shape: u64,
     },
+    /// Answer it from the state of this replica as it is, however old: at once, and also when the
+    /// replica is cut off from the others.
+    ReadStale {
+        /// What the service is asked.
+        body: Bytes,
+        /// Handed back with the outcome.
+        shape: u64,
+    },
     /// The front itself knows the answer; it is sent in its turn.
     Answer(Bytes),
     /// Close the connection once everything before is answered and this is sent.
@@ -104,6 +112,8 @@ pub struct View {
     pub decided: u64,
     /// See `decided`.
     pub applied: u64,
+    /// Decided time at the slot applied last, in milliseconds since 1970.
+    pub decided_time_ms: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
 }

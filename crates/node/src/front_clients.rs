@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_model::Instant;
+use mainstay_model::{Instant, Slot};
 
 use crate::connection::{End, Role};
-use crate::executor::{Asker, Query, QueryFailure};
+use crate::executor::{Answer, Asker, Query, QueryFailure};
 use crate::front::{Failure, Front, Outcome};
 use crate::node::Node;
 use crate::pipeline::{Due, Pipeline, Turn};
@@ -50,6 +50,21 @@ impl<F: Front> Node<F> {
             return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
         }
         Gate::Open
+    }
+
+    /// Whether a stale read may be handed over; it never has to wait.
+    pub(crate) fn gate_of_stale_reads(&self) -> Gate {
+        let behind = self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
+        if self.stopped.is_some() {
+            Gate::Fail(Failure::Stopped)
+        } else if self.stop_at.is_some() {
+            Gate::Fail(Failure::Unavailable)
+        } else if self.applied == Slot::NONE || (behind && !self.session.was_opened()) {
+            // What it has is not old, but not read back yet.
+            Gate::Fail(Failure::Loading)
+        } else {
+            Gate::Open
+        }
     }
 
     /// Whether a write may be handed over.
@@ -101,6 +116,7 @@ impl<F: Front> Node<F> {
     /// Hands over what is due, in order; parks the connection where something has to wait.
     pub(crate) fn hand_over(&mut self, connection: &mut Served<F>) {
         let (reads, writes) = (self.gate_of_reads(), self.gate_of_writes());
+        let stale_reads = self.gate_of_stale_reads();
         let body_max = self.config.limits.request_bytes_max;
         let id = connection.id;
         if connection.unsent() > self.config.limits.unsent_bytes_max {
@@ -110,23 +126,36 @@ impl<F: Front> Node<F> {
         let Role::Front { pipeline, .. } = &mut connection.role else { return };
         while let Some((question, due)) = pipeline.due() {
             let asker = Asker { connection: id, question };
-            let waits = match (due, reads, writes) {
-                (Due::Read(_), Gate::Fail(failure), _)
-                | (Due::Write(_), _, Gate::Fail(failure)) => {
+            let gate = match due {
+                Due::Read(_) => reads,
+                Due::ReadStale(_) => stale_reads,
+                Due::Write(_) => writes,
+            };
+            let waits = match (due, gate) {
+                (_, Gate::Fail(failure)) => {
                     pipeline.refuse(failure);
                     false
                 }
-                (Due::Read(body) | Due::Write(body), ..) if body.len() > body_max => {
+                (Due::Read(body) | Due::ReadStale(body) | Due::Write(body), _)
+                    if body.len() > body_max =>
+                {
                     pipeline.refuse(Failure::TooLarge);
                     false
                 }
-                (Due::Read(body), Gate::Open, _) => {
+                (_, Gate::Wait) => true,
+                (Due::Read(body), Gate::Open) => {
                     let body = body.clone();
                     let after = pipeline.read_handed_over();
                     self.reads.push(Query { asker, after, body });
                     false
                 }
-                (Due::Write(body), _, Gate::Open) => {
+                (Due::ReadStale(body), Gate::Open) => {
+                    let query = Query { asker, after: None, body: body.clone() };
+                    pipeline.stale_read_handed_over();
+                    self.executor.add_query(Slot::NONE, vec![query]);
+                    false
+                }
+                (Due::Write(body), Gate::Open) => {
                     match (self.session.begin(body, asker), self.session.id()) {
                         (Some(number), Some(session)) => {
                             pipeline.write_handed_over(session, number);
@@ -135,7 +164,6 @@ impl<F: Front> Node<F> {
                         _ => true,
                     }
                 }
-                (Due::Read(_), Gate::Wait, _) | (Due::Write(_), _, Gate::Wait) => true,
             };
             if waits {
                 if !connection.parked {
@@ -198,18 +226,19 @@ impl<F: Front> Node<F> {
     }
 
     /// A query was answered, or will not be.
-    pub(crate) fn answer_query(&mut self, asker: Asker, result: Result<Bytes, QueryFailure>) {
+    pub(crate) fn answer_query(&mut self, answer: Answer) {
+        let asker = answer.asker;
         let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
         match &mut connection.role {
             Role::Front { pipeline, .. } => {
-                let outcome = result.map_err(|failure| match failure {
+                let outcome = answer.result.map_err(|failure| match failure {
                     QueryFailure::UnknownSession => Failure::Unavailable,
                     QueryFailure::Stopped => Failure::Stopped,
                 });
                 pipeline.answer(asker.question, outcome);
                 self.activate(asker.connection);
             }
-            Role::Native(_) => self.answer_native(asker, result),
+            Role::Native(_) => self.answer_native(answer),
             _ => {}
         }
     }

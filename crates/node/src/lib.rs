@@ -17,6 +17,7 @@
 //! | `strangers`, `greet`, `serve`, `connection` | connections that others open |
 //! | `front_clients`, `pipeline`, `front_session` | the front's clients and their session |
 //! | `native_clients` | clients of the native protocol |
+//! | `native_watches` | those that watch a session at several replicas |
 //! | `disk`, `executor`, `queue` | the other threads, and the way to them |
 //! | `stream`, `clock`, `system`, `wire` | bytes, clocks, the process, the node's own frames |
 
@@ -35,6 +36,7 @@ mod greet;
 mod links;
 mod machines;
 mod native_clients;
+mod native_watches;
 mod node;
 mod pipeline;
 mod queue;

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use mainstay_consensus::{Input, Rejection};
 use mainstay_model::frame;
-use mainstay_model::{GroupId, Nonce, SessionId, Token};
+use mainstay_model::{GroupId, Nonce, SessionId, Slot, Token};
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 use mainstay_service::{Applied, Command};
 
-use crate::connection::{Connection, End, Native, Role};
-use crate::executor::{Asker, ExecutorTask, Query, QueryFailure};
+use crate::connection::{Connection, End, Native, OpenQuery, Role};
+use crate::executor::{Answer, Asker, ExecutorTask, Query, QueryFailure};
 use crate::front::{Failure, Front};
 use crate::front_clients::Gate;
 use crate::node::Node;
@@ -61,29 +61,59 @@ impl<F: Front> Node<F> {
         match message {
             ClientMessage::Submit { command } => self.native_submit(connection, command),
             ClientMessage::Query { id, after, body } => {
-                let now = self.machines.now.monotonic;
                 let refusal = match self.gate_of_reads() {
                     Gate::Fail(failure) => Some(refusal_of(failure)),
                     Gate::Wait | Gate::Open => None,
                 };
-                let Role::Native(native) = &mut connection.role else { return Ok(()) };
-                match refusal {
-                    None if native.queries.contains_key(&id) => {
-                        return Err(End::Broken(format!("query {id} was asked twice at once")));
-                    }
-                    None => {
-                        native.queries.insert(id, (now, body.len()));
-                        let asker = Asker { connection: connection.id, question: id };
-                        self.reads.push(Query { asker, after, body });
-                    }
-                    Some(refusal) => self.refuse(connection, Subject::Query(id), refusal),
+                if let Some(asker) = self.admit_query(connection, id, body.len(), false, refusal)? {
+                    self.reads.push(Query { asker, after, body });
                 }
+            }
+            ClientMessage::QueryStale { id, body } => {
+                let refusal = match self.gate_of_stale_reads() {
+                    Gate::Fail(Failure::Loading) => Some(Refusal::Loading),
+                    Gate::Fail(failure) => Some(refusal_of(failure)),
+                    Gate::Wait | Gate::Open => None,
+                };
+                if let Some(asker) = self.admit_query(connection, id, body.len(), true, refusal)? {
+                    let query = Query { asker, after: None, body };
+                    self.executor.add_query(Slot::NONE, vec![query]);
+                }
+            }
+            ClientMessage::Watch { session, after } => {
+                self.native_watch(connection, session, after);
             }
             ClientMessage::WhoLeads => {
                 self.tell(connection, &ReplicaMessage::Leader(self.view.leader));
             }
         }
         Ok(())
+    }
+
+    /// Notes a query as open, unless it is refused.
+    fn admit_query(
+        &self,
+        connection: &mut Served<F>,
+        id: u64,
+        len: usize,
+        stale: bool,
+        refusal: Option<Refusal>,
+    ) -> Result<Option<Asker>, End> {
+        let came = self.machines.now.monotonic;
+        let Role::Native(native) = &mut connection.role else { return Ok(None) };
+        match refusal {
+            None if native.queries.contains_key(&id) => {
+                Err(End::Broken(format!("query {id} was asked twice at once")))
+            }
+            None => {
+                native.queries.insert(id, OpenQuery { came, len, stale });
+                Ok(Some(Asker { connection: connection.id, question: id }))
+            }
+            Some(refusal) => {
+                self.refuse(connection, Subject::Query(id), refusal);
+                Ok(None)
+            }
+        }
     }
 
     fn native_submit(&mut self, connection: &mut Served<F>, request: Bytes) {
@@ -120,12 +150,14 @@ impl<F: Front> Node<F> {
 
     /// Sees to it that what comes of a submission goes to this connection; false where it has too
     /// many sessions.
-    fn watch(&mut self, connection: &mut Served<F>, subject: Subject) -> bool {
+    pub(crate) fn watch(&mut self, connection: &mut Served<F>, subject: Subject) -> bool {
         let id = connection.id;
         let Role::Native(native) = &mut connection.role else { return false };
         let watched = match &subject {
             Subject::Register(nonce) => native.nonces.contains(nonce),
-            Subject::Request(session, _) => native.sessions.contains(session),
+            Subject::Request(session, _) | Subject::Watch(session) => {
+                native.sessions.contains(session)
+            }
             Subject::Query(_) | Subject::Unreadable => true,
         };
         if !watched && native.sessions.len().max(native.nonces.len()) >= SESSIONS_MAX {
@@ -138,7 +170,7 @@ impl<F: Front> Node<F> {
                     self.executor.add(ExecutorTask::WatchNonce(nonce), 0);
                 }
             }
-            Subject::Request(session, _) => {
+            Subject::Request(session, _) | Subject::Watch(session) => {
                 if self.natives.sessions.insert(session, id) != Some(id) {
                     native.sessions.insert(session);
                     self.executor.add(ExecutorTask::Watch(session), 0);
@@ -207,29 +239,32 @@ impl<F: Front> Node<F> {
         self.tell_by_id(id, &ReplicaMessage::Refused { subject, reason, leader });
     }
 
-    /// Another leader is known: what clients submitted may be lost with the one before.
+    /// Another leader is known: what clients submitted may be lost with the one before, and some take
+    /// replies from the leader only.
     pub(crate) fn tell_natives_who_leads(&mut self, leader: u16) {
-        let waits = |role: &Role<_>| matches!(role, Role::Native(n) if !n.submitted.is_empty());
-        let waiting: Vec<u64> = self
+        let is_native = |role: &Role<_>| matches!(role, Role::Native(_));
+        let natives: Vec<u64> = self
             .connections
             .iter()
-            .filter(|(_, connection)| waits(&connection.role))
+            .filter(|(_, connection)| is_native(&connection.role))
             .map(|(id, _)| *id)
             .collect();
-        for id in waiting {
+        for id in natives {
             self.tell_by_id(id, &ReplicaMessage::Leader(Some(leader)));
         }
     }
 
     /// A query was answered, or will not be.
-    pub(crate) fn answer_native(&mut self, asker: Asker, result: Result<Bytes, QueryFailure>) {
+    pub(crate) fn answer_native(&mut self, answer: Answer) {
+        let asker = answer.asker;
         let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
         let Role::Native(native) = &mut connection.role else { return };
         let id = asker.question;
-        if native.queries.remove(&id).is_none() {
-            return;
-        }
-        let message = match result {
+        let Some(query) = native.queries.remove(&id) else { return };
+        let message = match answer.result {
+            Ok(reply) if query.stale => {
+                ReplicaMessage::StaleAnswer { id, slot: answer.slot, time: answer.time, reply }
+            }
             Ok(reply) => ReplicaMessage::Answer { id, reply },
             Err(failure) => ReplicaMessage::Refused {
                 subject: Subject::Query(id),
@@ -254,7 +289,7 @@ impl<F: Front> Node<F> {
         let overdue: Vec<u64> = native
             .queries
             .iter()
-            .filter(|(_, (came, _))| now.since(*came) >= patience)
+            .filter(|(_, open)| now.since(open.came) >= patience)
             .map(|(query, _)| *query)
             .collect();
         for query in overdue {
@@ -287,7 +322,7 @@ impl<F: Front> Node<F> {
         }
     }
 
-    fn refuse(&self, connection: &mut Served<F>, subject: Subject, reason: Refusal) {
+    pub(crate) fn refuse(&self, connection: &mut Served<F>, subject: Subject, reason: Refusal) {
         let leader = self.view.leader;
         self.tell(connection, &ReplicaMessage::Refused { subject, reason, leader });
     }
@@ -298,7 +333,7 @@ impl<F: Front> Node<F> {
         connection.stream.frame(message.kind(), group, epoch, |body| message.encode(body));
     }
 
-    fn tell_by_id(&mut self, id: u64, message: &ReplicaMessage) {
+    pub(crate) fn tell_by_id(&mut self, id: u64, message: &ReplicaMessage) {
         let epoch = self.config.me.epoch.counter;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let group = GroupId::FIRST;

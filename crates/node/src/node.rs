@@ -77,6 +77,15 @@ impl<T> Outgoing<T> {
     }
 }
 
+impl Outgoing<ExecutorTask> {
+    /// Queries to be answered once `slot` is applied.
+    pub(crate) fn add_query(&mut self, slot: Slot, queries: Vec<Query>) {
+        let task = ExecutorTask::Query { slot, queries };
+        let bytes = task.bytes();
+        self.add(task, bytes);
+    }
+}
+
 /// The protocol thread of a node.
 pub(crate) struct Node<F: Front> {
     pub(crate) config: NodeConfig,
@@ -351,6 +360,7 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         if executed.applied > self.applied {
             self.applied = executed.applied;
+            self.view.decided_time_ms = executed.time.0 / 1_000_000;
             self.machines.step(Input::Applied { upto: executed.applied, wake: executed.wake });
         }
         let mut changes = Vec::new();
@@ -358,8 +368,11 @@ impl<F: Front> Node<F> {
             self.session.applied(now, &outcome, &mut changes);
             self.tell_native(outcome);
         }
-        for (asker, result) in executed.answers {
-            self.answer_query(asker, result);
+        for answer in executed.answers {
+            self.answer_query(answer);
+        }
+        for kept in executed.kept {
+            self.tell_kept(kept);
         }
         if let Some(stopped) = executed.stopped {
             self.stopped = Some(stopped);
@@ -468,9 +481,7 @@ impl<F: Front> Node<F> {
             }
             Effect::ReadAt { token, slot } => {
                 if let Some(group) = self.read_groups.remove(&token.0) {
-                    let task = ExecutorTask::Query { slot, queries: group.queries };
-                    let bytes = task.bytes();
-                    self.executor.add(task, bytes);
+                    self.executor.add_query(slot, group.queries);
                 }
             }
             Effect::Rejected { token, reason } => self.rejected(token, reason),

@@ -55,6 +55,7 @@ enum Stage {
     WriteOpen,
     Read(Bytes),
     ReadOpen,
+    ReadStale(Bytes),
     Replied(Bytes),
     Failed(Failure),
     Answer(Bytes),
@@ -66,6 +67,7 @@ enum Stage {
 pub(crate) enum Due<'a> {
     Write(&'a Bytes),
     Read(&'a Bytes),
+    ReadStale(&'a Bytes),
 }
 
 /// An answer whose turn has come.
@@ -113,11 +115,12 @@ impl Pipeline {
         let (shape, stage) = match parsed {
             Parsed::Write { body, shape } => (shape, Stage::Write(body)),
             Parsed::Read { body, shape } => (shape, Stage::Read(body)),
+            Parsed::ReadStale { body, shape } => (shape, Stage::ReadStale(body)),
             Parsed::Answer(bytes) => (0, Stage::Answer(bytes)),
             Parsed::Close(bytes) => (0, Stage::Close(bytes)),
         };
         let len = match &stage {
-            Stage::Write(bytes) | Stage::Read(bytes) => bytes.len(),
+            Stage::Write(bytes) | Stage::Read(bytes) | Stage::ReadStale(bytes) => bytes.len(),
             _ => 0,
         };
         self.asked_bytes += len;
@@ -128,7 +131,7 @@ impl Pipeline {
     pub(crate) fn due(&mut self) -> Option<(u64, Due<'_>)> {
         while let Some(command) = self.commands.get(self.at(self.next)?) {
             match command.stage {
-                Stage::Write(_) | Stage::Read(_) => break,
+                Stage::Write(_) | Stage::Read(_) | Stage::ReadStale(_) => break,
                 _ => self.next += 1,
             }
         }
@@ -136,6 +139,7 @@ impl Pipeline {
         match &self.commands.get(self.at(position)?)?.stage {
             Stage::Write(body) if self.reads_open == 0 => Some((position, Due::Write(body))),
             Stage::Read(body) if self.may_read() => Some((position, Due::Read(body))),
+            Stage::ReadStale(body) if self.may_read() => Some((position, Due::ReadStale(body))),
             _ => None,
         }
     }
@@ -156,6 +160,12 @@ impl Pipeline {
         self.reads_open += 1;
         self.set_next(Stage::ReadOpen);
         self.last_write.map(|(_, session, number)| (session, number))
+    }
+
+    /// The due stale read was handed over: it waits for nothing.
+    pub(crate) fn stale_read_handed_over(&mut self) {
+        self.reads_open += 1;
+        self.set_next(Stage::ReadOpen);
     }
 
     /// The due command will not be handed over.
@@ -238,7 +248,11 @@ impl Pipeline {
         let command = self.commands.front_mut()?;
         if matches!(
             command.stage,
-            Stage::Write(_) | Stage::WriteOpen | Stage::Read(_) | Stage::ReadOpen
+            Stage::Write(_)
+                | Stage::WriteOpen
+                | Stage::Read(_)
+                | Stage::ReadStale(_)
+                | Stage::ReadOpen
         ) {
             return None;
         }
@@ -298,6 +312,23 @@ mod tests {
         assert_eq!(p.due(), None);
         p.answer(1, Ok("B".into()));
         assert_eq!(p.due(), Some((2, Due::Write(&"c".into()))));
+    }
+
+    #[test]
+    fn a_stale_read_waits_for_no_write_and_holds_back_the_one_behind_it() {
+        let stale = Parsed::ReadStale { body: "b".into(), shape: 2 };
+        let mut p = pipeline([write("a"), stale, write("c")]);
+        assert_eq!(p.due(), Some((0, Due::Write(&"a".into()))));
+        p.write_handed_over(SESSION, RequestNumber(1));
+        assert_eq!(p.due(), Some((1, Due::ReadStale(&"b".into()))));
+        p.stale_read_handed_over();
+        assert_eq!(p.due(), None);
+        p.answer(1, Ok("B".into()));
+        assert_eq!(p.due(), Some((2, Due::Write(&"c".into()))));
+        assert_eq!(p.turn(), None, "answers leave in order");
+        p.answer(0, Ok("A".into()));
+        assert_eq!(p.turn(), Some(Turn::Reply { shape: 1, reply: "A".into() }));
+        assert_eq!(p.turn(), Some(Turn::Reply { shape: 2, reply: "B".into() }));
     }
 
     #[test]

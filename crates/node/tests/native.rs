@@ -11,7 +11,9 @@ use mainstay_model::frame;
 use mainstay_model::hello::{HELLO, Hello, Role};
 use mainstay_model::{GroupId, Nonce, RequestNumber, SessionId, Slot};
 use mainstay_node::StateName;
-use mainstay_service::native::{ClientMessage, PREFACE, Refusal, ReplicaMessage, Subject};
+use mainstay_service::native::{
+    ClientMessage, KEPT_BYTES_MAX, PREFACE, Refusal, ReplicaMessage, Subject, Watching,
+};
 use mainstay_service::{Applied, Command};
 
 struct Native {
@@ -86,6 +88,16 @@ fn request(session: SessionId, number: u64, body: &'static str) -> Command {
         session,
         number: RequestNumber(number),
         acknowledged_upto: RequestNumber(number - 1),
+        body: Bytes::from_static(body.as_bytes()),
+    }
+}
+
+/// A request of a client that has not taken note of any reply.
+fn unacknowledged(session: SessionId, number: u64, body: &'static str) -> Command {
+    Command::Request {
+        session,
+        number: RequestNumber(number),
+        acknowledged_upto: RequestNumber(0),
         body: Bytes::from_static(body.as_bytes()),
     }
 }
@@ -244,4 +256,118 @@ fn a_query_asked_twice_at_once_ends_the_connection() {
     }
     let mut rest = Vec::new();
     assert_eq!(client.stream.read_to_end(&mut rest).expect("a closed connection"), 0);
+}
+
+/// Watches; returns what it is told of the session and the numbers of the replies that follow.
+fn watch(client: &mut Native, session: SessionId, after: u64) -> (Watching, Vec<u64>) {
+    client.send(&ClientMessage::Watch { session, after: RequestNumber(after) });
+    let ReplicaMessage::Watching(watching) = client.next() else { panic!("not watching") };
+    let numbers = (after..watching.told_upto.0).map(|_| match client.next() {
+        ReplicaMessage::Outcome(Applied::Replied { number, repeated: true, .. }) => number.0,
+        other => panic!("{other:?}"),
+    });
+    let numbers = numbers.collect();
+    (watching, numbers)
+}
+
+#[test]
+fn every_replica_that_is_watched_tells_its_own_reply() {
+    let cluster = ready();
+    let (mut first, _) = Native::connect(cluster.clients[0]);
+    let session = first.register(7);
+    for number in 1..=3 {
+        first.submit(&unacknowledged(session, number, "add n"));
+    }
+    let mut others: Vec<_> = (1..3).map(|i| Native::connect(cluster.clients[i]).0).collect();
+    for other in &mut others {
+        // It may not have applied all of it yet; then the rest comes unasked.
+        let (watching, mut numbers) = watch(other, session, 1);
+        assert_eq!((watching.replicas, watching.quorum, watching.votes), (3, 2, true));
+        assert_eq!(watching.session, session);
+        while numbers.last().is_none_or(|&last| last < 3) {
+            match other.next() {
+                ReplicaMessage::Outcome(Applied::Replied { number, .. }) => numbers.push(number.0),
+                message => panic!("{message:?}"),
+            }
+        }
+        assert_eq!(numbers, [2, 3]);
+    }
+    first.submit(&request(session, 4, "add n"));
+    for other in &mut others {
+        assert_eq!(
+            other.next(),
+            ReplicaMessage::Outcome(Applied::Replied {
+                session,
+                number: RequestNumber(4),
+                reply: "4".into(),
+                repeated: false,
+            })
+        );
+    }
+    let (watching, numbers) = watch(&mut others[0], session, 4);
+    assert_eq!((watching.applied_upto, numbers.len()), (Some(RequestNumber(4)), 0));
+    let unknown = SessionId { slot: Slot(999_999), position: 0 };
+    let (watching, numbers) = watch(&mut others[0], unknown, 0);
+    assert_eq!((watching.applied_upto, numbers.len()), (None, 0));
+}
+
+#[test]
+fn kept_replies_come_in_parts_and_one_watch_at_a_time() {
+    let cluster = ready();
+    let (mut client, _) = Native::connect(cluster.clients[1]);
+    let session = client.register(9);
+    for number in 1..=5 {
+        client.submit(&unacknowledged(session, number, "long 600000"));
+    }
+    assert!(KEPT_BYTES_MAX > 600_000 && KEPT_BYTES_MAX < 2 * 600_000);
+    let mut parts = Vec::new();
+    let mut after = 0;
+    while after < 5 {
+        let (watching, numbers) = watch(&mut client, session, after);
+        assert_eq!(watching.applied_upto, Some(RequestNumber(5)));
+        after = watching.told_upto.0;
+        parts.push(numbers);
+    }
+    assert_eq!(parts, [vec![1, 2], vec![3, 4], vec![5]]);
+    // Two at once: the second is refused, unless the first was answered already.
+    for _ in 0..2 {
+        client.send(&ClientMessage::Watch { session, after: RequestNumber(5) });
+    }
+    let mut seen = [client.next(), client.next()];
+    seen.sort_by_key(|message| matches!(message, ReplicaMessage::Watching(_)));
+    let busy = |m: &ReplicaMessage| {
+        matches!(
+            m,
+            ReplicaMessage::Refused { subject: Subject::Watch(_), reason: Refusal::Busy, .. }
+        )
+    };
+    let told = matches!(&seen[1], ReplicaMessage::Watching(_));
+    assert!(
+        told && (busy(&seen[0]) || matches!(&seen[0], ReplicaMessage::Watching(_))),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_stale_query_tells_how_old_its_answer_is() {
+    let mut cluster = ready();
+    let mut client = cluster.client(0);
+    assert_eq!(client.call("set q 1"), "+ok");
+    drop(client);
+    cluster.stop(1).expect("a clean end");
+    cluster.stop(2).expect("a clean end");
+    let applied = cluster.until(0, |s| s.replica.applied > 0).replica.applied;
+    let (mut client, _) = Native::connect(cluster.clients[0]);
+    client.send(&ClientMessage::QueryStale { id: 5, body: "get q".into() });
+    let answer = loop {
+        match client.next() {
+            ReplicaMessage::Leader(_) => {}
+            answer => break answer,
+        }
+    };
+    let ReplicaMessage::StaleAnswer { id: 5, slot, time, reply } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((slot, &reply[..]), (Slot(applied), &b"1"[..]));
+    assert!(time.0 > 1_577_836_800_000_000_000, "{time:?} is before 2020");
 }

@@ -376,6 +376,15 @@ impl<S: Service, P: Plants> Applier<S, P> {
         self.sessions.applied_upto(session)
     }
 
+    /// The kept replies of `session` to numbers above `after`, ascending.
+    pub fn kept_replies(
+        &self,
+        session: SessionId,
+        after: RequestNumber,
+    ) -> impl Iterator<Item = (RequestNumber, &Bytes)> {
+        self.sessions.kept(session, after)
+    }
+
     /// How many sessions have to go: non-zero asks the leader to order [`Applier::trim`].
     pub fn sessions_over(&self) -> u32 {
         self.sessions.over()

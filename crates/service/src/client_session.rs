@@ -264,6 +264,12 @@ impl<P: Plants> ClientSession<P> {
         open.map(|(position, _)| self.number(position))
     }
 
+    /// Whether a number was given out and its reply is not known.
+    pub fn is_open(&self, number: RequestNumber) -> bool {
+        let position = self.position(number).and_then(|position| self.pending.get(position));
+        position.is_some_and(Option::is_some)
+    }
+
     /// Where in `pending` a number stands, or would stand.
     fn position(&self, number: RequestNumber) -> Option<usize> {
         let above = number.0.checked_sub(self.acknowledged_upto.0)?.checked_sub(1)?;

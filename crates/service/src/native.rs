@@ -9,21 +9,30 @@
 //! | 64 | client | [`ClientMessage::Submit`] | 72, or 73 |
 //! | 65 | client | [`ClientMessage::Query`] | 74, or 73 |
 //! | 66 | client | [`ClientMessage::WhoLeads`] | 75 |
+//! | 67 | client | [`ClientMessage::Watch`] | 76 and 72s, or 73 |
+//! | 68 | client | [`ClientMessage::QueryStale`] | 77, or 73 |
 //! | 72 | replica | [`ReplicaMessage::Outcome`] | |
 //! | 73 | replica | [`ReplicaMessage::Refused`] | |
 //! | 74 | replica | [`ReplicaMessage::Answer`] | |
 //! | 75 | replica | [`ReplicaMessage::Leader`] | |
+//! | 76 | replica | [`ReplicaMessage::Watching`] | |
+//! | 77 | replica | [`ReplicaMessage::StaleAnswer`] | |
 //!
-//! A replica that hears of another leader says so unasked to whoever waits for an outcome: what it
-//! had submitted may be lost with the leader before, and is to be sent again.
+//! A replica that hears of another leader says so unasked to every client: what was submitted may be
+//! lost with the leader before, and is to be sent again.
 //!
-//! An outcome is told to the connection that last submitted for its session. No answer is promised:
-//! a client sends again after a time-out of its own, to whichever replica, which the session makes
-//! harmless.
+//! An outcome is told to the connection that last submitted for its session or watched it. No answer
+//! is promised: a client sends again after a time-out of its own, to whichever replica, which the
+//! session makes harmless.
+//!
+//! A client that watches its session at several replicas hears each one's own reply to every request.
+//! A watch is answered with a [`ReplicaMessage::Watching`], then with the replies that the replica
+//! still keeps above the number named, as outcomes, up to about [`KEPT_BYTES_MAX`]; the client asks
+//! again for those that are left. Replies to come are told as they are made, without being asked for.
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{Nonce, RequestNumber, SessionId};
+use mainstay_model::{ConfigurationId, Nonce, RequestNumber, SessionId, Slot, Timestamp};
 
 use crate::applier::Applied;
 
@@ -31,13 +40,20 @@ use crate::applier::Applied;
 /// never taken for another client protocol.
 pub const PREFACE: [u8; 8] = *b"\0mainst\x01";
 
+/// How many bytes of kept replies answer one watch, at least one reply aside.
+pub const KEPT_BYTES_MAX: usize = 1 << 20;
+
 const SUBMIT: u16 = 64;
 const QUERY: u16 = 65;
 const WHO_LEADS: u16 = 66;
+const WATCH: u16 = 67;
+const QUERY_STALE: u16 = 68;
 const OUTCOME: u16 = 72;
 const REFUSED: u16 = 73;
 const ANSWER: u16 = 74;
 const LEADER: u16 = 75;
+const WATCHING: u16 = 76;
+const STALE_ANSWER: u16 = 77;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +74,20 @@ pub enum ClientMessage {
     },
     /// Who leads?
     WhoLeads,
+    /// Tell what comes of this session's requests here, whoever submitted them.
+    Watch {
+        /// Which session.
+        session: SessionId,
+        /// The replies to numbers up to here are known.
+        after: RequestNumber,
+    },
+    /// Answer this from the state of this replica as it is, however old.
+    QueryStale {
+        /// Recognises the answer; chosen by the client, from the same numbers as a query's.
+        id: u64,
+        /// What the service is asked.
+        body: Bytes,
+    },
 }
 
 /// What a replica says.
@@ -83,6 +113,39 @@ pub enum ReplicaMessage {
     },
     /// Who leads, by index, as far as the replica knows; also unasked, when that changes.
     Leader(Option<u16>),
+    /// The session is watched here; kept replies follow.
+    Watching(Watching),
+    /// The answer to a stale query.
+    StaleAnswer {
+        /// Which query.
+        id: u64,
+        /// The last slot that the replica had applied.
+        slot: Slot,
+        /// The decided time at that slot.
+        time: Timestamp,
+        /// What the service said.
+        reply: Bytes,
+    },
+}
+
+/// What a replica says of a session that it is asked to watch, and of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watching {
+    /// Which session.
+    pub session: SessionId,
+    /// Up to which number its requests are applied here; `None` where it is not known (yet, or any
+    /// more).
+    pub applied_upto: Option<RequestNumber>,
+    /// The kept replies to numbers up to here follow; those above, up to `applied_upto`, are left.
+    pub told_upto: RequestNumber,
+    /// The configuration that the replica stands in.
+    pub configuration: ConfigurationId,
+    /// How many replicas that has.
+    pub replicas: u16,
+    /// How many of them make a quorum.
+    pub quorum: u16,
+    /// Whether this replica votes in it.
+    pub votes: bool,
 }
 
 /// What was refused.
@@ -96,6 +159,8 @@ pub enum Subject {
     Query(u64),
     /// A submission that could not be read.
     Unreadable,
+    /// A watch.
+    Watch(SessionId),
 }
 
 macro_rules! refusals {
@@ -141,6 +206,8 @@ refusals! {
     Stopped = 8;
     /// This replica did not get the answer in time; another replica may.
     Timeout = 9;
+    /// This replica is still reading its state; another replica may answer.
+    Loading = 10;
 }
 
 impl ClientMessage {
@@ -151,6 +218,8 @@ impl ClientMessage {
             Self::Submit { .. } => SUBMIT,
             Self::Query { .. } => QUERY,
             Self::WhoLeads => WHO_LEADS,
+            Self::Watch { .. } => WATCH,
+            Self::QueryStale { .. } => QUERY_STALE,
         }
     }
 
@@ -167,6 +236,14 @@ impl ClientMessage {
                 out.put(body);
             }
             Self::WhoLeads => {}
+            Self::Watch { session, after } => {
+                out.put_session(*session);
+                out.put_u64(after.0);
+            }
+            Self::QueryStale { id, body } => {
+                out.put_u64(*id);
+                out.put(body);
+            }
         }
     }
 
@@ -186,6 +263,13 @@ impl ClientMessage {
                 Self::Query { id, after: has_after.then_some(after), body }
             }
             WHO_LEADS => Self::WhoLeads,
+            WATCH => {
+                Self::Watch { session: reader.session()?, after: RequestNumber(reader.u64()?) }
+            }
+            QUERY_STALE => {
+                let id = reader.u64()?;
+                Self::QueryStale { id, body: reader.take(reader.remaining())? }
+            }
             _ => return Err(DecodeError::BadValue("kind")),
         };
         reader.finish()?;
@@ -202,6 +286,8 @@ impl ReplicaMessage {
             Self::Refused { .. } => REFUSED,
             Self::Answer { .. } => ANSWER,
             Self::Leader(_) => LEADER,
+            Self::Watching(_) => WATCHING,
+            Self::StaleAnswer { .. } => STALE_ANSWER,
         }
     }
 
@@ -219,6 +305,13 @@ impl ReplicaMessage {
                 out.put(reply);
             }
             Self::Leader(leader) => encode_leader(*leader, out),
+            Self::Watching(watching) => encode_watching(watching, out),
+            Self::StaleAnswer { id, slot, time, reply } => {
+                out.put_u64(*id);
+                out.put_slot(*slot);
+                out.put_u64(time.0);
+                out.put(reply);
+            }
         }
     }
 
@@ -240,6 +333,13 @@ impl ReplicaMessage {
                 Self::Answer { id, reply: reader.take(reader.remaining())? }
             }
             LEADER => Self::Leader(decode_leader(&mut reader)?),
+            WATCHING => Self::Watching(decode_watching(&mut reader)?),
+            STALE_ANSWER => Self::StaleAnswer {
+                id: reader.u64()?,
+                slot: reader.slot()?,
+                time: Timestamp(reader.u64()?),
+                reply: reader.take(reader.remaining())?,
+            },
             _ => return Err(DecodeError::BadValue("kind")),
         };
         reader.finish()?;
@@ -258,6 +358,37 @@ fn decode_leader(reader: &mut Reader) -> Result<Option<u16>, DecodeError> {
     Ok(known.then_some(index))
 }
 
+fn encode_watching(watching: &Watching, out: &mut Vec<u8>) {
+    out.put_session(watching.session);
+    out.put_u8(u8::from(watching.applied_upto.is_some()));
+    out.put_u64(watching.applied_upto.unwrap_or_default().0);
+    out.put_u64(watching.told_upto.0);
+    out.put_u64(watching.configuration.0);
+    out.put_u16(watching.replicas);
+    out.put_u16(watching.quorum);
+    out.put_u8(u8::from(watching.votes));
+}
+
+fn decode_watching(reader: &mut Reader) -> Result<Watching, DecodeError> {
+    let session = reader.session()?;
+    let known = reader.flag("known")?;
+    let applied_upto = RequestNumber(reader.u64()?);
+    let watching = Watching {
+        session,
+        applied_upto: known.then_some(applied_upto),
+        told_upto: RequestNumber(reader.u64()?),
+        configuration: ConfigurationId(reader.u64()?),
+        replicas: reader.u16()?,
+        quorum: reader.u16()?,
+        votes: reader.flag("votes")?,
+    };
+    // A quorum that none of the others meets would let anything pass.
+    if watching.quorum <= watching.replicas / 2 || watching.quorum > watching.replicas {
+        return Err(DecodeError::BadValue("quorum"));
+    }
+    Ok(watching)
+}
+
 fn encode_subject(subject: Subject, out: &mut Vec<u8>) {
     match subject {
         Subject::Register(nonce) => {
@@ -274,6 +405,10 @@ fn encode_subject(subject: Subject, out: &mut Vec<u8>) {
             out.put_u64(id);
         }
         Subject::Unreadable => out.put_u8(4),
+        Subject::Watch(session) => {
+            out.put_u8(5);
+            out.put_session(session);
+        }
     }
 }
 
@@ -283,6 +418,7 @@ fn decode_subject(reader: &mut Reader) -> Result<Subject, DecodeError> {
         2 => Subject::Request(reader.session()?, RequestNumber(reader.u64()?)),
         3 => Subject::Query(reader.u64()?),
         4 => Subject::Unreadable,
+        5 => Subject::Watch(reader.session()?),
         _ => return Err(DecodeError::BadValue("subject")),
     })
 }

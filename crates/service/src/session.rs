@@ -138,6 +138,19 @@ impl SessionTable {
         self.sessions.get(&session).map(|session| session.applied_upto)
     }
 
+    /// The kept replies of `session` to numbers above `after`, ascending.
+    pub fn kept(
+        &self,
+        session: SessionId,
+        after: RequestNumber,
+    ) -> impl Iterator<Item = (RequestNumber, &Bytes)> {
+        self.sessions.get(&session).into_iter().flat_map(move |session| {
+            let first = after.max(session.acknowledged_upto).0;
+            let numbers = (first..session.applied_upto.0).map(|before| RequestNumber(before + 1));
+            numbers.filter_map(|number| Some((number, session.reply(number)?)))
+        })
+    }
+
     /// How many sessions have to go so that everyone who was refused one since the last trim finds
     /// room.
     #[must_use]

@@ -1,9 +1,9 @@
 //! The native client protocol: golden bytes, and decoders that take anything.
 
 use bytes::Bytes;
-use mainstay_model::{Nonce, RequestNumber, SessionId, Slot};
+use mainstay_model::{ConfigurationId, Nonce, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::Applied;
-use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
+use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject, Watching};
 use proptest::prelude::*;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/native-1.txt");
@@ -17,7 +17,21 @@ fn client_messages() -> Vec<ClientMessage> {
         ClientMessage::Query { id: 6, after: None, body: "body".into() },
         ClientMessage::Query { id: 6, after: Some((SESSION, NUMBER)), body: Bytes::new() },
         ClientMessage::WhoLeads,
+        ClientMessage::Watch { session: SESSION, after: NUMBER },
+        ClientMessage::QueryStale { id: 6, body: "body".into() },
     ]
+}
+
+const fn watching(applied_upto: Option<RequestNumber>) -> Watching {
+    Watching {
+        session: SESSION,
+        applied_upto,
+        told_upto: RequestNumber(0x0404),
+        configuration: ConfigurationId(0x0e0f),
+        replicas: 5,
+        quorum: 3,
+        votes: true,
+    }
 }
 
 fn replica_messages() -> Vec<ReplicaMessage> {
@@ -41,6 +55,7 @@ fn replica_messages() -> Vec<ReplicaMessage> {
         Subject::Request(SESSION, NUMBER),
         Subject::Query(7),
         Subject::Unreadable,
+        Subject::Watch(SESSION),
     ];
     let refused = subjects.into_iter().map(|subject| ReplicaMessage::Refused {
         subject,
@@ -56,6 +71,14 @@ fn replica_messages() -> Vec<ReplicaMessage> {
         ReplicaMessage::Answer { id: 8, reply: "reply".into() },
         ReplicaMessage::Leader(None),
         ReplicaMessage::Leader(Some(1)),
+        ReplicaMessage::Watching(watching(Some(NUMBER))),
+        ReplicaMessage::Watching(watching(None)),
+        ReplicaMessage::StaleAnswer {
+            id: 8,
+            slot: Slot(0x0a0b),
+            time: Timestamp(0x0c0d),
+            reply: "reply".into(),
+        },
     ];
     let outcomes = outcomes.into_iter().map(ReplicaMessage::Outcome);
     outcomes.chain(refused).chain(reasons).chain(others).collect()
@@ -102,9 +125,21 @@ fn what_was_encoded_is_read_back_and_shorter_bytes_are_not() {
         // Only what ends in a reply can lose its last byte and still be something.
         let ends_in_reply = matches!(
             message,
-            ReplicaMessage::Answer { .. } | ReplicaMessage::Outcome(Applied::Replied { .. })
+            ReplicaMessage::Answer { .. }
+                | ReplicaMessage::StaleAnswer { .. }
+                | ReplicaMessage::Outcome(Applied::Replied { .. })
         );
         assert_eq!(cut.is_ok(), ends_in_reply, "{message:?}");
+    }
+}
+
+#[test]
+fn a_quorum_that_is_none_is_refused() {
+    for (replicas, quorum) in [(3, 1), (3, 0), (4, 2), (3, 4), (0, 0)] {
+        let watching = Watching { replicas, quorum, ..watching(None) };
+        let message = ReplicaMessage::Watching(watching);
+        let bytes = encoded(|out| message.encode(out));
+        assert!(ReplicaMessage::decode(message.kind(), bytes).is_err(), "{replicas} {quorum}");
     }
 }
 

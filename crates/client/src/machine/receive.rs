@@ -123,6 +123,8 @@ impl Machine {
                     self.send_again();
                 }
             }
+            // Neither a watch nor a stale query was sent.
+            ReplicaMessage::Watching(_) | ReplicaMessage::StaleAnswer { .. } => {}
             ReplicaMessage::Refused { subject, reason, leader } => {
                 self.on_refused(now, subject, reason, effects)?;
                 self.on_leader(now, leader, effects);
@@ -190,7 +192,7 @@ impl Machine {
                 self.refused(subject);
                 self.back_off(now);
             }
-            Refusal::NoRoom | Refusal::Stopped | Refusal::Timeout => {
+            Refusal::NoRoom | Refusal::Stopped | Refusal::Timeout | Refusal::Loading => {
                 return Err(sentence(reason).to_owned());
             }
             Refusal::TooLarge | Refusal::BadCommand => self.refused_for_good(
@@ -227,7 +229,7 @@ impl Machine {
                     self.unsent_queries.insert(Token(id));
                 }
             }
-            Subject::Unreadable => {}
+            Subject::Unreadable | Subject::Watch(_) => {}
         }
     }
 
@@ -258,5 +260,6 @@ const fn sentence(reason: Refusal) -> &'static str {
         Refusal::UnknownSession => "the session has ended",
         Refusal::Stopped => "the replica has stopped carrying out requests",
         Refusal::Timeout => "the replica had no answer in time",
+        Refusal::Loading => "the replica is still reading its state",
     }
 }

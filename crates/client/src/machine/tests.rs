@@ -297,6 +297,9 @@ impl World {
                 self.say(serial, &ReplicaMessage::Leader(leader));
             }
             ClientMessage::Submit { command } => self.submitted(serial, command),
+            ClientMessage::Watch { .. } | ClientMessage::QueryStale { .. } => {
+                panic!("nobody asked for it")
+            }
             ClientMessage::Query { id, after, body } => {
                 if self.goes_wrong() {
                     if self.prng.chance(1, 2) {

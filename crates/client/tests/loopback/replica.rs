@@ -236,7 +236,10 @@ impl Connection {
                     }
                 }
             }
-            ClientMessage::Query { id, .. } => Subject::Query(id),
+            ClientMessage::Query { id, .. } | ClientMessage::QueryStale { id, .. } => {
+                Subject::Query(id)
+            }
+            ClientMessage::Watch { .. } => panic!("these clients hear one replica"),
         };
         let refuse =
             |reason, leader| Next::Say(vec![ReplicaMessage::Refused { subject, reason, leader }]);
@@ -278,7 +281,9 @@ impl Connection {
                 state.applier.query(&body, &mut reply).expect("the counter does not panic");
                 vec![ReplicaMessage::Answer { id, reply: reply.into() }]
             }
-            ClientMessage::WhoLeads => Vec::new(),
+            ClientMessage::WhoLeads
+            | ClientMessage::Watch { .. }
+            | ClientMessage::QueryStale { .. } => Vec::new(),
         };
         let request = matches!(subject, Subject::Request(..));
         let silent = self.behaviour == Behaviour::AnswersNoRequests && request;

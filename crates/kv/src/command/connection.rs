@@ -37,6 +37,18 @@ pub(super) fn reset(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
     Ok(After::GoOn)
 }
 
+/// `READONLY` and `READWRITE`, which clients of a Redis cluster send to say whether a replica may
+/// answer them with what it has.
+pub(super) fn readonly(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
+    call.client.stale_reads = true;
+    call.ok()
+}
+
+pub(super) fn readwrite(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
+    call.client.stale_reads = false;
+    call.ok()
+}
+
 pub(super) fn auth(_: &mut Call<'_>, _: Arguments<'_>) -> Answered {
     Err(Refusal::new(NO_AUTHENTICATION))
 }
@@ -163,12 +175,13 @@ pub(super) fn client_info(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
     let client = &call.client;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let line = format!(
-        "id={} name={} db=0 resp={} lib-name={} lib-ver={}\n",
+        "id={} name={} db=0 resp={} lib-name={} lib-ver={} reads={}\n",
         client.id,
         text(&client.name),
         client.version.number(),
         text(&client.library),
         text(&client.library_version),
+        if client.stale_reads { "stale" } else { "linearizable" },
     );
     call.reply().verbatim(&line);
     Ok(After::GoOn)

@@ -120,11 +120,13 @@ fn mainstay_section(view: &View, out: &mut String) -> std::fmt::Result {
     write!(
         out,
         "# Mainstay\r\nmainstay_version:{}\r\nmainstay_replica:{}\r\nmainstay_leader:{leader}\r\n\
-         mainstay_decided:{}\r\nmainstay_applied:{}\r\nmainstay_log_bytes:{}\r\n",
+         mainstay_decided:{}\r\nmainstay_applied:{}\r\nmainstay_decided_time_ms:{}\r\n\
+         mainstay_log_bytes:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         view.index,
         view.decided,
         view.applied,
+        view.decided_time_ms,
         view.log_bytes,
     )
 }

@@ -185,6 +185,15 @@ pub static COMMANDS: &[Spec] = &[
         .in_group(Group::Connection)
         .fast()
         .about("1.0.0", "Ends the connection."),
+    Spec::local("readonly", 1, connection::readonly)
+        .in_group(Group::Connection)
+        .fast()
+        .about("3.0.0", "Answers the reads of this connection at once, from this replica's state.")
+        .differs("Writes go on being taken. See [stale reads](#stale-reads)."),
+    Spec::local("readwrite", 1, connection::readwrite)
+        .in_group(Group::Connection)
+        .fast()
+        .about("3.0.0", "Makes the reads of this connection linearizable again."),
     Spec::local("reset", 1, connection::reset)
         .in_group(Group::Connection)
         .fast()
@@ -224,7 +233,7 @@ static CLIENT: &[Spec] = &[
     Spec::local("info", 2, connection::client_info)
         .in_group(Group::Connection)
         .about("6.2.0", "Describes the connection.")
-        .differs("Has the fields `id`, `name`, `db`, `resp`, `lib-name` and `lib-ver`."),
+        .differs("Has the fields `id`, `name`, `db`, `resp`, `lib-name`, `lib-ver` and `reads`."),
     Spec::local("list", -2, connection::client_list)
         .in_group(Group::Connection)
         .about("2.4.0", "Describes connections.")

@@ -1,9 +1,11 @@
 //! Commands and their answers, byte for byte, in both versions of the protocol. An end of line is
 //! written as a middle dot.
 
+use bytes::BytesMut;
+
 use crate::server::Server;
 use mainstay_kv::RedisFront;
-use mainstay_node::front::{Failure, Front as _, Outcome};
+use mainstay_node::front::{Failure, Front as _, Outcome, Parsed, View};
 
 /// Runs the lines in order on one connection a version. A line that is a number lets decided time go
 /// forward to so many milliseconds.
@@ -163,8 +165,8 @@ fn connections() {
         ),
         (
             "CLIENT INFO",
-            "$50·id=7 name=me db=0 resp=2 lib-name=lib lib-ver=1.2\n·",
-            "=54·txt:id=7 name=me db=0 resp=3 lib-name=lib lib-ver=1.2\n·",
+            "$69·id=7 name=me db=0 resp=2 lib-name=lib lib-ver=1.2 reads=linearizable\n·",
+            "=73·txt:id=7 name=me db=0 resp=3 lib-name=lib lib-ver=1.2 reads=linearizable\n·",
         ),
         ("CLIENT NO-EVICT on", "+OK·", ""),
         ("CLIENT NO-TOUCH maybe", "-ERR syntax error·", ""),
@@ -232,7 +234,7 @@ fn info_says_what_clients_look_for() {
         "·loading:0·",
         "·role:master·",
         "·mainstay_replica:1·mainstay_leader:2·mainstay_decided:50·mainstay_applied:49·\
-         mainstay_log_bytes:1234·",
+         mainstay_decided_time_ms:1700000000000·mainstay_log_bytes:1234·",
     ] {
         assert!(all.contains(line), "{line} in {all}");
     }
@@ -444,4 +446,26 @@ fn failures_begin_with_words_that_clients_know() {
     let mut out = Vec::new();
     RedisFront.write(2, Outcome::Reply(b"\xff"), &mut out);
     assert!(out.starts_with(b"-ERR the reply of the service cannot be read"));
+}
+
+#[test]
+fn a_connection_that_is_readonly_wants_stale_reads_until_it_says_otherwise() {
+    let parsed = |lines: &str| {
+        let mut front = RedisFront;
+        let mut connection = front.connect(1);
+        let (mut input, mut parsed) = (BytesMut::from(lines), Vec::new());
+        front.read(&mut connection, &View::default(), &mut input, 100, &mut parsed);
+        let kind = |parsed: &Parsed| match parsed {
+            Parsed::Write { .. } => 'w',
+            Parsed::Read { .. } => 'r',
+            Parsed::ReadStale { .. } => 's',
+            Parsed::Answer(_) => 'a',
+            Parsed::Close(_) => 'c',
+        };
+        parsed.iter().map(kind).collect::<String>()
+    };
+    assert_eq!(parsed("GET a\r\nreadonly\r\nGET a\r\nSET a 1\r\nTTL a\r\nDBSIZE\r\n"), "raswss");
+    assert_eq!(parsed("READONLY\r\nREADWRITE\r\nGET a\r\n"), "aar");
+    assert_eq!(parsed("READONLY\r\nRESET\r\nGET a\r\n"), "aar");
+    assert_eq!(parsed("READONLY now\r\nGET a\r\n"), "ar", "with an argument it is refused");
 }

@@ -43,6 +43,7 @@ impl Server {
             port: 7401,
             decided: 50,
             applied: 49,
+            decided_time_ms: 1_700_000_000_000,
             log_bytes: 1234,
             ..View::default()
         };
@@ -80,7 +81,7 @@ impl Server {
                 self.store.apply(&context(self.time), &body, &mut reply);
                 self.front.write(shape, Outcome::Reply(&reply), out);
             }
-            Parsed::Read { body, shape } => {
+            Parsed::Read { body, shape } | Parsed::ReadStale { body, shape } => {
                 self.store.query(&query_context(self.time), &body, &mut reply);
                 self.front.write(shape, Outcome::Reply(&reply), out);
             }

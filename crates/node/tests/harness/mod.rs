@@ -46,6 +46,7 @@ impl Apply for Registers {
                 thread::sleep(Duration::from_millis(10));
                 reply.extend_from_slice(b"ok");
             }
+            (Some("long"), Some(len), None) => reply.resize(len.parse().unwrap_or(0), b'x'),
             (Some("panic"), ..) => panic!("asked to"),
             _ => reply.extend_from_slice(b"what?"),
         }
@@ -88,6 +89,9 @@ impl Front for Lines {
                 b"clients" => Parsed::Answer(format!("+{}\n", view.clients).into()),
                 line_bytes if line_bytes.starts_with(b"get ") => {
                     Parsed::Read { body: line.clone(), shape: 2 }
+                }
+                line_bytes if line_bytes.starts_with(b"stale get ") => {
+                    Parsed::ReadStale { body: line.slice(6..), shape: 2 }
                 }
                 _ => Parsed::Write { body: line.clone(), shape: 1 },
             });
