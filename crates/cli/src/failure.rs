@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use mainstay_storage::OpenError;
+use mainstay_node::StoreError;
+use mainstay_storage::{AppendError, CheckpointError, OpenError};
 
 /// Failed for a reason that lies outside.
 pub(crate) const FAILED: u8 = 1;
@@ -63,6 +64,21 @@ impl Failure {
             }
             OpenError::Io { tried, source, .. } => Self::file(folder, tried, source).code,
             OpenError::NoRoom { .. } => FAILED,
+        };
+        Self { code, sentence: format!("{}: {error}", folder.display()) }
+    }
+
+    /// Why a replica cannot start from what its folder holds.
+    pub(crate) fn store(folder: &Path, error: &StoreError) -> Self {
+        let code = match error {
+            StoreError::Log(error) => return Self::open(folder, error),
+            StoreError::Checkpoint(CheckpointError::NoRoom { .. })
+            | StoreError::Append(AppendError::NoRoom { .. }) => FAILED,
+            StoreError::Checkpoint(CheckpointError::Io { tried, source, .. }) => {
+                Self::file(folder, tried, source).code
+            }
+            StoreError::Checkpoint(_) => DATA,
+            StoreError::Append(_) => SAFETY,
         };
         Self { code, sentence: format!("{}: {error}", folder.display()) }
     }

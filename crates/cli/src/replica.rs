@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mainstay_model::NoPlants;
-use mainstay_node::{Front, NodeConfig, Sockets, StopHandle};
+use mainstay_model::GroupId;
+use mainstay_node::{Front, NodeConfig, Sockets, StopHandle, Store};
 use mainstay_service::Service;
-use mainstay_storage::{Disk, Identity, Log, LogOptions, OpenError, RealDisk};
+use mainstay_storage::{CheckpointOptions, Disk, Identity, LogOptions, OpenError, RealDisk};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -51,9 +51,12 @@ where
     log_options.begun = identity.log_begun;
     log_options.segment_bytes = settings.log.segment_bytes.unwrap_or(log_options.segment_bytes);
     log_options.bytes_max = settings.log.bytes_max;
+    let checkpoint_options =
+        CheckpointOptions::new(identity.cluster, GroupId::FIRST, identity.service_version);
+    let store = Store::open(over(disk), log_options, checkpoint_options)
+        .map_err(|error| Failure::store(&settings.data, &error))?;
     let open = |error: OpenError| Failure::open(&settings.data, &error);
-    let (log, recovered) = Log::open(over(disk), log_options, NoPlants).map_err(open)?;
-    identity.mark_log_begun(log.disk()).map_err(open)?;
+    identity.mark_log_begun(store.log.disk()).map_err(open)?;
 
     let node_failure = |error: mainstay_node::NodeError| Failure {
         code: error.exit_code(),
@@ -76,9 +79,8 @@ where
         peers = %sockets.peer_address(),
         "starts"
     );
-    let ended =
-        mainstay_node::run(&config, sockets, log, recovered, S::default(), F::default(), &stop)
-            .map_err(node_failure)?;
+    let ended = mainstay_node::run(&config, sockets, store, S::default(), F::default(), &stop)
+        .map_err(node_failure)?;
     tracing::info!(applied = %ended.applied, flushed = ended.flushed, "ended");
     Ok(())
 }

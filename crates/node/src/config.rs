@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub sessions: SessionLimits,
     /// Bounds of this node alone.
     pub limits: Limits,
+    /// What the log keeps although a checkpoint covers it.
+    pub keep: KeepSettings,
     /// Whether SIGTERM and SIGINT stop the node. Tests that run several nodes in one process say
     /// no and use a [`crate::StopHandle`].
     pub stop_on_signals: bool,
@@ -51,6 +53,7 @@ impl NodeConfig {
             detection: mainstay_detect::Settings::default(),
             sessions: SessionLimits::default(),
             limits: Limits::default(),
+            keep: KeepSettings::default(),
             stop_on_signals: true,
         }
     }
@@ -71,6 +74,23 @@ impl NodeConfig {
             ));
         }
         self.limits.fault()
+    }
+}
+
+/// What the log keeps although a checkpoint covers it, in bytes of records; whole segments go, so it
+/// may be up to a segment more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepSettings {
+    /// For replicas that lag a little: they need not fetch a checkpoint then.
+    pub lagging_bytes: u64,
+    /// At most, while a replica fetches a checkpoint and will want what comes after it. Beyond that
+    /// it goes on from a newer one.
+    pub transfer_bytes: u64,
+}
+
+impl Default for KeepSettings {
+    fn default() -> Self {
+        Self { lagging_bytes: 128 << 20, transfer_bytes: 4 << 30 }
     }
 }
 

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mainstay_consensus::ReadPurpose;
-use mainstay_model::{Entry, GroupId, Mark, Record, Slot};
+use mainstay_model::{CheckpointId, Entry, GroupId, Mark, Record, ReplicaId, Slot};
 use mainstay_storage::{AppendError, Disk, Log};
 
+use crate::config::KeepSettings;
 use crate::executor::Executed;
 use crate::queue::{Inbox, Queue, Taken};
 
@@ -21,6 +23,10 @@ pub(crate) enum DiskTask {
     Persist { mark: Mark, records: Vec<Record> },
     /// Read these slots back.
     Read { from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose },
+    /// Give up what need not be kept.
+    Discard { upto: Slot, wanted_above: Option<Slot> },
+    /// Go on after this checkpoint, which stands.
+    BeginAfter(CheckpointId),
 }
 
 /// What the other threads tell the protocol thread.
@@ -36,8 +42,25 @@ pub(crate) enum Event {
     LogDamaged(String),
     /// The log failed for good; the sentence says how.
     DiskFailed(String),
+    /// The log no longer holds the slots up to here.
+    Discarded(Slot),
+    /// The log goes on after this checkpoint.
+    BegunAfter(CheckpointId),
     /// What the executor did.
     Executed(Executed),
+    /// The executor has its first state, which is that of this checkpoint, or that of an empty log;
+    /// the sentence says why nothing can be executed.
+    Restored(Result<Option<CheckpointId>, String>),
+    /// A checkpoint of a state of this generation is durable, with so many bytes.
+    Checkpointed { generation: u64, checkpoint: CheckpointId, bytes: u64 },
+    /// A checkpoint could not be written; the sentence says why.
+    CheckpointFailed { slot: Slot, why: String },
+    /// A piece of a checkpoint for another replica; of no bytes in all if it is not here.
+    ChunkRead { to: ReplicaId, checkpoint: CheckpointId, chunk: u32, total: u64, bytes: Bytes },
+    /// Whether a fetched piece is kept.
+    ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: bool },
+    /// Whether a fetched checkpoint stands on disk, and its state waits for the executor.
+    Fetched { checkpoint: CheckpointId, installed: bool },
     /// A thread ended, expectedly or not.
     Ended(&'static str),
 }
@@ -58,6 +81,9 @@ pub(crate) struct DiskThread<D: Disk> {
     /// Appended in vain for want of room: nothing later may be appended before these.
     stuck: Vec<Record>,
     stuck_mark: Option<Mark>,
+    /// To begin after this could not be written yet, for want of room.
+    begins_after: Option<CheckpointId>,
+    keep: KeepSettings,
     told: LogState,
 }
 
@@ -66,9 +92,11 @@ impl<D: Disk> DiskThread<D> {
         log: Log<D>,
         tasks: Arc<Queue<DiskTask>>,
         inbox: Arc<Inbox<Event>>,
-        told: LogState,
+        keep: KeepSettings,
     ) -> Self {
-        Self { log, tasks, inbox, stuck: Vec::new(), stuck_mark: None, told }
+        let told = Self::state_of(&log);
+        let (stuck, stuck_mark, begins_after) = (Vec::new(), None, None);
+        Self { log, tasks, inbox, stuck, stuck_mark, begins_after, keep, told }
     }
 
     /// What the log says about itself.
@@ -80,7 +108,8 @@ impl<D: Disk> DiskThread<D> {
     pub(crate) fn run(mut self) -> Option<String> {
         let mut tasks = Vec::new();
         loop {
-            let room = self.told.has_room && self.stuck_mark.is_none();
+            let waits = self.stuck_mark.is_some() || self.begins_after.is_some();
+            let room = self.told.has_room && !waits;
             let taken = self.tasks.take(&mut tasks, (!room).then_some(ROOM_INTERVAL));
             let result = self.turn(&mut tasks);
             if let Err(failure) = result {
@@ -95,6 +124,7 @@ impl<D: Disk> DiskThread<D> {
 
     fn turn(&mut self, tasks: &mut Vec<DiskTask>) -> Result<(), String> {
         let mut reads = Vec::new();
+        let mut discard = None;
         for task in tasks.drain(..) {
             match task {
                 DiskTask::Persist { mark, mut records } => {
@@ -108,11 +138,17 @@ impl<D: Disk> DiskThread<D> {
                 DiskTask::Read { from, upto, bytes_max, purpose } => {
                     reads.push((from, upto, bytes_max, purpose));
                 }
+                DiskTask::Discard { upto, wanted_above } => discard = Some((upto, wanted_above)),
+                DiskTask::BeginAfter(checkpoint) => self.begins_after = Some(checkpoint),
             }
         }
         self.persist()?;
         for (from, upto, bytes_max, purpose) in reads {
             self.read(from, upto, bytes_max, purpose);
+        }
+        self.begin_after()?;
+        if let Some((upto, wanted_above)) = discard {
+            self.discard(upto, wanted_above)?;
         }
         self.log.prepare().map_err(|error| error.to_string())?;
         self.tell();
@@ -135,6 +171,43 @@ impl<D: Disk> DiskThread<D> {
         self.stuck.clear();
         self.stuck_mark = None;
         self.inbox.push(Event::Durable(mark), 0);
+        Ok(())
+    }
+
+    /// Makes the log begin after an installed checkpoint; where there is no room to write that, it is
+    /// tried again.
+    fn begin_after(&mut self) -> Result<(), String> {
+        let Some(checkpoint) = self.begins_after else { return Ok(()) };
+        match self.log.begin_after(GroupId::FIRST, checkpoint.slot) {
+            Ok(()) => {}
+            Err(AppendError::NoRoom { .. }) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        self.begins_after = None;
+        self.inbox.push(Event::BegunAfter(checkpoint), 0);
+        Ok(())
+    }
+
+    /// Gives up whole segments: first what nobody wants, but for what is kept for whoever lags; then,
+    /// beyond the cap, also what a transfer wants.
+    fn discard(&mut self, upto: Slot, wanted_above: Option<Slot>) -> Result<(), String> {
+        let before = self.log.truncated_upto(GroupId::FIRST);
+        let unwanted = wanted_above.map_or(upto, |above| above.min(upto));
+        let keep = self.keep;
+        let cap = keep.transfer_bytes.max(keep.lagging_bytes);
+        for (upto, keep_bytes) in [(unwanted, keep.lagging_bytes), (upto, cap)] {
+            match self.log.discard(GroupId::FIRST, upto, keep_bytes) {
+                Ok(_) => {}
+                // Tried again with the next checkpoint; until then the log is longer.
+                Err(error @ AppendError::NoRoom { .. }) => tracing::warn!("{error}"),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let truncated_upto = self.log.truncated_upto(GroupId::FIRST);
+        if truncated_upto > before {
+            tracing::debug!("the log begins after slot {truncated_upto}");
+            self.inbox.push(Event::Discarded(truncated_upto), 0);
+        }
         Ok(())
     }
 

@@ -2,16 +2,19 @@
 //! queries from the state.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
+use mainstay_model::{CheckpointId, Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_service::native::KEPT_BYTES_MAX;
 use mainstay_service::{Applied, Applier, Service};
 
+use crate::checkpointer::ToWrite;
 use crate::disk::Event;
 use crate::queue::{Inbox, Queue, Taken};
+use crate::transfers::Handover;
 
 /// What came of so many bytes or commands is told before the rest of a batch is applied.
 const TELL_BYTES: usize = 1 << 20;
@@ -22,8 +25,13 @@ const OUTCOME_BYTES: usize = 64;
 /// What the executor is asked for.
 #[derive(Debug)]
 pub(crate) enum ExecutorTask {
-    /// Apply the value of the next slot.
-    Deliver { slot: Slot, value: Value },
+    /// Apply the value of the next slot, if the state is of this generation: it is a new one after
+    /// each [`ExecutorTask::Adopt`].
+    Deliver { generation: u64, slot: Slot, value: Value },
+    /// The state is not that of the others: apply nothing more to it, and answer nothing from it.
+    Stop,
+    /// Go on from the state that was handed over, which is of this generation.
+    Adopt { generation: u64, checkpoint: CheckpointId },
     /// Answer these once the slot is applied.
     Query { slot: Slot, queries: Vec<Query> },
     /// Tell what comes of the registration of this nonce, and of its session from then on.
@@ -72,6 +80,8 @@ pub(crate) enum QueryFailure {
     UnknownSession,
     /// The service is gone, or panicked over this query.
     Stopped,
+    /// The state is not that of the others, and another one is being fetched.
+    Loading,
 }
 
 /// What came of a query, and the state that it was answered from.
@@ -112,6 +122,10 @@ pub(crate) struct Executed {
     pub(crate) trim: Option<Bytes>,
     /// Why nothing is applied any more, told once.
     pub(crate) stopped: Option<String>,
+    /// The executor goes on from this checkpoint; everything else told here came after it.
+    pub(crate) adopted: Option<CheckpointId>,
+    /// The longest that execution stood still to hand out a checkpoint.
+    pub(crate) pause_max: Duration,
 }
 
 struct Waiting {
@@ -120,9 +134,26 @@ struct Waiting {
     until: Instant,
 }
 
+/// The ways to and from the executor.
+pub(crate) struct ExecutorLinks<S: Service> {
+    pub(crate) tasks: Arc<Queue<ExecutorTask>>,
+    pub(crate) inbox: Arc<Inbox<Event>>,
+    /// To the checkpoint thread.
+    pub(crate) states: SyncSender<ToWrite<S::Checkpoint>>,
+    /// From the transfer thread.
+    pub(crate) handover: Handover<S>,
+}
+
 /// Owns the service until the queue is closed and empty.
 pub(crate) struct ExecutorThread<S: Service> {
     applier: Applier<S>,
+    /// Which life of the state this is; what was delivered to another one is not applied.
+    generation: u64,
+    /// The state is not that of the others.
+    diverged: bool,
+    states: SyncSender<ToWrite<S::Checkpoint>>,
+    handover: Handover<S>,
+    pause_max: Duration,
     tasks: Arc<Queue<ExecutorTask>>,
     inbox: Arc<Inbox<Event>>,
     nonces: HashSet<Nonce>,
@@ -138,14 +169,21 @@ pub(crate) struct ExecutorThread<S: Service> {
 }
 
 impl<S: Service> ExecutorThread<S> {
+    /// Goes on from `applier`, a state of this generation.
     pub(crate) fn new(
         applier: Applier<S>,
-        tasks: Arc<Queue<ExecutorTask>>,
-        inbox: Arc<Inbox<Event>>,
+        generation: u64,
+        links: ExecutorLinks<S>,
         patience: Duration,
     ) -> Self {
+        let ExecutorLinks { tasks, inbox, states, handover } = links;
         Self {
             applier,
+            generation,
+            diverged: false,
+            states,
+            handover,
+            pause_max: Duration::ZERO,
             tasks,
             inbox,
             nonces: HashSet::new(),
@@ -186,7 +224,13 @@ impl<S: Service> ExecutorThread<S> {
 
     fn carry_out(&mut self, task: ExecutorTask) {
         match task {
-            ExecutorTask::Deliver { slot, value } => self.apply(slot, &value),
+            ExecutorTask::Deliver { generation, slot, value } => {
+                if generation == self.generation && !self.diverged {
+                    self.apply(slot, &value);
+                }
+            }
+            ExecutorTask::Stop => self.diverged = true,
+            ExecutorTask::Adopt { generation, checkpoint } => self.adopt(generation, checkpoint),
             ExecutorTask::Query { slot, queries } => {
                 let until = Instant::now() + self.patience;
                 self.waiting.extend(queries.into_iter().map(|query| Waiting {
@@ -208,7 +252,9 @@ impl<S: Service> ExecutorThread<S> {
                 self.sessions.remove(&session);
             }
             ExecutorTask::Kept { connection, session, after } => {
-                self.collect_kept(connection, session, after);
+                if !self.diverged {
+                    self.collect_kept(connection, session, after);
+                }
             }
         }
     }
@@ -228,12 +274,12 @@ impl<S: Service> ExecutorThread<S> {
                 self.executed.outcomes.push(outcome);
             }
         }
-        if self.applier.checkpoint_due() {
-            // Nothing writes it yet: taken and let go, so that applying goes on.
-            drop(self.applier.checkpoint());
-        }
-        if let Err(error) = result {
-            tracing::error!("this replica no longer executes, and goes on voting: {error}");
+        match result {
+            Err(error) => {
+                tracing::error!("this replica no longer executes, and goes on voting: {error}");
+            }
+            Ok(()) if self.applier.checkpoint_due() => self.hand_out(),
+            Ok(()) => {}
         }
     }
 
@@ -251,6 +297,43 @@ impl<S: Service> ExecutorThread<S> {
         }
         self.executed_bytes += OUTCOME_BYTES + bytes;
         self.executed.kept.push(Kept { connection, session, applied_upto, told_upto, replies });
+    }
+
+    /// Hands out the state as it is now, to be written. Where two wait to be written already, so does
+    /// execution; what was applied is told before.
+    fn hand_out(&mut self) {
+        let began = Instant::now();
+        let state = self.applier.checkpoint();
+        self.pause_max = self.pause_max.max(began.elapsed());
+        let Some(state) = state else { return };
+        let state = ToWrite { generation: self.generation, state };
+        let Err(TrySendError::Full(state)) = self.states.try_send(state) else { return };
+        self.answer_waiting();
+        self.tell();
+        tracing::info!(
+            "execution waits: two checkpoints before that of slot {} are still being written",
+            state.state.slot()
+        );
+        // The thread is gone only when the node ends.
+        let _ = self.states.send(state);
+    }
+
+    /// Goes on from what the transfer thread has restored.
+    fn adopt(&mut self, generation: u64, checkpoint: CheckpointId) {
+        let handed = self.handover.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(applier) = handed else { return };
+        self.tell();
+        self.applier = applier;
+        self.generation = generation;
+        self.diverged = false;
+        self.stopped_told = false;
+        self.executed.adopted = Some(checkpoint);
+        // Sessions that were ended in what was passed over: nobody will tell of it again.
+        let applier = &self.applier;
+        let ended =
+            self.sessions.extract_if(|session| applier.session_applied_upto(*session).is_none());
+        self.executed.outcomes.extend(ended.map(|session| Applied::Ended { session }));
+        self.tell();
     }
 
     /// Answers whatever may be answered in the state as it is. What one answer holds on to is told
@@ -272,7 +355,9 @@ impl<S: Service> ExecutorThread<S> {
     }
 
     fn try_answer(&mut self, waiting: &Waiting) -> bool {
-        let result = if self.applier.stopped().is_some() {
+        let result = if self.diverged {
+            Err(QueryFailure::Loading)
+        } else if self.applier.stopped().is_some() {
             Err(QueryFailure::Stopped)
         } else if waiting.slot > self.applier.applied_upto() {
             return false;
@@ -317,7 +402,8 @@ impl<S: Service> ExecutorThread<S> {
             || !self.executed.answers.is_empty()
             || !self.executed.outcomes.is_empty()
             || !self.executed.kept.is_empty()
-            || stopped.is_some();
+            || stopped.is_some()
+            || self.executed.adopted.is_some();
         if !news {
             return;
         }
@@ -328,6 +414,7 @@ impl<S: Service> ExecutorThread<S> {
         executed.time = self.applier.time();
         executed.wake = self.applier.wake();
         executed.stopped = stopped;
+        executed.pause_max = self.pause_max;
         executed.trim = self.applier.trim().map(|command| command.encode());
         self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.executed_bytes));
     }

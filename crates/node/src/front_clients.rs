@@ -40,13 +40,17 @@ impl<F: Front> Node<F> {
         if self.stop_at.is_some() {
             return Gate::Fail(Failure::Unavailable);
         }
+        if self.checkpointing.fetching {
+            return Gate::Fail(Failure::Loading);
+        }
         if let Some(since) = self.leaderless_since {
             let failed = now.since(since) >= limits.leaderless_timeout;
             return if failed { Gate::Fail(Failure::Unavailable) } else { Gate::Wait };
         }
         if !self.session.was_opened() {
+            let behind = self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
             let failed = now.since(self.started) >= limits.loading_timeout
-                && self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
+                && (behind || self.checkpointing.restoring);
             return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
         }
         Gate::Open
@@ -234,6 +238,7 @@ impl<F: Front> Node<F> {
                 let outcome = answer.result.map_err(|failure| match failure {
                     QueryFailure::UnknownSession => Failure::Unavailable,
                     QueryFailure::Stopped => Failure::Stopped,
+                    QueryFailure::Loading => Failure::Loading,
                 });
                 pipeline.answer(asker.question, outcome);
                 self.activate(asker.connection);

@@ -1,9 +1,10 @@
 //! The real world: runs the machines of Mainstay on sockets, disks and clocks.
 //!
-//! A node is three threads. The *protocol* thread owns the ordering machine, the failure detector,
+//! A node is five threads. The *protocol* thread owns the ordering machine, the failure detector,
 //! every socket and the front: it reads all that is ready, steps the machines, and writes. The
 //! *disk* thread owns the log: it appends all that is queued with one write and syncs once. The
-//! *executor* thread owns the service with its sessions. Between them are queues bounded in bytes,
+//! *executor* thread owns the service with its sessions. The *checkpoint* thread writes the states that
+//! the executor hands out, and the *transfer* thread gives and fetches checkpoints. Between them are queues bounded in bytes,
 //! with whole batches in them; `docs/decisions/0004-node-threads.md` says why it is like this.
 //!
 //! | file | holds |
@@ -11,22 +12,29 @@
 //! | [`front`] | how a client protocol plugs in |
 //! | [`config`], [`error`], [`stop`], [`sockets`] | how a node starts and ends |
 //! | [`status`] | what a replica tells about itself, and how to ask it |
+//! | [`store`] | what stands in the folder: log and checkpoints, brought together |
 //! | `node` | the protocol thread and its turns |
+//! | `effects`, `news` | what the machine asks for; what the other threads tell |
+//! | `checkpointing` | checkpoints and their transfer as the protocol thread sees them |
 //! | `machines` | the machines side by side |
 //! | `links` | connections that this node opens, one to each peer |
 //! | `strangers`, `greet`, `serve`, `connection` | connections that others open |
 //! | `front_clients`, `pipeline`, `front_session` | the front's clients and their session |
 //! | `native_clients` | clients of the native protocol |
 //! | `native_watches` | those that watch a session at several replicas |
-//! | `disk`, `executor`, `queue` | the other threads, and the way to them |
+//! | `disk`, `executor`, `checkpointer`, `transfers`, `threads`, `queue` | the other threads, and the way to them |
+//! | `restart` | the first state of the executor |
 //! | `stream`, `clock`, `system`, `wire` | bytes, clocks, the process, the node's own frames |
 
 #![forbid(unsafe_code)]
 
+mod checkpointer;
+mod checkpointing;
 mod clock;
 pub mod config;
 mod connection;
 mod disk;
+pub mod effects;
 pub mod error;
 mod executor;
 pub mod front;
@@ -37,21 +45,26 @@ mod links;
 mod machines;
 mod native_clients;
 mod native_watches;
+mod news;
 mod node;
 mod pipeline;
 mod queue;
 mod report;
+mod restart;
 mod run;
 mod serve;
 pub mod sockets;
 pub mod status;
 pub mod stop;
+pub mod store;
 mod strangers;
 mod stream;
 mod system;
+mod threads;
+mod transfers;
 mod wire;
 
-pub use config::{Limits, NodeConfig};
+pub use config::{KeepSettings, Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};
 pub use front::Front;
 pub use run::run;
@@ -60,3 +73,4 @@ pub use status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
 };
 pub use stop::StopHandle;
+pub use store::{Store, StoreError};

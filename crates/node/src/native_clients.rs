@@ -127,7 +127,7 @@ impl<F: Front> Node<F> {
         if self.stop_at.is_some() {
             return self.refuse(connection, subject, Refusal::NotLeader);
         }
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.checkpointing.fetching {
             return self.refuse(connection, subject, Refusal::Stopped);
         }
         if request.len() > self.config.limits.request_bytes_max {
@@ -270,7 +270,7 @@ impl<F: Front> Node<F> {
                 subject: Subject::Query(id),
                 reason: match failure {
                     QueryFailure::UnknownSession => Refusal::UnknownSession,
-                    QueryFailure::Stopped => Refusal::Stopped,
+                    QueryFailure::Stopped | QueryFailure::Loading => Refusal::Stopped,
                 },
                 leader: self.view.leader,
             },

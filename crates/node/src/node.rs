@@ -7,25 +7,28 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Effect, Input, Observation, Role as OrderingRole};
+use mainstay_consensus::{Input, Role as OrderingRole};
 use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
 use mio::event::Event as Readiness;
 use mio::net::TcpListener;
 use mio::{Events, Poll, Registry};
 
+use crate::checkpointer::Wanted;
+use crate::checkpointing::Checkpointing;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::connection::Connection;
 use crate::disk::{DiskTask, Event, LogState};
-use crate::executor::{Executed, ExecutorTask, Query};
+use crate::executor::{ExecutorTask, Query};
 use crate::front::{Front, View};
-use crate::front_session::{Change, FrontSession};
+use crate::front_session::FrontSession;
 use crate::greet::{Complaints, Greeter};
 use crate::links::{LINK_TOKEN_FIRST, Links};
 use crate::machines::Machines;
 use crate::native_clients::Natives;
 use crate::queue::{Inbox, Queue};
 use crate::stop::StopHandle;
+use crate::transfers::TransferTask;
 use crate::{ExitReport, NodeError};
 
 pub(crate) const WAKER: mio::Token = mio::Token(0);
@@ -38,14 +41,14 @@ pub(crate) const CONNECTION_TOKEN_FIRST: usize = 1 << 16;
 /// How often what has no timer of its own is looked at: overdue commands, silent strangers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long after a rejection reads are asked for again.
-const READS_AGAIN_AFTER: Duration = Duration::from_millis(10);
+pub(crate) const READS_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How often sessions are trimmed at most.
-const TRIM_INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const TRIM_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Submissions of the front's session; any rejection means that all of it is sent again.
 pub(crate) const FRONT_TOKEN: Token = Token(0);
 /// The command that ends idle sessions.
-const TRIM_TOKEN: Token = Token(1);
+pub(crate) const TRIM_TOKEN: Token = Token(1);
 /// Tokens from here on are given out one by one.
 const TOKEN_FIRST: u64 = 16;
 
@@ -127,8 +130,10 @@ pub(crate) struct Node<F: Front> {
 
     pub(crate) disk: Outgoing<DiskTask>,
     pub(crate) executor: Outgoing<ExecutorTask>,
+    pub(crate) transfers: Outgoing<TransferTask>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     pub(crate) log: LogState,
+    pub(crate) checkpointing: Checkpointing,
     pub(crate) applied: Slot,
     /// Why the executor has stopped, if it has.
     pub(crate) stopped: Option<String>,
@@ -137,11 +142,11 @@ pub(crate) struct Node<F: Front> {
     pub(crate) view: View,
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) blocked: Option<Slot>,
-    trimmed_at: Option<Instant>,
+    pub(crate) trimmed_at: Option<Instant>,
     sweep_at: Instant,
     /// When the end is not put off any longer, once it was asked for.
     pub(crate) stop_at: Option<Instant>,
-    failure: Option<NodeError>,
+    pub(crate) failure: Option<NodeError>,
 }
 
 /// What [`Node::new`] is given besides its configuration.
@@ -156,6 +161,8 @@ pub(crate) struct Parts<F> {
     pub(crate) prng: Prng,
     pub(crate) disk: Arc<Queue<DiskTask>>,
     pub(crate) executor: Arc<Queue<ExecutorTask>>,
+    pub(crate) transfers: Arc<Queue<TransferTask>>,
+    pub(crate) wanted: Arc<Wanted>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     pub(crate) log: LogState,
     pub(crate) port: u16,
@@ -204,6 +211,8 @@ impl<F: Front> Node<F> {
             tokens: TOKEN_FIRST,
             disk: Outgoing::new(parts.disk),
             executor: Outgoing::new(parts.executor),
+            transfers: Outgoing::new(parts.transfers),
+            checkpointing: Checkpointing::new(parts.wanted),
             inbox: parts.inbox,
             log: parts.log,
             applied: Slot::NONE,
@@ -322,102 +331,12 @@ impl<F: Front> Node<F> {
         self.carry_out();
         self.disk.push();
         self.executor.push();
+        self.transfers.push();
         self.links.flush(&mut self.machines);
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
         }
         self.look_around();
-    }
-
-    /// Takes in what the other threads have to say.
-    fn take_in_news(&mut self) {
-        let mut news = Vec::new();
-        self.inbox.take(&mut news);
-        for event in news {
-            match event {
-                Event::Durable(mark) => self.machines.step(Input::Durable { mark }),
-                Event::LogRead { from, purpose, entries } => {
-                    self.machines.step(Input::LogRead { from, purpose, entries });
-                }
-                Event::Log(log) => {
-                    if log.has_room != self.log.has_room {
-                        self.machines.step(Input::Room { entries: log.has_room });
-                    }
-                    self.log = log;
-                }
-                Event::LogDamaged(what) => self.failure = Some(NodeError::Damaged { what }),
-                Event::DiskFailed(what) => self.failure = Some(NodeError::Disk { what }),
-                Event::Executed(executed) => self.executed(executed),
-                Event::Ended(thread) => {
-                    // Threads end by themselves only by a panic; a failed write came before this.
-                    self.failure.get_or_insert(NodeError::Panic(thread));
-                }
-            }
-        }
-    }
-
-    fn executed(&mut self, executed: Executed) {
-        let now = self.machines.now.monotonic;
-        if executed.applied > self.applied {
-            self.applied = executed.applied;
-            self.view.decided_time_ms = executed.time.0 / 1_000_000;
-            self.machines.step(Input::Applied { upto: executed.applied, wake: executed.wake });
-        }
-        let mut changes = Vec::new();
-        for outcome in executed.outcomes {
-            self.session.applied(now, &outcome, &mut changes);
-            self.tell_native(outcome);
-        }
-        for answer in executed.answers {
-            self.answer_query(answer);
-        }
-        for kept in executed.kept {
-            self.tell_kept(kept);
-        }
-        if let Some(stopped) = executed.stopped {
-            self.stopped = Some(stopped);
-            self.session.give_up(&mut changes);
-        }
-        for change in changes {
-            self.session_changed(change);
-        }
-        if let Some(trim) = executed.trim
-            && self.machines.replica.status().role == OrderingRole::Leader
-            && self.trimmed_at.is_none_or(|at| now.since(at) >= TRIM_INTERVAL)
-        {
-            self.trimmed_at = Some(now);
-            self.machines.step(Input::Submit { token: TRIM_TOKEN, request: trim });
-        }
-    }
-
-    fn session_changed(&mut self, change: Change) {
-        match change {
-            Change::Replied(owner, reply) => self.answer_write(owner, Ok(reply)),
-            Change::Uncertain(owner) => {
-                self.answer_write(owner, Err(crate::front::Failure::Uncertain));
-            }
-            Change::Opened => tracing::info!("writes pass: this replica has its session"),
-            Change::Lost(session) => {
-                tracing::warn!("the session of this replica was ended; it opens another");
-                let nonce = self.random_nonce();
-                self.executor.add(ExecutorTask::UnwatchNonce(self.session.nonce()), 0);
-                if let Some(session) = session {
-                    self.executor.add(ExecutorTask::Unwatch(session), 0);
-                }
-                self.session.restart(nonce);
-                self.executor.add(ExecutorTask::WatchNonce(nonce), 0);
-            }
-        }
-    }
-
-    /// Unpredictable where the system has random numbers to give; unlikely to repeat in any case.
-    fn random_nonce(&mut self) -> Nonce {
-        let mut bytes = [0; 16];
-        if getrandom::fill(&mut bytes).is_ok() {
-            return Nonce(u128::from_le_bytes(bytes));
-        }
-        let (high, low) = (self.prng.next_u64(), self.prng.next_u64());
-        Nonce(u128::from(high) << 64 | u128::from(low))
     }
 
     pub(crate) const fn next_token(&mut self) -> Token {
@@ -448,98 +367,6 @@ impl<F: Front> Node<F> {
         }
     }
 
-    /// Carries out what the ordering machine asked for, in order, until it asks for nothing more.
-    fn carry_out(&mut self) {
-        while !self.machines.effects.is_empty() {
-            let mut effects = std::mem::take(&mut self.machines.effects);
-            for effect in effects.drain(..) {
-                self.carry_out_one(effect);
-            }
-            if self.machines.effects.is_empty() {
-                self.machines.effects = effects;
-            }
-        }
-        for peer in std::mem::take(&mut self.machines.heartbeats) {
-            self.links.heartbeat(peer);
-        }
-    }
-
-    fn carry_out_one(&mut self, effect: Effect) {
-        match effect {
-            Effect::Persist { mark, records } => {
-                let bytes = records.iter().map(record_bytes).sum();
-                self.disk.add(DiskTask::Persist { mark, records }, bytes);
-            }
-            Effect::Send { to, message } => self.links.send(to, &message),
-            Effect::ReadLog { from, upto, bytes_max, purpose } => {
-                self.disk.add(DiskTask::Read { from, upto, bytes_max, purpose }, 0);
-            }
-            Effect::Deliver { slot, value } => {
-                let task = ExecutorTask::Deliver { slot, value };
-                let bytes = task.bytes();
-                self.executor.add(task, bytes);
-            }
-            Effect::ReadAt { token, slot } => {
-                if let Some(group) = self.read_groups.remove(&token.0) {
-                    self.executor.add_query(slot, group.queries);
-                }
-            }
-            Effect::Rejected { token, reason } => self.rejected(token, reason),
-            Effect::ReadChunk { to, checkpoint, chunk } => {
-                let bytes = bytes::Bytes::new();
-                self.machines.step(Input::ChunkRead { to, checkpoint, chunk, total: 0, bytes });
-            }
-            Effect::Discard { .. }
-            | Effect::StoreChunk { .. }
-            | Effect::Install { .. }
-            | Effect::StopExecuting { .. } => unreachable!("no checkpoint was made"),
-            Effect::Observe(observation) => self.observe(observation),
-        }
-    }
-
-    fn rejected(&mut self, token: Token, reason: mainstay_consensus::Rejection) {
-        let now = self.machines.now.monotonic;
-        match token {
-            FRONT_TOKEN => self.session.rejected(now, reason),
-            TRIM_TOKEN => {}
-            token => {
-                if let Some(mut group) = self.read_groups.remove(&token.0) {
-                    self.reads.append(&mut group.queries);
-                    self.reads_at = now.after(READS_AGAIN_AFTER);
-                } else {
-                    self.native_rejected(token, reason);
-                }
-            }
-        }
-    }
-
-    fn observe(&mut self, observation: Observation) {
-        match observation {
-            Observation::Role { role, ballot } => {
-                tracing::info!("this replica is {role:?} in ballot {ballot}");
-            }
-            Observation::Leader(Some(ballot)) => {
-                tracing::info!("replica {} leads in ballot {ballot}", ballot.leader);
-                self.session.leader_changed(self.machines.now.monotonic);
-                self.tell_natives_who_leads(ballot.leader.index);
-            }
-            Observation::Leader(None) => tracing::info!("no leader is known"),
-            Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
-            Observation::Diverged { at } => {
-                tracing::error!("a quorum has another state than this replica at slot {at}");
-            }
-            Observation::Transfer { slot } => {
-                tracing::info!("the checkpoint of slot {slot} is being fetched");
-            }
-            Observation::Blocked { slot } => {
-                tracing::warn!(
-                    "slot {slot} cannot be taken over until a replica that is certain about it \
-                     answers"
-                );
-            }
-        }
-    }
-
     /// Takes note of where the machine stands at the end of a turn.
     fn look_around(&mut self) {
         let status = self.machines.replica.status();
@@ -550,7 +377,8 @@ impl<F: Front> Node<F> {
             (None, since) => since.or(Some(now)),
         };
         self.blocked = status.blocked;
-        self.view.loading = !self.session.was_opened();
+        self.checkpointing.fetching = status.diverged.is_some() || status.transfer.is_some();
+        self.view.loading = !self.session.was_opened() || self.checkpointing.fetching;
         self.view.uptime_s = now.since(self.started).as_secs();
         self.view.clients = self.clients;
         self.view.decided = status.decided.max(status.heard_decided).0;
@@ -594,17 +422,6 @@ impl<F: Front> Node<F> {
             return Some(true);
         }
         (self.machines.now.monotonic >= stop_at).then_some(false)
-    }
-}
-
-/// Bytes that a record keeps in memory.
-fn record_bytes(record: &mainstay_model::Record) -> usize {
-    use mainstay_model::RecordKind;
-    match &record.kind {
-        RecordKind::Promise => 64,
-        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
-            64 + entry.value.len()
-        }
     }
 }
 

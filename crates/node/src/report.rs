@@ -43,7 +43,7 @@ impl<F: Front> Node<F> {
                 accepted: status.accepted.0,
                 decided: status.decided.0,
                 applied: self.applied.0,
-                checkpoint: 0,
+                checkpoint: status.checkpoint.0,
                 log_bytes: self.log.bytes,
                 segments: self.log.segments,
                 clients: self.clients as u64,
@@ -74,8 +74,12 @@ impl<F: Front> Node<F> {
     fn state(&self, status: &Status) -> StateName {
         if self.stopped.is_some() {
             StateName::Failed
+        } else if status.diverged.is_some() {
+            StateName::Diverged
         } else if !self.config.votes {
             StateName::Amnesiac
+        } else if status.transfer.is_some() || self.checkpointing.restoring {
+            StateName::CatchingUp
         } else if self.session.was_opened() {
             StateName::Active
         } else if status.leader.is_some() {

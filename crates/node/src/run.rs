@@ -1,35 +1,35 @@
-//! Starting the threads of a node, and seeing them end.
+//! Starting a node: its sockets, its machines, its threads; and seeing it end.
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-use mainstay_consensus::{Replica, Start};
+use mainstay_consensus::{PartialCheckpoint, Replica, Start};
 use mainstay_detect::Detector;
-use mainstay_model::{NoPlants, Nonce, Prng, Recovered};
-use mainstay_service::{Applier, Service};
-use mainstay_storage::{Disk, Log};
+use mainstay_model::{NoPlants, Nonce, Prng};
+use mainstay_service::Service;
+use mainstay_storage::Disk;
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
 
 use crate::config::NodeConfig;
-use crate::disk::{DiskTask, DiskThread, Event, LogState};
-use crate::executor::{ExecutorTask, ExecutorThread};
+use crate::disk::DiskThread;
 use crate::front::Front;
 use crate::greet::Greeter;
 use crate::machines::Machines;
 use crate::node::{CLIENT_PORT, Node, PEER_PORT, Parts, WAKER};
-use crate::queue::{Inbox, Queue};
+use crate::queue::Inbox;
 use crate::sockets::Sockets;
 use crate::stop::StopHandle;
+use crate::store::Store;
+use crate::threads::Threads;
 use crate::wire::FRAME_SLACK;
 use crate::{ExitReport, NodeError, clock, system};
 
 /// Files that a node opens besides its clients' connections.
 const FILES_BESIDES: usize = 512;
 
-/// Runs one replica until it is stopped or cannot go on, on the calling thread and two more. `log`
-/// and `recovered` come from [`Log::open`]; `service` is the state of an empty log.
+/// Runs one replica until it is stopped or cannot go on, on the calling thread and four more. `service`
+/// is the state of an empty log; it is not used where `store` holds a checkpoint.
 ///
 /// # Errors
 /// [`NodeError`]; its `exit_code` is what the process should end with.
@@ -40,8 +40,7 @@ const FILES_BESIDES: usize = 512;
 pub fn run<S: Service, F: Front, D: Disk>(
     config: &NodeConfig,
     sockets: Sockets,
-    log: Log<D>,
-    recovered: Recovered,
+    store: Store<D>,
     service: S,
     front: F,
     stop: &StopHandle,
@@ -65,11 +64,10 @@ pub fn run<S: Service, F: Front, D: Disk>(
     let (peer_port, client_port) = listen(&poll, sockets)?;
     let (nonce, mut prng) = random()?;
 
-    let log_state = DiskThread::state_of(&log);
-    let machines = machines(&config, recovered, prng.split());
-    let mut threads = Threads::new(Inbox::new(waker, config.limits.backlog_bytes_max));
-    threads.start_disk(log, log_state)?;
-    threads.start_executor(service, &config)?;
+    let log_state = DiskThread::state_of(&store.log);
+    let machines = machines(&config, &store, prng.split());
+    let inbox = Inbox::new(waker, config.limits.backlog_bytes_max);
+    let mut threads = Threads::start(inbox, store, service, &config)?;
     let parts = Parts {
         front,
         registry: poll.registry().try_clone().map_err(failed("waiting for events"))?,
@@ -81,6 +79,8 @@ pub fn run<S: Service, F: Front, D: Disk>(
         prng,
         disk: Arc::clone(&threads.disk_queue),
         executor: Arc::clone(&threads.executor_queue),
+        transfers: Arc::clone(&threads.transfer_queue),
+        wanted: Arc::clone(&threads.wanted),
         inbox: Arc::clone(&threads.inbox),
         log: log_state,
         port,
@@ -147,103 +147,27 @@ fn fit_clients(config: &mut NodeConfig) {
     }
 }
 
-fn machines(config: &NodeConfig, recovered: Recovered, prng: Prng) -> Machines {
+fn machines<D: Disk>(config: &NodeConfig, store: &Store<D>, prng: Prng) -> Machines {
     let now = clock::now();
+    let partial = store.incoming.as_ref().and_then(|incoming| {
+        let found = incoming.partial();
+        // Pieces are stored in order, but one of them may have been found damaged.
+        let chunks = incoming.next_missing(0).unwrap_or(found.complete);
+        let chunks = u32::try_from(chunks).ok()?;
+        let partial = PartialCheckpoint { checkpoint: found.id, total: found.total, chunks };
+        (found.chunk_bytes == config.ordering.chunk_bytes).then_some(partial)
+    });
     let start = Start {
         me: config.me,
         configuration: config.configuration.clone(),
         votes: config.votes,
-        recovered,
-        checkpoint: None,
-        partial: None,
+        recovered: store.recovered.clone(),
+        checkpoint: store.from,
+        partial,
         prng,
     };
     let replica = Replica::new(start, config.ordering, now, NoPlants);
     let peers = config.configuration.replicas.iter().copied().filter(|peer| *peer != config.me);
     let detector = Detector::new(peers, config.detection, now.monotonic);
     Machines::new(replica, detector, now)
-}
-
-/// The threads besides the calling one. Dropped early, it ends them.
-struct Threads {
-    disk: Option<JoinHandle<Option<String>>>,
-    executor: Option<JoinHandle<()>>,
-    disk_queue: Arc<Queue<DiskTask>>,
-    executor_queue: Arc<Queue<ExecutorTask>>,
-    inbox: Arc<Inbox<Event>>,
-}
-
-impl Threads {
-    fn new(inbox: Arc<Inbox<Event>>) -> Self {
-        let (disk_queue, executor_queue) = (Queue::new(), Queue::new());
-        Self { disk: None, executor: None, disk_queue, executor_queue, inbox }
-    }
-
-    fn start_disk<D: Disk>(&mut self, log: Log<D>, state: LogState) -> Result<(), NodeError> {
-        let queue = Arc::clone(&self.disk_queue);
-        let disk = DiskThread::new(log, queue, Arc::clone(&self.inbox), state);
-        self.disk = Some(spawn("disk", &self.inbox, move || disk.run())?);
-        Ok(())
-    }
-
-    fn start_executor<S: Service>(
-        &mut self,
-        service: S,
-        config: &NodeConfig,
-    ) -> Result<(), NodeError> {
-        let cluster_seed = (config.cluster.0 as u64) ^ (config.cluster.0 >> 64) as u64;
-        let applier = Applier::new(service, config.sessions, cluster_seed, NoPlants);
-        let patience = config.limits.outcome_timeout * 2;
-        let queue = Arc::clone(&self.executor_queue);
-        let executor = ExecutorThread::new(applier, queue, Arc::clone(&self.inbox), patience);
-        self.executor = Some(spawn("executor", &self.inbox, move || executor.run())?);
-        Ok(())
-    }
-
-    /// Lets the threads finish what is queued, and waits for them.
-    fn end(&mut self) -> Result<(), NodeError> {
-        self.inbox.close();
-        self.disk_queue.close();
-        self.executor_queue.close();
-        let disk = self.disk.take().map(JoinHandle::join);
-        let executor = self.executor.take().map(JoinHandle::join);
-        match (disk, executor) {
-            (Some(Ok(Some(what))), _) => Err(NodeError::Disk { what }),
-            (Some(Err(_)), _) => Err(NodeError::Panic("disk")),
-            (_, Some(Err(_))) => Err(NodeError::Panic("executor")),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // What they failed with was either reported by the protocol thread, or it is panicking.
-        let _ = self.end();
-    }
-}
-
-/// Tells the protocol thread when a thread ends, whyever it does.
-struct Farewell(&'static str, Arc<Inbox<Event>>);
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        self.1.push(Event::Ended(self.0), 0);
-    }
-}
-
-fn spawn<T: Send + 'static>(
-    name: &'static str,
-    inbox: &Arc<Inbox<Event>>,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, NodeError> {
-    let farewell = Farewell(name, Arc::clone(inbox));
-    let thread = thread::Builder::new().name(name.into());
-    let spawned = thread.spawn(move || {
-        let farewell = farewell;
-        let result = body();
-        drop(farewell);
-        result
-    });
-    spawned.map_err(|error| NodeError::System { what: "starting a thread", error })
 }

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Cluster, PATIENCE, Place};
-use mainstay_model::NoPlants;
 use mainstay_node::{NodeError, RoleName, StateName};
-use mainstay_storage::{Log, LogOptions, MemoryDisk};
+use mainstay_storage::MemoryDisk;
 
 #[test]
 fn any_replica_takes_any_command() {
@@ -316,11 +315,10 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     let sockets =
         mainstay_node::Sockets::bind(harness::loopback(), harness::loopback()).expect("ports");
     let config = &cluster.configs[0];
-    let options = LogOptions::new(config.cluster, config.me);
-    let (log, recovered) = Log::open(MemoryDisk::default(), options, NoPlants).expect("a log");
+    let store = harness::open(MemoryDisk::default(), config);
     let service = mainstay_service::Plain(harness::Registers::default());
     let stop = mainstay_node::StopHandle::new();
-    let error = mainstay_node::run(config, sockets, log, recovered, service, harness::Lines, &stop)
+    let error = mainstay_node::run(config, sockets, store, service, harness::Lines, &stop)
         .expect_err("a contradiction");
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("2 peer addresses are given for 3 replicas"), "{error}");

@@ -252,17 +252,22 @@ impl<D: Disk> Checkpoints<D> {
     /// What an earlier transfer left. Reads all of it, to check every chunk.
     #[must_use]
     pub fn partial(&self) -> Option<Partial> {
+        Some(self.resume()?.partial())
+    }
+
+    /// Goes on with what an earlier transfer left, if it left anything. Reads all of it, to check every
+    /// chunk.
+    #[must_use]
+    pub fn resume(&self) -> Option<Incoming<D>> {
         let head = self.lock().partial?;
         if !self.begin_fetching() {
             return None;
         }
-        match self.resume(head) {
-            Ok(incoming) => Some(incoming.partial()),
-            Err(_) => {
-                self.fetching_ended(None);
-                None
-            }
+        let resumed = self.resume_at(head);
+        if resumed.is_err() {
+            self.fetching_ended(None);
         }
+        resumed.ok()
     }
 
     /// Begins to fetch a checkpoint of `total` bytes in chunks of `chunk_bytes`, or goes on with what
@@ -307,7 +312,7 @@ impl<D: Disk> Checkpoints<D> {
         let left = self.lock().partial.take();
         match left {
             Some(head) if (head.id, head.total, head.chunk_bytes) == (id, total, chunk_bytes) => {
-                return self.resume(head);
+                return self.resume_at(head);
             }
             Some(head) => self.remove_file(&incoming_name(head.id))?,
             None => {}
@@ -315,7 +320,7 @@ impl<D: Disk> Checkpoints<D> {
         Incoming::begin(self.clone(), id, total, chunk_bytes)
     }
 
-    fn resume(&self, head: Head) -> Result<Incoming<D>, CheckpointError> {
+    fn resume_at(&self, head: Head) -> Result<Incoming<D>, CheckpointError> {
         let file = self.open_file(&incoming_name(head.id))?;
         Ok(Incoming::resume(self.clone(), file, head))
     }

@@ -94,8 +94,12 @@ impl<D: Disk, P: Plants> Log<D, P> {
         Ok((log, recovered))
     }
 
-    /// What the log holds for a group.
-    fn recovered(&self, group: GroupId) -> Result<Recovered, OpenError> {
+    /// What the log holds for a group, read anew: to be asked at start, where [`Log::begin_after`] has
+    /// changed what [`Log::open`] returned.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] and [`OpenError::Io`].
+    pub fn recovered(&self, group: GroupId) -> Result<Recovered, OpenError> {
         let Some(known) = self.groups.get(&group) else {
             return Ok(Recovered::default());
         };

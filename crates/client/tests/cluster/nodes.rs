@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, NoPlants, ReplicaId};
+use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
 use mainstay_node::front::{Front, Outcome, Parsed, View};
-use mainstay_node::{ExitReport, NodeConfig, NodeError, Sockets, StopHandle, status};
+use mainstay_node::{ExitReport, NodeConfig, NodeError, Sockets, StopHandle, Store, status};
 use mainstay_service::contract::Apply;
 use mainstay_service::{Context, Plain};
-use mainstay_storage::{Log, LogOptions, RealDisk};
+use mainstay_storage::{CheckpointOptions, LogOptions, RealDisk};
 use serde::{Deserialize, Serialize};
 
 /// The largest request that these replicas take.
@@ -154,8 +154,9 @@ fn serve(
     stop: &StopHandle,
 ) -> Result<ExitReport, NodeError> {
     let disk = RealDisk::create(&folder).expect("the folder can be made");
-    let options = LogOptions::new(config.cluster, config.me);
-    let (log, recovered) = Log::open(disk, options, NoPlants).expect("the log can be opened");
+    let log = LogOptions::new(config.cluster, config.me);
+    let checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
+    let store = Store::open(disk, log, checkpoints).expect("the folder can be opened");
     let service = Plain(Counter::default());
-    mainstay_node::run(config, sockets, log, recovered, service, NoFront, stop)
+    mainstay_node::run(config, sockets, store, service, NoFront, stop)
 }

@@ -12,13 +12,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use mainstay_model::{
-    ClusterId, Configuration, ConfigurationId, Epoch, NoPlants, Recovered, ReplicaId,
-};
+use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
 use mainstay_node::front::{Front, Outcome, Parsed, View};
-use mainstay_node::{ExitReport, NodeConfig, NodeError, NodeStatus, Sockets, StopHandle, status};
+use mainstay_node::{
+    ExitReport, NodeConfig, NodeError, NodeStatus, Sockets, StopHandle, Store, status,
+};
 use mainstay_service::{Apply, Context, Plain, QueryContext};
-use mainstay_storage::{Disk, Log, LogOptions, RealDisk};
+use mainstay_storage::{CheckpointOptions, Disk, LogOptions, RealDisk};
 use serde::{Deserialize, Serialize};
 
 /// Long enough for anything that should happen at all.
@@ -195,13 +195,9 @@ impl Cluster {
         let thread = thread::spawn(move || match place {
             Place::Folder(path) => {
                 let disk = RealDisk::create(&path).expect("a folder");
-                let (log, recovered) = open(disk, &config);
-                go(&config, sockets, log, recovered, &handle)
+                go(&config, sockets, open(disk, &config), &handle)
             }
-            Place::Memory(disk) => {
-                let (log, recovered) = open(disk, &config);
-                go(&config, sockets, log, recovered, &handle)
-            }
+            Place::Memory(disk) => go(&config, sockets, open(disk, &config), &handle),
         });
         self.nodes[index] = Some(Running { stop, thread });
     }
@@ -267,21 +263,22 @@ impl Drop for Cluster {
     }
 }
 
-fn open<D: Disk>(disk: D, config: &NodeConfig) -> (Log<D>, Recovered) {
-    let mut options = LogOptions::new(config.cluster, config.me);
-    options.segment_bytes = 1 << 20;
-    Log::open(disk, options, NoPlants).expect("a log")
+/// Opens log and checkpoints of a replica.
+pub fn open<D: Disk + Clone>(disk: D, config: &NodeConfig) -> Store<D> {
+    let mut log = LogOptions::new(config.cluster, config.me);
+    log.segment_bytes = 1 << 20;
+    let checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
+    Store::open(disk, log, checkpoints).expect("a log")
 }
 
 fn go<D: Disk>(
     config: &NodeConfig,
     sockets: Sockets,
-    log: Log<D>,
-    recovered: Recovered,
+    store: Store<D>,
     stop: &StopHandle,
 ) -> Result<ExitReport, NodeError> {
     let service = Plain(Registers::default());
-    mainstay_node::run(config, sockets, log, recovered, service, Lines, stop)
+    mainstay_node::run(config, sockets, store, service, Lines, stop)
 }
 
 /// A client of the line protocol.

@@ -208,6 +208,19 @@ impl<P: Plants> Replica<P> {
         self.log.truncated_upto = self.log.truncated_upto.max(upto);
     }
 
+    /// The checkpoint of the start is of no use: the executor begins after an older one, and the log
+    /// or the others have what is missing.
+    pub(crate) fn on_unrestored(&mut self, instead: Option<CheckpointId>) {
+        for digests in self.checkpoints.announced.values_mut() {
+            digests.values_mut().for_each(|set| {
+                set.remove(self.me.index);
+            });
+        }
+        self.checkpoints.own = instead.into_iter().collect();
+        self.restart_delivery(instead.map_or(Slot::NONE, |checkpoint| checkpoint.slot));
+        self.flush_due = true;
+    }
+
     /// A fetched checkpoint stands in the place of the state.
     pub(crate) fn adopt_checkpoint(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
         self.checkpoints.diverged = None;

@@ -85,6 +85,13 @@ pub enum Input {
         /// The highest such slot.
         upto: Slot,
     },
+    /// The checkpoint named at start ([`crate::Start::checkpoint`]) could not be restored. The executor
+    /// goes on from another one, or from the state of an empty log; everything delivered before is
+    /// forgotten. Until it is known which one it is, the world discards nothing.
+    Unrestored {
+        /// Which it goes on from.
+        instead: Option<CheckpointId>,
+    },
     /// What [`Effect::ReadChunk`] asked for.
     ChunkRead {
         /// Whom it is for.

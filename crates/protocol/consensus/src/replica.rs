@@ -220,6 +220,7 @@ impl<P: Plants> Replica<P> {
             Input::Room { entries } => self.on_room(cx, entries),
             Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
             Input::Discarded { upto } => self.on_discarded(upto),
+            Input::Unrestored { instead } => self.on_unrestored(instead),
             Input::ChunkRead { to, checkpoint, chunk, total, bytes } => {
                 self.on_chunk_read(cx, to, Chunk { checkpoint, chunk, total, bytes });
             }

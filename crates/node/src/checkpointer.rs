@@ -1,0 +1,134 @@
+//! The checkpoint thread: writes what the executor hands out, while that goes on executing.
+//!
+//! Two states at most are out of the executor's hands: one being written, one waiting. A third has to
+//! wait until the first is done, and so has execution; ordering and voting go on.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use mainstay_model::CheckpointId;
+use mainstay_service::{ApplierCheckpoint, Checkpoint};
+use mainstay_storage::{CheckpointError, Checkpoints, Disk};
+
+use crate::disk::Event;
+use crate::queue::Inbox;
+
+/// How many states wait to be written, besides the one that is being written.
+const WAITING_MAX: usize = 1;
+
+/// What tells slow work that nobody wants it any more.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    ended: AtomicBool,
+    /// States of an earlier generation are not those of the group.
+    generation: AtomicU64,
+}
+
+impl Wanted {
+    /// The node ends: nothing is wanted.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// States from this generation on are wanted, earlier ones are not.
+    pub(crate) fn begin(&self, generation: u64) {
+        self.generation.fetch_max(generation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn wants(&self, generation: u64) -> bool {
+        !self.is_ended() && generation >= self.generation.load(Ordering::Relaxed)
+    }
+}
+
+/// A state to be written.
+pub(crate) struct ToWrite<C> {
+    /// Which life of the executor's state it comes from.
+    pub(crate) generation: u64,
+    pub(crate) state: ApplierCheckpoint<C>,
+}
+
+/// The way to the checkpoint thread.
+pub(crate) fn channel<C>() -> (SyncSender<ToWrite<C>>, Receiver<ToWrite<C>>) {
+    sync_channel(WAITING_MAX)
+}
+
+/// Writes until nobody can hand out anything more.
+pub(crate) struct CheckpointThread<C, D: Disk> {
+    pub(crate) states: Receiver<ToWrite<C>>,
+    pub(crate) checkpoints: Checkpoints<D>,
+    pub(crate) inbox: Arc<Inbox<Event>>,
+    pub(crate) wanted: Arc<Wanted>,
+}
+
+/// Writes as long as that is wanted.
+struct Interruptible<'a, W> {
+    to: W,
+    wanted: &'a Wanted,
+    generation: u64,
+}
+
+impl<W: Write> Write for Interruptible<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.wanted.wants(self.generation) {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
+    /// The thread's body.
+    pub(crate) fn run(self) {
+        while let Ok(ToWrite { generation, state }) = self.states.recv() {
+            let slot = state.slot();
+            if !self.wanted.wants(generation) {
+                continue;
+            }
+            let event = match self.write(generation, state) {
+                Ok(checkpoint) => {
+                    let bytes = self.checkpoints.content_len(checkpoint).unwrap_or(0);
+                    Event::Checkpointed { generation, checkpoint, bytes }
+                }
+                Err(_) if !self.wanted.wants(generation) => continue,
+                // The folder is also that of the log: whether its names last is not known now.
+                Err(CheckpointError::Io { file, tried: "sync", source }) if file.is_empty() => {
+                    Event::DiskFailed(format!("the folder could not be synced: {source}"))
+                }
+                Err(error) => Event::CheckpointFailed { slot, why: error.to_string() },
+            };
+            self.inbox.push(event, 0);
+        }
+    }
+
+    fn write(
+        &self,
+        generation: u64,
+        state: ApplierCheckpoint<C>,
+    ) -> Result<CheckpointId, CheckpointError> {
+        let slot = state.slot();
+        let mut writer = self.checkpoints.writer(slot)?;
+        let mut to = Interruptible { to: &mut writer, wanted: &self.wanted, generation };
+        // What the service panics over here is a copy, which goes; its state is not touched.
+        let written = catch_unwind(AssertUnwindSafe(|| state.write(&mut to)))
+            .unwrap_or_else(|_| Err(io::Error::other("the service panicked over it")));
+        match written {
+            Ok(digest) => writer.finish(digest),
+            Err(error) => Err(error.downcast().unwrap_or_else(|source| CheckpointError::Io {
+                file: format!("the checkpoint of slot {slot}"),
+                tried: "write",
+                source,
+            })),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Checkpoints and their transfer as the protocol thread sees them: which state the executor has, what
+//! follows what when it gets another one, and what an operator is told.
+//!
+//! A fetched checkpoint takes the place of the state in this order: the transfer thread restores it,
+//! compares it and gives it its name; the disk thread makes the log begin after it; the executor goes
+//! on from it; only then the ordering machine hears of it. What the machine delivered meanwhile was
+//! for the state before, and is passed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_consensus::{Input, ReadPurpose};
+use mainstay_model::{CheckpointId, Entry, ReplicaId, Slot};
+
+use crate::NodeError;
+use crate::checkpointer::Wanted;
+use crate::disk::DiskTask;
+use crate::executor::ExecutorTask;
+use crate::front::Front;
+use crate::node::Node;
+use crate::transfers::TransferTask;
+
+/// The most bytes of pieces that wait to be read for others; beyond, they have to ask again.
+const READING_BYTES_MAX: usize = 64 << 20;
+
+/// What is known of checkpoints here.
+#[derive(Debug)]
+pub(crate) struct Checkpointing {
+    wanted: Arc<Wanted>,
+    /// Which life of the executor's state what is delivered now is for.
+    pub(crate) generation: u64,
+    /// The executor has no state yet.
+    pub(crate) restoring: bool,
+    /// The state is not one to answer from, and another one is being fetched; as of the last turn.
+    pub(crate) fetching: bool,
+    /// A fetched checkpoint stands, and the executor has not told yet that it goes on from it.
+    installing: bool,
+    /// The log goes on after this one; the executor is told once it has its first state.
+    begun_after: Option<CheckpointId>,
+    /// What the log could not read back since; asked for before.
+    late_reads: Vec<Slot>,
+    /// Bytes of the newest checkpoint made here.
+    pub(crate) bytes: u64,
+    /// The longest that execution stood still to hand out a checkpoint.
+    pub(crate) pause_max: Duration,
+    /// Why the last checkpoint could not be written.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Checkpointing {
+    pub(crate) const fn new(wanted: Arc<Wanted>) -> Self {
+        Self {
+            wanted,
+            generation: 0,
+            restoring: true,
+            fetching: false,
+            installing: false,
+            begun_after: None,
+            late_reads: Vec::new(),
+            bytes: 0,
+            pause_max: Duration::ZERO,
+            trouble: None,
+        }
+    }
+
+    /// The executor has another state than the one before.
+    fn begin_generation(&mut self) {
+        self.generation += 1;
+        self.wanted.begin(self.generation);
+    }
+}
+
+impl<F: Front> Node<F> {
+    pub(crate) fn transfer(&mut self, task: TransferTask) {
+        let bytes = task.bytes(self.config.ordering.chunk_bytes);
+        self.transfers.add(task, bytes);
+    }
+
+    pub(crate) fn read_chunk(&mut self, to: ReplicaId, checkpoint: CheckpointId, chunk: u32) {
+        if self.transfers.queue.bytes() < READING_BYTES_MAX {
+            self.transfer(TransferTask::Read { to, checkpoint, chunk });
+        }
+    }
+
+    /// The log is kept until it is known that the state can be restored.
+    pub(crate) fn discard(&mut self, upto: Slot, wanted_above: Option<Slot>) {
+        if !self.checkpointing.restoring {
+            self.disk.add(DiskTask::Discard { upto, wanted_above }, 0);
+        }
+    }
+
+    /// The state of this replica is not that of the others.
+    pub(crate) fn stop_executing(&mut self, at: Slot, wrong: Vec<CheckpointId>) {
+        tracing::error!(
+            "the state of this replica is not that of the others: they agree on another digest of \
+             the checkpoint at slot {at}; it executes nothing more, goes on voting, and fetches \
+             their state"
+        );
+        // What is being written now is wrong, too.
+        self.checkpointing.wanted.begin(self.checkpointing.generation + 1);
+        self.executor.add(ExecutorTask::Stop, 0);
+        self.transfer(TransferTask::Remove(wrong));
+    }
+
+    /// The executor has its first state.
+    pub(crate) fn restored(&mut self, restored: Result<Option<CheckpointId>, String>) {
+        let from = match restored {
+            Ok(from) => from,
+            Err(what) => {
+                self.failure = Some(NodeError::Damaged { what });
+                return;
+            }
+        };
+        self.checkpointing.restoring = false;
+        if from.map_or(Slot::NONE, |from| from.slot) != self.machines.replica.status().checkpoint {
+            self.checkpointing.begin_generation();
+            self.machines.step(Input::Unrestored { instead: from });
+        }
+        if let Some(checkpoint) = self.checkpointing.begun_after.take() {
+            self.begun_after(checkpoint);
+        }
+    }
+
+    pub(crate) fn checkpointed(&mut self, generation: u64, checkpoint: CheckpointId, bytes: u64) {
+        if generation != self.checkpointing.generation
+            || self.machines.replica.status().diverged.is_some()
+        {
+            return self.transfer(TransferTask::Remove(vec![checkpoint]));
+        }
+        tracing::info!("the checkpoint of slot {} is durable: {bytes} bytes", checkpoint.slot);
+        self.checkpointing.bytes = bytes;
+        self.checkpointing.trouble = None;
+        self.machines.step(Input::Checkpointed { checkpoint });
+    }
+
+    pub(crate) fn checkpoint_failed(&mut self, slot: Slot, why: String) {
+        tracing::error!(
+            "the checkpoint of slot {slot} was not written, and the log is kept: {why}"
+        );
+        self.checkpointing.trouble = Some(why);
+    }
+
+    /// A fetched checkpoint stands, or is not what it should be.
+    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: bool) {
+        if installed {
+            self.checkpointing.installing = true;
+            self.disk.add(DiskTask::BeginAfter(checkpoint), 0);
+        } else {
+            self.machines.step(Input::Installed { checkpoint, installed });
+        }
+    }
+
+    pub(crate) fn begun_after(&mut self, checkpoint: CheckpointId) {
+        if self.checkpointing.restoring {
+            self.checkpointing.begun_after = Some(checkpoint);
+            return;
+        }
+        let generation = self.checkpointing.generation + 1;
+        self.executor.add(ExecutorTask::Adopt { generation, checkpoint }, 0);
+    }
+
+    /// The executor goes on from a fetched checkpoint.
+    pub(crate) fn adopted(&mut self, checkpoint: CheckpointId) {
+        tracing::info!("the state of slot {} was fetched and is in place", checkpoint.slot);
+        self.checkpointing.begin_generation();
+        self.checkpointing.installing = false;
+        self.stopped = None;
+        self.machines.step(Input::Installed { checkpoint, installed: true });
+        for from in std::mem::take(&mut self.checkpointing.late_reads) {
+            let (purpose, entries) = (ReadPurpose::Deliver, Vec::new());
+            self.machines.step(Input::LogRead { from, purpose, entries });
+        }
+        // What came of open requests may stand in what was passed over: their kept replies tell.
+        self.session.leader_changed(self.machines.now.monotonic);
+    }
+
+    /// What was read back. While a fetched checkpoint is put in place, the log may have given up what
+    /// was asked for before; the machine is told once it knows of the checkpoint.
+    pub(crate) fn log_read(&mut self, from: Slot, purpose: ReadPurpose, entries: Vec<Entry>) {
+        let late =
+            self.checkpointing.installing && purpose == ReadPurpose::Deliver && entries.is_empty();
+        if late {
+            self.checkpointing.late_reads.push(from);
+        } else {
+            self.machines.step(Input::LogRead { from, purpose, entries });
+        }
+    }
+}

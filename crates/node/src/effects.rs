@@ -1,0 +1,116 @@
+//! Carrying out what the ordering machine asks for.
+
+use mainstay_consensus::{Effect, Observation, Rejection};
+use mainstay_model::{Record, RecordKind, Token};
+
+use crate::disk::DiskTask;
+use crate::executor::ExecutorTask;
+use crate::front::Front;
+use crate::node::{FRONT_TOKEN, Node, READS_AGAIN_AFTER, TRIM_TOKEN};
+use crate::transfers::TransferTask;
+
+impl<F: Front> Node<F> {
+    /// Carries out what the ordering machine asked for, in order, until it asks for nothing more.
+    pub(crate) fn carry_out(&mut self) {
+        while !self.machines.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.machines.effects);
+            for effect in effects.drain(..) {
+                self.carry_out_one(effect);
+            }
+            if self.machines.effects.is_empty() {
+                self.machines.effects = effects;
+            }
+        }
+        for peer in std::mem::take(&mut self.machines.heartbeats) {
+            self.links.heartbeat(peer);
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { mark, records } => {
+                let bytes = records.iter().map(record_bytes).sum();
+                self.disk.add(DiskTask::Persist { mark, records }, bytes);
+            }
+            Effect::Send { to, message } => self.links.send(to, &message),
+            Effect::ReadLog { from, upto, bytes_max, purpose } => {
+                self.disk.add(DiskTask::Read { from, upto, bytes_max, purpose }, 0);
+            }
+            Effect::Deliver { slot, value } => {
+                let generation = self.checkpointing.generation;
+                let task = ExecutorTask::Deliver { generation, slot, value };
+                let bytes = task.bytes();
+                self.executor.add(task, bytes);
+            }
+            Effect::ReadAt { token, slot } => {
+                if let Some(group) = self.read_groups.remove(&token.0) {
+                    self.executor.add_query(slot, group.queries);
+                }
+            }
+            Effect::Rejected { token, reason } => self.rejected(token, reason),
+            Effect::ReadChunk { to, checkpoint, chunk } => self.read_chunk(to, checkpoint, chunk),
+            Effect::StoreChunk { checkpoint, total, chunk, bytes } => {
+                self.transfer(TransferTask::Store { checkpoint, total, chunk, bytes });
+            }
+            Effect::Install { checkpoint } => {
+                self.transfer(TransferTask::Install { checkpoint });
+            }
+            Effect::Discard { upto, wanted_above } => self.discard(upto, wanted_above),
+            Effect::StopExecuting { at, wrong } => self.stop_executing(at, wrong),
+            Effect::Observe(observation) => self.observe(observation),
+        }
+    }
+
+    fn rejected(&mut self, token: Token, reason: Rejection) {
+        let now = self.machines.now.monotonic;
+        match token {
+            FRONT_TOKEN => self.session.rejected(now, reason),
+            TRIM_TOKEN => {}
+            token => {
+                if let Some(mut group) = self.read_groups.remove(&token.0) {
+                    self.reads.append(&mut group.queries);
+                    self.reads_at = now.after(READS_AGAIN_AFTER);
+                } else {
+                    self.native_rejected(token, reason);
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        match observation {
+            Observation::Role { role, ballot } => {
+                tracing::info!("this replica is {role:?} in ballot {ballot}");
+            }
+            Observation::Leader(Some(ballot)) => {
+                tracing::info!("replica {} leads in ballot {ballot}", ballot.leader);
+                self.session.leader_changed(self.machines.now.monotonic);
+                self.tell_natives_who_leads(ballot.leader.index);
+            }
+            Observation::Leader(None) => tracing::info!("no leader is known"),
+            Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
+            Observation::Diverged { at } => {
+                tracing::error!("a quorum has another state than this replica at slot {at}");
+            }
+            Observation::Transfer { slot } => {
+                tracing::info!("the checkpoint of slot {slot} is being fetched");
+            }
+            Observation::Blocked { slot } => {
+                tracing::warn!(
+                    "slot {slot} cannot be taken over until a replica that is certain about it \
+                     answers"
+                );
+            }
+        }
+    }
+}
+
+/// Bytes that a record keeps in memory.
+fn record_bytes(record: &Record) -> usize {
+    match &record.kind {
+        RecordKind::Promise => 64,
+        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
+            64 + entry.value.len()
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the other threads tell the protocol thread, and what follows from it.
+
+use mainstay_consensus::{Input, Role as OrderingRole};
+use mainstay_model::Nonce;
+
+use crate::NodeError;
+use crate::disk::Event;
+use crate::executor::{Executed, ExecutorTask};
+use crate::front::{Failure, Front};
+use crate::front_session::Change;
+use crate::node::{Node, TRIM_INTERVAL, TRIM_TOKEN};
+
+impl<F: Front> Node<F> {
+    /// Takes in what the other threads have to say.
+    pub(crate) fn take_in_news(&mut self) {
+        let mut news = Vec::new();
+        self.inbox.take(&mut news);
+        for event in news {
+            match event {
+                Event::Durable(mark) => self.machines.step(Input::Durable { mark }),
+                Event::LogRead { from, purpose, entries } => self.log_read(from, purpose, entries),
+                Event::Log(log) => {
+                    if log.has_room != self.log.has_room {
+                        self.machines.step(Input::Room { entries: log.has_room });
+                    }
+                    self.log = log;
+                }
+                Event::LogDamaged(what) => self.failure = Some(NodeError::Damaged { what }),
+                Event::DiskFailed(what) => self.failure = Some(NodeError::Disk { what }),
+                Event::Executed(executed) => self.executed(executed),
+                Event::Discarded(upto) => self.machines.step(Input::Discarded { upto }),
+                Event::Restored(restored) => self.restored(restored),
+                Event::Checkpointed { generation, checkpoint, bytes } => {
+                    self.checkpointed(generation, checkpoint, bytes);
+                }
+                Event::CheckpointFailed { slot, why } => self.checkpoint_failed(slot, why),
+                Event::ChunkRead { to, checkpoint, chunk, total, bytes } => {
+                    self.machines.step(Input::ChunkRead { to, checkpoint, chunk, total, bytes });
+                }
+                Event::ChunkStored { checkpoint, chunk, stored } => {
+                    self.machines.step(Input::ChunkStored { checkpoint, chunk, stored });
+                }
+                Event::Fetched { checkpoint, installed } => self.fetched(checkpoint, installed),
+                Event::BegunAfter(checkpoint) => self.begun_after(checkpoint),
+                Event::Ended(thread) => {
+                    // Threads end by themselves only by a panic; a failed write came before this.
+                    self.failure.get_or_insert(NodeError::Panic(thread));
+                }
+            }
+        }
+    }
+
+    fn executed(&mut self, executed: Executed) {
+        let now = self.machines.now.monotonic;
+        if let Some(checkpoint) = executed.adopted {
+            self.adopted(checkpoint);
+        }
+        self.checkpointing.pause_max = executed.pause_max;
+        if executed.applied > self.applied || executed.adopted.is_some() {
+            self.applied = executed.applied;
+            self.view.decided_time_ms = executed.time.0 / 1_000_000;
+            self.machines.step(Input::Applied { upto: executed.applied, wake: executed.wake });
+        }
+        let mut changes = Vec::new();
+        for outcome in executed.outcomes {
+            self.session.applied(now, &outcome, &mut changes);
+            self.tell_native(outcome);
+        }
+        for answer in executed.answers {
+            self.answer_query(answer);
+        }
+        for kept in executed.kept {
+            self.tell_kept(kept);
+        }
+        if let Some(stopped) = executed.stopped {
+            self.stopped = Some(stopped);
+            self.session.give_up(&mut changes);
+        }
+        for change in changes {
+            self.session_changed(change);
+        }
+        if let Some(trim) = executed.trim
+            && self.machines.replica.status().role == OrderingRole::Leader
+            && self.trimmed_at.is_none_or(|at| now.since(at) >= TRIM_INTERVAL)
+        {
+            self.trimmed_at = Some(now);
+            self.machines.step(Input::Submit { token: TRIM_TOKEN, request: trim });
+        }
+    }
+
+    fn session_changed(&mut self, change: Change) {
+        match change {
+            Change::Replied(owner, reply) => self.answer_write(owner, Ok(reply)),
+            Change::Uncertain(owner) => {
+                self.answer_write(owner, Err(Failure::Uncertain));
+            }
+            Change::Opened => tracing::info!("writes pass: this replica has its session"),
+            Change::Lost(session) => {
+                tracing::warn!("the session of this replica was ended; it opens another");
+                let nonce = self.random_nonce();
+                self.executor.add(ExecutorTask::UnwatchNonce(self.session.nonce()), 0);
+                if let Some(session) = session {
+                    self.executor.add(ExecutorTask::Unwatch(session), 0);
+                }
+                self.session.restart(nonce);
+                self.executor.add(ExecutorTask::WatchNonce(nonce), 0);
+            }
+        }
+    }
+
+    /// Unpredictable where the system has random numbers to give; unlikely to repeat in any case.
+    fn random_nonce(&mut self) -> Nonce {
+        let mut bytes = [0; 16];
+        if getrandom::fill(&mut bytes).is_ok() {
+            return Nonce(u128::from_le_bytes(bytes));
+        }
+        let (high, low) = (self.prng.next_u64(), self.prng.next_u64());
+        Nonce(u128::from(high) << 64 | u128::from(low))
+    }
+}
