@@ -171,3 +171,13 @@ impl fmt::Display for SessionId {
         write!(f, "{}.{}", self.slot, self.position)
     }
 }
+
+/// What a request is called before it is ordered: whose it is, and which of theirs. The requests of
+/// one client are carried out in the order of their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// Whose; unique among the clients of a group.
+    pub client: u128,
+    /// Which of theirs.
+    pub number: RequestNumber,
+}

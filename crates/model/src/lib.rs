@@ -38,8 +38,8 @@ pub mod value;
 
 pub use ballot::Ballot;
 pub use id::{
-    ClusterId, ConfigurationId, Epoch, GroupId, Mark, Nonce, ReplicaId, RequestNumber, SessionId,
-    Slot, Token,
+    ClusterId, ConfigurationId, Epoch, GroupId, Mark, Nonce, ReplicaId, RequestId, RequestNumber,
+    SessionId, Slot, Token,
 };
 pub use plant::{NoPlants, Plant, Plants};
 pub use prng::Prng;

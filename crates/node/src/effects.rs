@@ -92,6 +92,12 @@ impl<F: Front> Node<F> {
             Observation::Diverged { at } => {
                 tracing::error!("a quorum has another state than this replica at slot {at}");
             }
+            Observation::Behind { peer, behind: true } => {
+                tracing::debug!("replica {peer} is behind: it is sent no values for now");
+            }
+            Observation::Behind { peer, behind: false } => {
+                tracing::debug!("replica {peer} is close enough to be sent values");
+            }
             Observation::Transfer { slot } => {
                 tracing::info!("the checkpoint of slot {slot} is being fetched");
             }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use mainstay_consensus::{Input, Rejection};
+use mainstay_consensus::{Input, Rejection, Request};
 use mainstay_model::frame;
 use mainstay_model::{GroupId, Nonce, SessionId, Slot, Token};
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
@@ -145,6 +145,8 @@ impl<F: Front> Node<F> {
             self.natives.submitters.remove(&oldest);
         }
         self.natives.submitters.insert(token.0, connection.id);
+        let id = Command::request_id(&request);
+        let request = Request { id, bytes: request };
         self.machines.step(Input::Submit { token, request });
     }
 

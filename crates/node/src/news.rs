@@ -84,7 +84,7 @@ impl<F: Front> Node<F> {
             && self.trimmed_at.is_none_or(|at| now.since(at) >= TRIM_INTERVAL)
         {
             self.trimmed_at = Some(now);
-            self.machines.step(Input::Submit { token: TRIM_TOKEN, request: trim });
+            self.machines.step(Input::Submit { token: TRIM_TOKEN, request: trim.into() });
         }
     }
 

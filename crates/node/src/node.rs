@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Input, Role as OrderingRole};
+use mainstay_consensus::{Input, Request, Role as OrderingRole};
 use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
+use mainstay_service::Command;
 use mio::event::Event as Readiness;
 use mio::net::TcpListener;
 use mio::{Events, Poll, Registry};
@@ -357,6 +358,7 @@ impl<F: Front> Node<F> {
         let mut requests = Vec::new();
         self.session.submit(now, &mut requests);
         for request in requests {
+            let request = Request { id: Command::request_id(&request), bytes: request };
             self.machines.step(Input::Submit { token: FRONT_TOKEN, request });
         }
         if !self.reads.is_empty() && self.reads_at <= now {

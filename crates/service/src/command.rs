@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{Nonce, RequestNumber, SessionId};
+use mainstay_model::{Nonce, RequestId, RequestNumber, SessionId};
 
 use crate::interval::CheckpointInterval;
 
@@ -71,6 +71,23 @@ impl Command {
             }
         }
         Bytes::from(out)
+    }
+
+    /// What an encoded command is called by whoever orders it without knowing what it says: a
+    /// registration is number 0 of its nonce. `None` for what is nobody's, and for bytes that are no
+    /// command.
+    #[must_use]
+    pub fn request_id(encoded: &Bytes) -> Option<RequestId> {
+        let mut reader = Reader::new(encoded.clone());
+        match reader.u8().ok()? {
+            REGISTER => Some(RequestId { client: reader.u128().ok()?, number: RequestNumber(0) }),
+            REQUEST => {
+                let session = reader.session().ok()?;
+                let client = u128::from(session.slot.0) << 32 | u128::from(session.position);
+                Some(RequestId { client, number: RequestNumber(reader.u64().ok()?) })
+            }
+            _ => None,
+        }
     }
 
     /// Reads a command back; its body shares the bytes.

@@ -191,7 +191,12 @@ impl<P: Plants> Replica<P> {
     fn acknowledge(&self, cx: &mut Cx<'_>, to: ReplicaId, m: &Accept) {
         if self.votes {
             let slots = SlotRange { first: m.slot, last: m.slot };
-            self.send_held(cx, to, Body::Accepted(Accepted { ballot: m.ballot, slots }));
+            let applied_upto = self.log.applied_upto;
+            self.send_held(
+                cx,
+                to,
+                Body::Accepted(Accepted { ballot: m.ballot, slots, applied_upto }),
+            );
         }
     }
 

@@ -327,10 +327,10 @@ impl<P: Plants> Replica<P> {
         let clock = DecidedClock::take_over(last, median, now, self.settings.clock_jump_max);
         let takeover =
             Takeover { promises, promised_from: from, reported_decided: known, top, clock };
-        let leader = Leader::new(ballot, takeover, now, &self.configuration);
+        let leader = Leader::new(ballot, takeover, now, &self.configuration, &self.settings);
         self.office = Office::Leader(Box::new(leader));
         self.election.attempts = 0;
-        self.submissions.leader_found();
+        self.take_what_waits();
         cx.observe(Observation::Role { role: Role::Leader, ballot });
         cx.observe(Observation::Leader(Some(ballot)));
         for slot in slots {

@@ -323,6 +323,7 @@ impl<P: Plants> Replica<P> {
             self.delivery.outstanding.pop_front();
         }
         self.deliver(cx);
+        self.look_at_pace();
     }
 
     /// Whether this replica leads; for those who only need to know that much.

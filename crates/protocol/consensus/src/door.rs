@@ -7,7 +7,7 @@ use mainstay_model::{
     Ballot, CheckpointId, Entry, Mark, Record, ReplicaId, Slot, Timestamp, Token, Value,
 };
 
-use crate::message::Message;
+use crate::message::{Message, Request};
 
 /// Everything that can happen to a replica of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +25,9 @@ pub enum Input {
     Submit {
         /// Recognises the rejection.
         token: Token,
-        /// The command.
-        request: Bytes,
+        /// The command, and what it is called. While a request of that name waits at the leader or
+        /// is ordered and not yet applied here, another is dropped: its outcome shows all the same.
+        request: Request,
     },
     /// Asks from which slot on a local read is linearizable: [`Effect::ReadAt`] or
     /// [`Effect::Rejected`].
@@ -275,6 +276,13 @@ pub enum Observation {
     Diverged {
         /// The slot.
         at: Slot,
+    },
+    /// A leader: a follower has fallen behind, so that it is sent no values, or it is taken up again.
+    Behind {
+        /// Which.
+        peer: ReplicaId,
+        /// Whether it is behind now.
+        behind: bool,
     },
     /// A checkpoint is being fetched.
     Transfer {

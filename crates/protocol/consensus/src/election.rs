@@ -211,7 +211,7 @@ impl<P: Plants> Replica<P> {
         // Whoever comes back is told at once who leads, or asked whether it knows.
         self.flush_due = true;
         match &mut self.office {
-            Office::Leader(leader) => leader.show_now(),
+            Office::Leader(leader) => leader.link_up(peer.index, self.settings.page_bytes_max),
             Office::Candidate(candidate) => candidate.ask_now(),
             Office::Follower if self.election.due.is_some() => {
                 self.election.due = Some(cx.now.monotonic);

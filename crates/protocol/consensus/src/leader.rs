@@ -4,30 +4,35 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use mainstay_model::{
-    Ballot, Batch, Configuration, Entry, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot,
+    Ballot, Configuration, Entry, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot,
     Timestamp, Value,
 };
 
 use crate::candidate::Promises;
 use crate::decided_time::{DecidedClock, Reading, lower_median};
-use crate::message::{Accept, Accepted, Body, Follow, Lead, StepDown};
+use crate::duplicates::Known;
+use crate::flow::Flow;
+use crate::message::{Accepted, Body, Follow, Lead, Learned, StepDown};
 use crate::outbox::Held;
+use crate::pace::{Pace, Progress};
 use crate::reads::Rounds;
 use crate::replica::{Cx, Office, Replica};
+use crate::settings::Settings;
+use crate::window::SendWindow;
 
 /// A tick is not looked for more often than this.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// A proposal that is not decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Open {
-    value: Value,
-    votes: ReplicaSet,
-    sent_at: Instant,
+pub(crate) struct Open {
+    pub(crate) value: Value,
+    pub(crate) votes: ReplicaSet,
+    proposed_at: Instant,
 }
 
 /// What a leader knows of one replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     heard_at: Instant,
     pub(crate) round: u64,
@@ -35,6 +40,10 @@ pub(crate) struct Peer {
     room: bool,
     /// What its calendar clock showed when it last told.
     reading: Option<Reading>,
+    /// How far it has carried out what is decided.
+    pub(crate) progress: Progress,
+    /// What is on its way to it.
+    pub(crate) flow: Flow,
 }
 
 /// What a candidate takes into its office.
@@ -65,8 +74,17 @@ pub(crate) struct Leader {
     /// The leader's own no-op: once it is decided, so is everything taken over.
     takeover_upto: Slot,
     next_slot: Slot,
-    open: BTreeMap<Slot, Open>,
-    open_bytes: usize,
+    pub(crate) open: BTreeMap<Slot, Open>,
+    pub(crate) open_bytes: usize,
+    /// How many proposals may be open at once.
+    pub(crate) window: SendWindow,
+    /// How far ordering is ahead of carrying out, and how far this replica is with that.
+    pub(crate) pace: Pace,
+    pub(crate) progress: Progress,
+    /// The requests that it has taken.
+    pub(crate) known: Known,
+    /// When it last looked at what is queued.
+    pub(crate) flushed_at: Instant,
     clock: DecidedClock,
     /// The highest time that was proposed.
     time: Timestamp,
@@ -89,12 +107,20 @@ impl Leader {
         takeover: Takeover,
         now: Instant,
         configuration: &Configuration,
+        settings: &Settings,
     ) -> Self {
         let Takeover { promises, promised_from, reported_decided, top, clock } = takeover;
-        let peer = Peer { heard_at: now, room: true, ..Peer::default() };
         let indices = configuration.replicas.iter().map(|replica| replica.index);
         let readings: BTreeMap<u16, Reading> = promises.readings().collect();
-        let peer = |index| Peer { reading: readings.get(&index).copied(), ..peer };
+        let peer = |index| Peer {
+            heard_at: now,
+            round: 0,
+            decided_upto: Slot::NONE,
+            room: true,
+            reading: readings.get(&index).copied(),
+            progress: Progress::default(),
+            flow: Flow::new(settings.follower_bytes_max, top.next(), now),
+        };
         Self {
             ballot,
             promises,
@@ -105,6 +131,11 @@ impl Leader {
             next_slot: top.next(),
             open: BTreeMap::new(),
             open_bytes: 0,
+            window: SendWindow::new(settings.window, now),
+            pace: Pace::default(),
+            progress: Progress::default(),
+            known: Known::default(),
+            flushed_at: now,
             clock,
             time: Timestamp(0),
             tick_at: None,
@@ -146,14 +177,41 @@ impl Leader {
         self.clock.refused()
     }
 
-    fn close(&mut self, slot: Slot) {
-        if let Some(open) = self.open.remove(&slot) {
-            self.open_bytes -= open.value.len();
+    fn close(&mut self, slot: Slot) -> Option<Open> {
+        let open = self.open.remove(&slot)?;
+        self.open_bytes -= open.value.len();
+        Some(open)
+    }
+
+    pub(crate) fn next_slot(&self) -> Slot {
+        self.next_slot
+    }
+
+    pub(crate) fn highest_proposed(&self) -> Slot {
+        self.next_slot.previous()
+    }
+
+    /// The connection to a follower is a new one.
+    pub(crate) fn link_up(&mut self, index: u16, page_bytes: usize) {
+        self.show_now();
+        if let Some(peer) = self.peers.get_mut(&index) {
+            peer.flow.begin_anew(page_bytes);
         }
     }
 
-    fn highest_proposed(&self) -> Slot {
-        self.next_slot.previous()
+    /// Forgets which requests were ordered where everybody who moves has applied them.
+    fn forget_applied(&mut self, own_applied: Slot, now: Instant, patience: Duration) {
+        let moving = self.peers.values().map(|peer| &peer.progress);
+        let applied = moving.filter_map(|progress| progress.applied_if_moving(now, patience));
+        self.known.forget_upto(applied.chain([own_applied]).min().unwrap_or(own_applied));
+    }
+
+    pub(crate) fn invariants(&self, decided_upto: Slot) {
+        assert!(self.open_above(decided_upto), "an open slot is decided");
+        assert!(self.open.is_empty() == (self.open_bytes == 0), "open bytes are miscounted");
+        for peer in self.peers.values() {
+            peer.flow.invariants();
+        }
     }
 }
 
@@ -164,17 +222,19 @@ impl<P: Plants> Replica<P> {
         let now = cx.now.monotonic;
         let Office::Leader(leader) = &mut self.office else { return };
         let ballot = leader.ballot;
-        let open = Open { value: value.clone(), votes: ReplicaSet::EMPTY, sent_at: now };
+        let open = Open { value: value.clone(), votes: ReplicaSet::EMPTY, proposed_at: now };
         leader.open_bytes += value.len();
         let again = leader.open.insert(slot, open);
         assert!(again.is_none(), "proposed twice in one slot and ballot");
         leader.next_slot = leader.next_slot.max(slot.next());
         leader.time = leader.time.max(value.time());
         leader.announced = leader.announced.max(self.log.decided_upto);
-        let accept =
-            Accept { ballot, slot, value: value.clone(), decided_upto: self.log.decided_upto };
+        leader.pace.proposed(slot, value.len());
+        for peer in leader.peers.values_mut() {
+            peer.flow.wants(slot);
+        }
         for peer in self.peers() {
-            self.send(cx, peer, Body::Accept(accept.clone()));
+            self.send_open(cx, peer);
         }
         self.keep_accepted(cx, slot, Entry { ballot, value });
         cx.held.push(Held::OwnVote(ballot, slot));
@@ -201,7 +261,14 @@ impl<P: Plants> Replica<P> {
         for (_, open) in leader.open.range_mut(m.slots.first..=m.slots.last) {
             open.votes.insert(from.index);
         }
+        if let Some(peer) = leader.peers.get_mut(&from.index) {
+            let now = cx.now.monotonic;
+            peer.flow.acknowledged(m.slots, now);
+            peer.progress.note(m.applied_upto, peer.decided_upto, now);
+        }
+        self.look_at_pace();
         self.advance(cx);
+        self.send_open(cx, from);
     }
 
     /// Moves the decided watermark over every slot that a quorum accepted, in order.
@@ -218,9 +285,14 @@ impl<P: Plants> Replica<P> {
                 upto = upto.next();
             }
         }
+        let (now, proposed_upto) = (cx.now.monotonic, leader.highest_proposed());
+        let window_max = usize::try_from(configuration.alpha).unwrap_or(usize::MAX);
         while self.log.decided_upto < upto {
             let slot = self.log.decided_upto.next();
-            leader.close(slot);
+            if let Some(open) = leader.close(slot) {
+                let latency = now.since(open.proposed_at);
+                leader.window.decided(slot, latency, now, proposed_upto, window_max);
+            }
             self.log.decide(slot);
         }
         if upto > before {
@@ -249,6 +321,9 @@ impl<P: Plants> Replica<P> {
         self.advance(cx);
         self.propose_queued(cx);
         self.order_tick(cx);
+        if let Office::Leader(leader) = &mut self.office {
+            leader.flushed_at = cx.now.monotonic;
+        }
         let round_due = self.start_round(cx.now);
         let Office::Leader(leader) = &mut self.office else { return };
         if round_due {
@@ -259,28 +334,6 @@ impl<P: Plants> Replica<P> {
         self.answer_reads(cx);
         if self.handed_over(cx.now.monotonic) {
             self.resign(cx);
-        }
-    }
-
-    fn propose_queued(&mut self, cx: &mut Cx<'_>) {
-        if !self.quorum_has_room() {
-            return;
-        }
-        loop {
-            let Office::Leader(leader) = &mut self.office else { return };
-            let full = self.submissions.has_full_batch(&self.settings);
-            let window = self.log.decided_upto.0 + self.configuration.alpha;
-            let may = leader.takes_requests()
-                && leader.next_slot.0 <= window
-                && leader.open_bytes < self.settings.inflight_bytes_max
-                && (full || leader.open.len() < self.settings.pipeline);
-            if !may {
-                return;
-            }
-            let slot = leader.next_slot;
-            let Some(requests) = self.submissions.take_batch(&self.settings) else { return };
-            let time = self.decided_now(cx.now);
-            self.propose(cx, slot, Batch { time, requests }.encode());
         }
     }
 
@@ -358,6 +411,10 @@ impl<P: Plants> Replica<P> {
         self.hear_leader(cx, m.ballot);
         self.judge_progress(cx, &m);
         self.on_watermark(cx, m.ballot, m.decided_upto);
+        if m.round > 0 && !self.votes {
+            let decided_upto = self.log.decided_upto;
+            self.send(cx, from, Body::Learned(Learned { ballot: m.ballot, decided_upto }));
+        }
         if m.round > 0 && self.votes {
             let follow = Follow {
                 ballot: m.ballot,
@@ -386,8 +443,11 @@ impl<P: Plants> Replica<P> {
             self.flush_due |= peer.room != m.room;
             peer.room = m.room;
             peer.reading = Some(Reading { wall: m.clock, at: cx.now.monotonic });
+            peer.progress.note(m.applied_upto, m.decided_upto, cx.now.monotonic);
         }
         self.flush_due |= leader.rounds.waits();
+        self.look_at_pace();
+        self.heard_how_far(cx, from, m.decided_upto);
         self.raise_target(m.decided_upto);
     }
 
@@ -419,6 +479,9 @@ impl<P: Plants> Replica<P> {
         }
         self.show_leader(cx, true);
         self.send_open_again(cx);
+        if let Office::Leader(leader) = &mut self.office {
+            leader.forget_applied(self.log.applied_upto, now, self.settings.stall_timeout);
+        }
         self.ask_about_blocked(cx);
     }
 
@@ -471,33 +534,6 @@ impl<P: Plants> Replica<P> {
     fn start_candidacy_anew(&mut self, cx: &mut Cx<'_>) {
         self.leave_office(cx);
         self.start_candidacy(cx);
-    }
-
-    fn send_open_again(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.monotonic;
-        let decided_upto = self.log.decided_upto;
-        let peers: alloc::vec::Vec<ReplicaId> = self.peers().collect();
-        let mut bytes = 0;
-        let Office::Leader(leader) = &mut self.office else { return };
-        let ballot = leader.ballot;
-        let mut again = alloc::vec::Vec::new();
-        for (slot, open) in &mut leader.open {
-            if now < open.sent_at.after(self.settings.resend_interval) {
-                continue;
-            }
-            if bytes >= self.settings.page_bytes_max {
-                break;
-            }
-            open.sent_at = now;
-            bytes += open.value.len();
-            let accept = Accept { ballot, slot: *slot, value: open.value.clone(), decided_upto };
-            for peer in peers.iter().filter(|peer| !open.votes.contains(peer.index)) {
-                again.push((*peer, accept.clone()));
-            }
-        }
-        for (peer, accept) in again {
-            self.send(cx, peer, Body::Accept(accept));
-        }
     }
 
     /// Gives up the ballot for good and tells all, naming who is farthest as the one to try first.

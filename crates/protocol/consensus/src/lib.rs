@@ -22,7 +22,10 @@
 //! | [`transfer`] | fetching a checkpoint when the log no longer reaches back far enough |
 //! | `reads` | linearizable reads at any replica |
 //! | `decided_time` | the clock of the group, as its leader runs it |
-//! | `submissions` | requests on their way to the leader |
+//! | `submissions`, `queue` | requests on their way to the leader, and where they wait |
+//! | `batching`, `window` | when what waits is proposed, and how much may be open at once |
+//! | `flow` | how much is on its way to each follower; who falls behind |
+//! | `pace`, `duplicates` | not running ahead of slow services; not ordering twice what is sent twice |
 //! | `log`, `outbox` | what stays in memory; what waits for durability |
 //! | [`message`], [`wire`] | the messages, and how they stand on the wire |
 //! | [`door`], [`settings`] | inputs, effects, settings |
@@ -91,24 +94,30 @@
 extern crate alloc;
 
 mod acceptor;
+mod batching;
 mod candidate;
 mod catch_up;
 mod checkpoints;
 mod decided_time;
 pub mod door;
+mod duplicates;
 mod election;
+mod flow;
 mod leader;
 mod log;
 pub mod message;
 mod outbox;
+mod pace;
+mod queue;
 mod reads;
 mod replica;
 pub mod settings;
 mod submissions;
 pub mod transfer;
+mod window;
 pub mod wire;
 
 pub use door::{Effect, Input, Observation, ReadPurpose, Rejection, Role};
-pub use message::{Body, Message};
+pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};
-pub use settings::Settings;
+pub use settings::{Batching, Settings, Window};

@@ -152,6 +152,19 @@ impl Log {
         entries
     }
 
+    /// Bytes of the values above `from` up to `upto`, if all of them are kept.
+    pub(crate) fn bytes_between(&self, from: Slot, upto: Slot) -> Option<usize> {
+        if from >= upto {
+            return Some(0);
+        }
+        let (mut slots, mut bytes) = (0, 0);
+        for kept in self.kept.range(from.next()..=upto).map(|(_, kept)| kept) {
+            slots += 1;
+            bytes += kept.entry.value.len();
+        }
+        (slots == upto.0 - from.0).then_some(bytes)
+    }
+
     /// Forgets decided and durable entries, the lowest first, until at most `bytes_max` are kept.
     pub(crate) fn evict(&mut self, bytes_max: usize, durable: Mark) {
         while self.bytes > bytes_max {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use mainstay_model::{
-    Ballot, CheckpointId, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value,
+    Ballot, CheckpointId, ConfigurationId, Entry, RequestId, Slot, SlotRange, Timestamp, Value,
 };
 
 use bytes::Bytes;
@@ -60,6 +60,8 @@ pub enum Body {
     ChunkAsk(ChunkAsk),
     /// A piece of a checkpoint.
     Chunk(Chunk),
+    /// A learner tells the leader how far it is.
+    Learned(Learned),
 }
 
 /// Candidate to all: asks for a promise not to answer lower ballots, and for what was accepted from
@@ -119,6 +121,8 @@ pub struct Accepted {
     pub ballot: Ballot,
     /// Which slots.
     pub slots: SlotRange,
+    /// Proof of progress: every slot up to here is applied at the sender.
+    pub applied_upto: Slot,
 }
 
 /// Acceptor to candidate or leader: why it does not promise or accept.
@@ -181,6 +185,16 @@ pub struct Follow {
     pub clock: Timestamp,
 }
 
+/// Learner to leader, answering [`Lead`]: so that the leader knows how much it may be sent. It
+/// promises nothing and counts nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Learned {
+    /// The ballot of the `Lead`.
+    pub ballot: Ballot,
+    /// Every slot up to here is decided, as far as the sender knows.
+    pub decided_upto: Slot,
+}
+
 /// A replica that suspects its leader to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
@@ -236,13 +250,38 @@ pub struct Decided {
     pub truncated_upto: Slot,
 }
 
+/// A request, opaque, and what it is called. The name lets a leader order each request once and be
+/// fair to clients; a request without one is nobody's, and like no other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// What it is called.
+    pub id: Option<RequestId>,
+    /// What the service is asked.
+    pub bytes: Bytes,
+}
+
+impl From<Bytes> for Request {
+    fn from(bytes: Bytes) -> Self {
+        Self { id: None, bytes }
+    }
+}
+
+impl From<&'static str> for Request {
+    fn from(text: &'static str) -> Self {
+        Self { id: None, bytes: Bytes::from_static(text.as_bytes()) }
+    }
+}
+
 /// A replica to the leader: requests it was handed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// Recognises the answer.
     pub number: u64,
+    /// Every slot up to here is applied at the sender: what the leader ordered above it need not be
+    /// ordered again for its sake.
+    pub applied_upto: Slot,
     /// The requests, in order.
-    pub requests: Vec<Bytes>,
+    pub requests: Vec<Request>,
 }
 
 /// The answer of a replica that was sent a [`Forward`] or [`ReadAsk`] and does not lead, or has no

@@ -116,6 +116,7 @@ fn join(last: &mut Held, next: &Held) -> bool {
         && a.slots.last.next() == b.slots.first;
     if fits {
         a.slots.last = b.slots.last;
+        a.applied_upto = a.applied_upto.max(b.applied_upto);
     }
     fits
 }

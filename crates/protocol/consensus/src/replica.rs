@@ -263,6 +263,7 @@ impl<P: Plants> Replica<P> {
             Body::CheckpointIs(m) => self.on_checkpoint_is(cx, from, m),
             Body::ChunkAsk(m) => self.on_chunk_ask(cx, from, m),
             Body::Chunk(m) => self.on_chunk(cx, from, m),
+            Body::Learned(m) => self.on_learned(cx, from, m),
         }
     }
 
@@ -315,7 +316,10 @@ impl<P: Plants> Replica<P> {
             Office::Candidate(candidate) => {
                 Some(candidate.deadline(&self.settings, self.candidacy_time()))
             }
-            Office::Leader(leader) => Some(leader.deadline()),
+            Office::Leader(leader) => {
+                let batch = self.batch_deadline();
+                Some(batch.map_or(leader.deadline(), |at| at.min(leader.deadline())))
+            }
         };
         let learning = [self.catch_up_deadline(), self.transfer_deadline()];
         let serving = [self.reads_deadline(), self.submissions_deadline()];
@@ -449,6 +453,7 @@ impl<P: Plants> Replica<P> {
         assert!(log.applied_upto <= log.delivered_upto, "applied what was never delivered");
         assert!(log.delivered_upto <= log.decided_upto, "delivered what is not decided");
         assert!(log.truncated_upto <= log.decided_upto, "discarded what is not decided");
+        self.submissions.queue.invariants();
         match &self.office {
             Office::Follower => {}
             Office::Candidate(candidate) => {
@@ -460,7 +465,7 @@ impl<P: Plants> Replica<P> {
                 assert!(self.votes, "a learner leads");
                 assert!(leader.ballot == self.acceptor.promised, "leader past its promise");
                 assert!(leader.ballot.leader == self.me, "leader in another's ballot");
-                assert!(leader.open_above(log.decided_upto), "an open slot is decided");
+                leader.invariants(log.decided_upto);
             }
         }
     }

@@ -16,8 +16,10 @@ pub struct Settings {
     pub clock_jump_max: Duration,
     /// How long until an unanswered message is sent again.
     pub resend_interval: Duration,
-    /// How many proposals may be open while a further batch fills; a full batch does not wait.
-    pub pipeline: usize,
+    /// When requests become a proposal.
+    pub batching: Batching,
+    /// How many proposals may be open at once.
+    pub window: Window,
     /// The most requests in a batch.
     pub batch_requests_max: usize,
     /// The most bytes of requests in a batch (one larger request still makes a batch of its own).
@@ -26,6 +28,14 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// The most bytes of values proposed and not yet decided.
     pub inflight_bytes_max: usize,
+    /// The most bytes of proposals on their way to one follower that it has not acknowledged; one
+    /// larger proposal is sent by itself.
+    pub follower_bytes_max: usize,
+    /// How many slots, and how many bytes of them, a leader proposes ahead of what a quorum and it
+    /// itself have applied; what comes then waits.
+    pub ahead_slots_max: u64,
+    /// See `ahead_slots_max`.
+    pub ahead_bytes_max: usize,
     /// The most requests and bytes of them that wait to be proposed.
     pub queue_requests_max: usize,
     /// See `queue_requests_max`.
@@ -41,6 +51,32 @@ pub struct Settings {
     pub deliver_bytes_max: usize,
 }
 
+/// When requests become a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Batching {
+    /// As soon as the send window has room: a request waits only while proposals are open, and a
+    /// batch holds whatever has come meanwhile.
+    Adaptive,
+    /// As in Chai 2009, section 4.1: once a batch is full, or its time is over. It never holds two
+    /// requests of one client; those without a name count as one client's.
+    Fixed {
+        /// How many requests fill a batch.
+        requests: usize,
+        /// How long a batch fills at most.
+        wait: Duration,
+    },
+}
+
+/// How many proposals may be open at once; never more than the configuration's α.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// As many as are under way without waiting for one another, as far as the latency of ordering
+    /// tells (Brakmo and Peterson, "TCP Vegas", 1995); at least four.
+    Adaptive,
+    /// So many.
+    Fixed(usize),
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -49,11 +85,15 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(3),
             clock_jump_max: Duration::from_secs(3600),
             resend_interval: Duration::from_millis(100),
-            pipeline: 4,
+            batching: Batching::Adaptive,
+            window: Window::Adaptive,
             batch_requests_max: 4096,
             batch_bytes_max: 1 << 20,
             request_bytes_max: 65 << 20,
             inflight_bytes_max: 64 << 20,
+            follower_bytes_max: 64 << 20,
+            ahead_slots_max: 512,
+            ahead_bytes_max: 64 << 20,
             queue_requests_max: 65_536,
             queue_bytes_max: 128 << 20,
             chunk_bytes: 1 << 20,

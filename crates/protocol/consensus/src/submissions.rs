@@ -3,14 +3,13 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-use mainstay_model::value::REQUEST_HEAD_LEN;
-use mainstay_model::{Instant, Plants, ReplicaId, Token};
+use mainstay_model::{Instant, Plants, ReplicaId, Slot, Token};
 
 use crate::door::{Effect, Rejection};
-use crate::message::{Body, Forward, NotLeader};
+use crate::message::{Body, Forward, NotLeader, Request};
+use crate::queue::{Queue, Take, Waiting};
 use crate::replica::{Cx, Office, Replica};
-use crate::settings::Settings;
+use crate::settings::{Batching, Settings};
 
 /// How many forwards are remembered so that a refusal can be told to those who submitted.
 const FORWARDS_MAX: usize = 256;
@@ -18,9 +17,7 @@ const FORWARDS_MAX: usize = 256;
 /// Requests that wait to be proposed or forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Submissions {
-    /// In the order in which they came; those of other replicas have no token.
-    queue: VecDeque<(Option<Token>, Bytes)>,
-    bytes: usize,
+    pub(crate) queue: Queue,
     forwarded: VecDeque<(u64, Vec<Token>)>,
     /// Since when no leader could be handed what waits.
     leaderless_since: Option<Instant>,
@@ -29,69 +26,64 @@ pub(crate) struct Submissions {
 impl Submissions {
     fn has_place(&self, len: usize, settings: &Settings) -> bool {
         self.queue.len() < settings.queue_requests_max
-            && (self.queue.is_empty() || self.bytes + len <= settings.queue_bytes_max)
+            && (self.queue.is_empty() || self.queue.bytes() + len <= settings.queue_bytes_max)
     }
 
-    fn push(&mut self, token: Option<Token>, request: Bytes) {
-        self.bytes += request.len();
-        self.queue.push_back((token, request));
-    }
-
-    pub(crate) fn has_full_batch(&self, settings: &Settings) -> bool {
-        self.queue.len() >= settings.batch_requests_max || self.bytes >= settings.batch_bytes_max
-    }
-
-    /// Requests for one batch, at least one; `None` where none waits.
-    pub(crate) fn take_batch(&mut self, settings: &Settings) -> Option<Vec<Bytes>> {
-        let taken = self.take(settings.batch_requests_max, settings.batch_bytes_max);
-        (!taken.is_empty()).then(|| taken.into_iter().map(|(_, request)| request).collect())
-    }
-
-    fn take(&mut self, count_max: usize, bytes_max: usize) -> Vec<(Option<Token>, Bytes)> {
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        while taken.len() < count_max {
-            let Some((_, request)) = self.queue.front() else { break };
-            bytes += request.len() + REQUEST_HEAD_LEN;
-            if !taken.is_empty() && bytes > bytes_max {
-                break;
-            }
-            self.bytes -= request.len();
-            taken.extend(self.queue.pop_front());
-        }
-        taken
-    }
-
-    /// There is a leader to hand them to, or this replica is it.
-    pub(crate) fn leader_found(&mut self) {
-        self.leaderless_since = None;
+    fn push(&mut self, waiting: Waiting, settings: &Settings, now: Instant) {
+        let lane = match (settings.batching, waiting.request.id) {
+            (Batching::Fixed { .. }, Some(id)) => id.client,
+            (Batching::Fixed { .. }, None) | (Batching::Adaptive, _) => 0,
+        };
+        self.queue.push(lane, waiting, now);
     }
 
     /// Other replicas' requests are theirs to send again.
     pub(crate) fn drop_forwarded(&mut self) {
-        self.queue.retain(|(token, _)| token.is_some());
-        self.bytes = self.queue.iter().map(|(_, request)| request.len()).sum();
-    }
-
-    fn take_tokens(&mut self) -> Vec<Token> {
-        self.bytes = 0;
-        self.queue.drain(..).filter_map(|(token, _)| token).collect()
+        self.queue.retain(|waiting| waiting.token.is_some());
     }
 }
 
 impl<P: Plants> Replica<P> {
-    pub(crate) fn on_submit(&mut self, cx: &mut Cx<'_>, token: Token, request: Bytes) {
-        let reason = if request.len() > self.settings.request_bytes_max {
+    pub(crate) fn on_submit(&mut self, cx: &mut Cx<'_>, token: Token, request: Request) {
+        let reason = if request.bytes.len() > self.settings.request_bytes_max {
             Rejection::TooLarge
         } else if !self.quorum_has_room() {
             Rejection::NoRoom
-        } else if !self.submissions.has_place(request.len(), &self.settings) {
+        } else if !self.submissions.has_place(request.bytes.len(), &self.settings) {
             Rejection::Busy
         } else {
-            self.submissions.push(Some(token), request);
-            self.flush_due = true;
-            return;
+            return self.take_request(cx, Some(token), request, self.log.applied_upto);
         };
         cx.out.push(Effect::Rejected { token, reason });
+    }
+
+    /// Queues a request of a replica that has applied every slot up to `applied_upto`, unless it is
+    /// known already.
+    fn take_request(
+        &mut self,
+        cx: &mut Cx<'_>,
+        token: Option<Token>,
+        request: Request,
+        applied_upto: Slot,
+    ) {
+        if let (Office::Leader(leader), Some(id)) = (&mut self.office, request.id)
+            && !leader.known.takes(id, applied_upto)
+        {
+            return;
+        }
+        self.submissions.push(Waiting { token, request }, &self.settings, cx.now.monotonic);
+        self.flush_due = true;
+    }
+
+    /// This replica leads from now on: what waits here need not look for a leader any more, and
+    /// becomes known.
+    pub(crate) fn take_what_waits(&mut self) {
+        self.submissions.leaderless_since = None;
+        let applied_upto = self.log.applied_upto;
+        let Office::Leader(leader) = &mut self.office else { return };
+        self.submissions.queue.retain(|waiting| {
+            waiting.request.id.is_none_or(|id| leader.known.takes(id, applied_upto))
+        });
     }
 
     /// At a follower: hands what waits to the leader; without one it waits for one time-out.
@@ -106,19 +98,25 @@ impl<P: Plants> Replica<P> {
         };
         self.submissions.leaderless_since = None;
         loop {
-            let max = (self.settings.batch_requests_max, self.settings.page_bytes_max);
-            let taken = self.submissions.take(max.0, max.1);
+            let take = Take {
+                requests_max: self.settings.batch_requests_max,
+                bytes_max: self.settings.page_bytes_max,
+                one_each: false,
+            };
+            let taken = self.submissions.queue.take(take, cx.now.monotonic);
             if taken.is_empty() {
                 break;
             }
             let number = self.next_number();
-            let tokens = taken.iter().filter_map(|(token, _)| *token).collect();
+            let tokens = taken.iter().filter_map(|waiting| waiting.token).collect();
             if self.submissions.forwarded.len() >= FORWARDS_MAX {
                 self.submissions.forwarded.pop_front();
             }
             self.submissions.forwarded.push_back((number, tokens));
-            let requests = taken.into_iter().map(|(_, request)| request).collect();
-            self.send(cx, ballot.leader, Body::Forward(Forward { number, requests }));
+            let requests = taken.into_iter().map(|waiting| waiting.request).collect();
+            let applied_upto = self.log.applied_upto;
+            let forward = Forward { number, applied_upto, requests };
+            self.send(cx, ballot.leader, Body::Forward(forward));
         }
     }
 
@@ -130,14 +128,14 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn submissions_tick(&mut self, cx: &mut Cx<'_>) {
         if self.submissions_deadline().is_some_and(|at| cx.now.monotonic >= at) {
             self.submissions.leaderless_since = None;
-            for token in self.submissions.take_tokens() {
+            for token in self.submissions.queue.take_tokens() {
                 cx.out.push(Effect::Rejected { token, reason: Rejection::NoLeader });
             }
         }
     }
 
     pub(crate) fn on_forward(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Forward) {
-        let len = m.requests.iter().map(Bytes::len).sum();
+        let len = m.requests.iter().map(|request| request.bytes.len()).sum();
         let takes = match &self.office {
             Office::Leader(leader) => leader.takes_requests() && self.quorum_has_room(),
             _ => false,
@@ -146,13 +144,12 @@ impl<P: Plants> Replica<P> {
             return self.answer_not_leader(cx, from, m.number);
         }
         for request in m.requests {
-            if request.len() > self.settings.request_bytes_max {
+            if request.bytes.len() > self.settings.request_bytes_max {
                 self.ignore(cx, "forwarded request that is too large");
                 break;
             }
-            self.submissions.push(None, request);
+            self.take_request(cx, None, request, m.applied_upto);
         }
-        self.flush_due = true;
     }
 
     pub(crate) fn on_not_leader(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: NotLeader) {

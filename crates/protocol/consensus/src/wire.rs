@@ -5,18 +5,21 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{CheckpointId, ConfigurationId, Entry, Slot, SlotRange, Timestamp, Value};
+use mainstay_model::{
+    CheckpointId, ConfigurationId, Entry, RequestId, RequestNumber, Slot, SlotRange, Timestamp,
+    Value,
+};
 
 use crate::message::{
     Accept, Accepted, Body, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
-    Message, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
-    RefusedReason, StepDown,
+    Learned, Message, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
+    RefusedReason, Request, StepDown,
 };
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
 /// The last frame kind of this protocol.
-pub const KIND_LAST: u16 = KIND_FIRST + 19;
+pub const KIND_LAST: u16 = KIND_FIRST + 20;
 
 const ENTRY_LEN_MIN: usize = 24;
 
@@ -46,6 +49,7 @@ impl Message {
                 Body::CheckpointIs(_) => 17,
                 Body::ChunkAsk(_) => 18,
                 Body::Chunk(_) => 19,
+                Body::Learned(_) => 20,
             }
     }
 
@@ -73,6 +77,7 @@ impl Message {
             Body::CheckpointIs(_) => "checkpoint-is",
             Body::ChunkAsk(_) => "chunk-ask",
             Body::Chunk(_) => "chunk",
+            Body::Learned(_) => "learned",
         }
     }
 
@@ -94,6 +99,7 @@ impl Message {
             Body::Accepted(m) => {
                 out.put_ballot(m.ballot);
                 put_range(out, m.slots);
+                out.put_slot(m.applied_upto);
             }
             Body::Refused(m) => put_refused(out, m),
             Body::Lead(m) => put_lead(out, m),
@@ -128,9 +134,10 @@ impl Message {
             }
             Body::Forward(m) => {
                 out.put_u64(m.number);
+                out.put_slot(m.applied_upto);
                 out.put_u32(count(m.requests.len()));
                 for request in &m.requests {
-                    out.put_bytes(request);
+                    put_request(out, request);
                 }
             }
             Body::NotLeader(m) => {
@@ -160,6 +167,10 @@ impl Message {
                 out.put_u64(m.total);
                 out.put_bytes(&m.bytes);
             }
+            Body::Learned(m) => {
+                out.put_ballot(m.ballot);
+                out.put_slot(m.decided_upto);
+            }
         }
     }
 
@@ -179,7 +190,11 @@ impl Message {
                 decided_upto: r.slot()?,
                 value: Value::new(r.bytes()?),
             }),
-            3 => Body::Accepted(Accepted { ballot: r.ballot()?, slots: range(&mut r)? }),
+            3 => Body::Accepted(Accepted {
+                ballot: r.ballot()?,
+                slots: range(&mut r)?,
+                applied_upto: r.slot()?,
+            }),
             4 => Body::Refused(refused(&mut r)?),
             5 => Body::Lead(Lead {
                 ballot: r.ballot()?,
@@ -230,6 +245,7 @@ impl Message {
                 total: r.u64()?,
                 bytes: r.bytes()?,
             }),
+            20 => Body::Learned(Learned { ballot: r.ballot()?, decided_upto: r.slot()? }),
             _ => return Err(DecodeError::BadValue("frame kind")),
         };
         r.finish()?;
@@ -379,13 +395,31 @@ fn decided(r: &mut Reader) -> Result<Decided, DecodeError> {
 }
 
 fn forward(r: &mut Reader) -> Result<Forward, DecodeError> {
-    let number = r.u64()?;
-    let len = r.count(4)?;
+    let (number, applied_upto) = (r.u64()?, r.slot()?);
+    let len = r.count(5)?;
     let mut requests = Vec::with_capacity(len);
     for _ in 0..len {
-        requests.push(r.bytes()?);
+        requests.push(request(r)?);
     }
-    Ok(Forward { number, requests })
+    Ok(Forward { number, applied_upto, requests })
+}
+
+fn put_request(out: &mut Vec<u8>, request: &Request) {
+    out.put_u8(u8::from(request.id.is_some()));
+    if let Some(id) = request.id {
+        out.put_u128(id.client);
+        out.put_u64(id.number.0);
+    }
+    out.put_bytes(&request.bytes);
+}
+
+fn request(r: &mut Reader) -> Result<Request, DecodeError> {
+    let id = if r.flag("request has a name")? {
+        Some(RequestId { client: r.u128()?, number: RequestNumber(r.u64()?) })
+    } else {
+        None
+    };
+    Ok(Request { id, bytes: r.bytes()? })
 }
 
 fn put_checkpoint(out: &mut Vec<u8>, checkpoint: CheckpointId) {

@@ -41,7 +41,7 @@ fn leader() -> (Alone, Ballot) {
 
 fn accepted(ballot: Ballot, slot: u64) -> Body {
     let slots = SlotRange { first: Slot(slot), last: Slot(slot) };
-    Body::Accepted(Accepted { ballot, slots })
+    Body::Accepted(Accepted { ballot, slots, applied_upto: Slot::NONE })
 }
 
 #[test]
@@ -477,7 +477,9 @@ fn a_learner_answers_nothing_that_would_count() {
     a.sync();
     a.pass(60_000);
     a.sync();
-    assert_eq!(a.sent(), [], "no promise, vote, answer to a round or a question, no candidacy");
+    let mut sent = a.sent();
+    sent.retain(|(_, body)| !matches!(body, Body::Learned(_)));
+    assert_eq!(sent, [], "no promise, vote, answer to a round or a question, no candidacy");
     assert_eq!(a.delivered.len(), 1, "and yet it learns");
 }
 

@@ -4,14 +4,14 @@
 use bytes::Bytes;
 use mainstay_consensus::message::{
     Accept, Accepted, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
-    NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason,
-    StepDown,
+    Learned, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
+    RefusedReason, Request, StepDown,
 };
 use mainstay_consensus::wire::{KIND_FIRST, KIND_LAST};
 use mainstay_consensus::{Body, Message};
 use mainstay_model::{
-    Ballot, Batch, CheckpointId, ConfigurationId, Entry, Epoch, ReplicaId, Slot, SlotRange,
-    Timestamp, Value,
+    Ballot, Batch, CheckpointId, ConfigurationId, Entry, Epoch, ReplicaId, RequestId,
+    RequestNumber, Slot, SlotRange, Timestamp, Value,
 };
 use proptest::prelude::*;
 
@@ -34,7 +34,8 @@ fn samples() -> Vec<Message> {
     let range = SlotRange { first: Slot(4), last: Slot(6) };
     let checkpoint = CheckpointId { slot: Slot(30), digest: 0x1122_3344_5566_7788 };
     let refused = |reason| Body::Refused(Refused { ballot: b, reason });
-    let requests = [&b"a"[..], b""].map(Bytes::from_static);
+    let id = RequestId { client: 0x0102, number: RequestNumber(6) };
+    let requests = vec![Request { id: Some(id), bytes: "a".into() }, Request::from("")];
     let bodies = vec![
         Body::Prepare(Prepare { ballot: b, from: Slot(4) }),
         Body::Promise(Promise {
@@ -54,7 +55,7 @@ fn samples() -> Vec<Message> {
             value: value(b"ten"),
             decided_upto: Slot(9),
         }),
-        Body::Accepted(Accepted { ballot: b, slots: range }),
+        Body::Accepted(Accepted { ballot: b, slots: range, applied_upto: Slot(2) }),
         refused(RefusedReason::Promised(ballot(11))),
         refused(RefusedReason::Decided(Slot(12))),
         refused(RefusedReason::NoRoom),
@@ -92,7 +93,7 @@ fn samples() -> Vec<Message> {
             decided_upto: Slot(5),
             truncated_upto: Slot(1),
         }),
-        Body::Forward(Forward { number: 7, requests: requests.to_vec() }),
+        Body::Forward(Forward { number: 7, applied_upto: Slot(3), requests }),
         Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
         Body::ReadAsk(ReadAsk { number: 8 }),
         Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
@@ -100,6 +101,7 @@ fn samples() -> Vec<Message> {
         Body::CheckpointIs(CheckpointIs { held: vec![checkpoint] }),
         Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),
         Body::Chunk(Chunk { checkpoint, chunk: 3, total: 9, bytes: Bytes::from_static(b"chunk") }),
+        Body::Learned(Learned { ballot: b, decided_upto: Slot(1) }),
     ];
     let message = |body| Message { configuration: ConfigurationId(1), body };
     bodies.into_iter().map(message).collect()
@@ -167,7 +169,7 @@ fn an_unknown_kind_is_refused() {
 
 #[test]
 fn a_count_that_the_bytes_cannot_hold_reserves_nothing() {
-    let mut bytes = vec![0; 8 + 8];
+    let mut bytes = vec![0; 8 + 8 + 8];
     bytes.extend(u32::MAX.to_le_bytes());
     assert!(Message::decode(KIND_FIRST + 12, Bytes::from(bytes)).is_err());
 }

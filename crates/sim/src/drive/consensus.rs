@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use mainstay_check::Observation;
-use mainstay_consensus::{Body, Effect, Input, Message, ReadPurpose, Replica, Role, Start};
+use mainstay_consensus::{
+    Body, Effect, Input, Message, ReadPurpose, Replica, Request, Role, Start,
+};
 use mainstay_detect::Detector;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::plant::Planted;
 use mainstay_model::{
     Entry, GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
-use mainstay_service::{Applier, Plain};
+use mainstay_service::{Applier, Command, Plain};
 use mainstay_storage::{AppendError, Log};
 
 use crate::context::Cx;
@@ -338,6 +340,7 @@ impl ReplicaProcess {
         while self.origins.len() > 4096 {
             self.origins.pop_first();
         }
+        let request = Request { id: Command::request_id(&request), bytes: request };
         self.step(cx, Input::Submit { token, request });
     }
 

@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     pub(crate) fn submit(&mut self, index: u16, token: u64, request: &'static [u8]) {
-        let request = Bytes::from_static(request);
+        let request = Bytes::from_static(request).into();
         self.step(index, Input::Submit { token: Token(token), request });
     }
 

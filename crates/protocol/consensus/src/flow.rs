@@ -1,0 +1,257 @@
+//! How much is on its way to each follower, in bytes, and what a follower that falls behind is sent.
+//!
+//! A leader never has more unacknowledged bytes on the way to one follower than a bound. What does not
+//! fit waits until something is acknowledged. If the others decide it meanwhile, the follower has
+//! fallen *behind*: it is sent no values any more, only signs of life and watermarks, and fetches what
+//! it lacks, so that it slows nobody and costs no memory. It is *taken up* again when the rest of what
+//! it lacks is little. When nothing at all is acknowledged for a time-out, what is known of its
+//! connection is thrown away and built anew: the follower is behind until it is heard of, and is then
+//! sent one page, twice as much with each page acknowledged (slow start: Jacobson, 1988).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use mainstay_model::{Instant, Plants, ReplicaId, Slot, SlotRange};
+
+use crate::door::Observation;
+use crate::message::{Accept, Body, Learned};
+use crate::replica::{Cx, Office, Replica};
+
+/// Each message counts for at least so many bytes, so that the number of small ones is bounded, too.
+const COUNTED_MIN: usize = 512;
+/// The time-out doubles at most so often in a row.
+const DOUBLED_MAX: u32 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    bytes: usize,
+    at: Instant,
+    /// Sent more than once: its answer says nothing about latency (Karn and Partridge, 1987).
+    again: bool,
+}
+
+/// What a leader has on the way to one follower.
+///
+/// Invariant: `bytes` is the sum over `sent`, and at most `bound`, or one message's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flow {
+    /// Proposals that were sent and are not acknowledged.
+    sent: BTreeMap<Slot, Sent>,
+    bytes: usize,
+    bound: usize,
+    /// How many bytes may be on their way at present; at most `bound`.
+    credit: usize,
+    /// No open proposal below this one waits to be sent for the first time.
+    next: Slot,
+    behind: bool,
+    /// When something was acknowledged last, or was sent while nothing was on its way.
+    moved_at: Instant,
+    /// How long an acknowledgement takes, smoothed.
+    latency: Option<Duration>,
+    /// How many time-outs there were in a row.
+    timeouts: u32,
+}
+
+impl Flow {
+    pub(crate) fn new(bound: usize, next: Slot, now: Instant) -> Self {
+        Self {
+            sent: BTreeMap::new(),
+            bytes: 0,
+            bound,
+            credit: bound,
+            next,
+            behind: false,
+            moved_at: now,
+            latency: None,
+            timeouts: 0,
+        }
+    }
+
+    /// There is a proposal in `slot` to be sent.
+    pub(crate) fn wants(&mut self, slot: Slot) {
+        self.next = self.next.min(slot);
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.sent.is_empty() || self.bytes + len.max(COUNTED_MIN) <= self.credit
+    }
+
+    fn note_sent(&mut self, slot: Slot, len: usize, now: Instant) {
+        if self.sent.is_empty() {
+            self.moved_at = now;
+        }
+        let bytes = len.max(COUNTED_MIN);
+        self.bytes += bytes;
+        self.sent.insert(slot, Sent { bytes, at: now, again: false });
+        self.next = self.next.max(slot.next());
+    }
+
+    /// The follower accepted what was proposed in `slots`.
+    pub(crate) fn acknowledged(&mut self, slots: SlotRange, now: Instant) {
+        self.moved_at = now;
+        self.timeouts = 0;
+        let answered = self.sent.range(slots.first..=slots.last);
+        let answered: Vec<(Slot, Sent)> = answered.map(|(slot, sent)| (*slot, *sent)).collect();
+        for (slot, sent) in answered {
+            self.free(slot);
+            if !sent.again {
+                let sample = now.since(sent.at);
+                self.latency = Some(self.latency.map_or(sample, |known| (known * 7 + sample) / 8));
+            }
+        }
+    }
+
+    /// The follower knows every slot up to `upto` as decided, wherever it learned it.
+    pub(crate) fn knows(&mut self, upto: Slot, now: Instant) {
+        while let Some((slot, _)) = self.sent.first_key_value().filter(|(slot, _)| **slot <= upto) {
+            let slot = *slot;
+            self.free(slot);
+            self.moved_at = now;
+            self.timeouts = 0;
+        }
+    }
+
+    fn free(&mut self, slot: Slot) {
+        if let Some(sent) = self.sent.remove(&slot) {
+            self.bytes -= sent.bytes;
+            self.credit = (self.credit + sent.bytes).min(self.bound);
+        }
+    }
+
+    fn timeout(&self, at_least: Duration) -> Duration {
+        let expected = self.latency.map_or(at_least, |latency| at_least.max(latency * 4));
+        expected * (1 << self.timeouts.min(DOUBLED_MAX))
+    }
+
+    /// Nothing has been acknowledged for a time-out, though something should have been.
+    fn stands_still(&self, now: Instant, at_least: Duration) -> bool {
+        !self.sent.is_empty() && now >= self.moved_at.after(self.timeout(at_least))
+    }
+
+    /// Nothing is known any more of what is on its way; nothing more is sent until the follower is
+    /// heard of, and a page then.
+    pub(crate) fn begin_anew(&mut self, page_bytes: usize) {
+        self.sent.clear();
+        self.bytes = 0;
+        self.credit = page_bytes.min(self.bound);
+        self.behind = true;
+    }
+
+    fn take_up(&mut self, next: Slot) {
+        self.behind = false;
+        self.next = next;
+    }
+
+    pub(crate) fn invariants(&self) {
+        let within = self.bytes <= self.bound || self.sent.len() == 1;
+        assert!(within, "more is on its way to a follower than may be");
+        assert!(self.sent.is_empty() == (self.bytes == 0), "bytes on their way are miscounted");
+        assert!(self.credit <= self.bound, "a follower has more credit than there is");
+    }
+}
+
+impl<P: Plants> Replica<P> {
+    /// Sends a follower what is open and was not sent to it yet, as far as its credit goes.
+    pub(crate) fn send_open(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
+        let (now, decided_upto) = (cx.now.monotonic, self.log.decided_upto);
+        let Office::Leader(leader) = &mut self.office else { return };
+        let ballot = leader.ballot;
+        let Some(peer) = leader.peers.get_mut(&to.index) else { return };
+        let flow = &mut peer.flow;
+        if flow.behind {
+            return;
+        }
+        if flow.next <= decided_upto {
+            // The others decided what it could not be sent: it fetches that like everything else.
+            flow.behind = true;
+            return cx.observe(Observation::Behind { peer: to, behind: true });
+        }
+        let mut accepts = Vec::new();
+        for (slot, open) in leader.open.range(flow.next..) {
+            if open.votes.contains(to.index) || flow.sent.contains_key(slot) {
+                continue;
+            }
+            if !flow.fits(open.value.len()) {
+                flow.next = *slot;
+                break;
+            }
+            flow.note_sent(*slot, open.value.len(), now);
+            accepts.push(Accept { ballot, slot: *slot, value: open.value.clone(), decided_upto });
+        }
+        for accept in accepts {
+            self.send(cx, to, Body::Accept(accept));
+        }
+    }
+
+    /// Sends again, to those who answer, what they have not answered for too long; whoever answers
+    /// nothing begins anew.
+    pub(crate) fn send_open_again(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let (at_least, page_bytes) = (self.settings.resend_interval, self.settings.page_bytes_max);
+        let decided_upto = self.log.decided_upto;
+        for to in self.peers() {
+            let Office::Leader(leader) = &mut self.office else { return };
+            let ballot = leader.ballot;
+            let Some(peer) = leader.peers.get_mut(&to.index) else { continue };
+            let flow = &mut peer.flow;
+            if flow.stands_still(now, at_least) {
+                flow.begin_anew(page_bytes);
+                flow.timeouts = (flow.timeouts + 1).min(DOUBLED_MAX);
+                cx.observe(Observation::Behind { peer: to, behind: true });
+                continue;
+            }
+            let timeout = flow.timeout(at_least);
+            let (mut bytes, mut accepts) = (0, Vec::new());
+            for (slot, sent) in &mut flow.sent {
+                let Some(open) = leader.open.get(slot) else { continue };
+                if now < sent.at.after(timeout) {
+                    continue;
+                }
+                if bytes >= page_bytes {
+                    break;
+                }
+                bytes += sent.bytes;
+                (sent.at, sent.again) = (now, true);
+                let value = open.value.clone();
+                accepts.push(Accept { ballot, slot: *slot, value, decided_upto });
+            }
+            for accept in accepts {
+                self.send(cx, to, Body::Accept(accept));
+            }
+        }
+    }
+
+    pub(crate) fn on_learned(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Learned) {
+        match &self.office {
+            Office::Leader(leader) if leader.ballot == m.ballot => {
+                self.heard_how_far(cx, from, m.decided_upto);
+            }
+            _ => self.ignore(cx, "progress of a learner at a replica that does not lead it"),
+        }
+    }
+
+    /// A follower says how far it knows what is decided: it may have fallen behind, or be close
+    /// enough again.
+    pub(crate) fn heard_how_far(&mut self, cx: &mut Cx<'_>, from: ReplicaId, upto: Slot) {
+        let lacks_little = self.lacks_little(upto);
+        let next = self.log.decided_upto.next();
+        let Office::Leader(leader) = &mut self.office else { return };
+        let Some(peer) = leader.peers.get_mut(&from.index) else { return };
+        peer.flow.knows(upto, cx.now.monotonic);
+        if peer.flow.behind && lacks_little {
+            peer.flow.take_up(next);
+            cx.observe(Observation::Behind { peer: from, behind: false });
+        }
+        self.send_open(cx, from);
+    }
+
+    /// Whether what is decided above `upto` is so little that a follower will have it soon.
+    fn lacks_little(&self, upto: Slot) -> bool {
+        let decided_upto = self.log.decided_upto;
+        let slots = decided_upto.0.saturating_sub(upto.0);
+        let bytes_max = self.settings.follower_bytes_max / 2;
+        slots <= self.configuration.alpha
+            && self.log.bytes_between(upto, decided_upto).is_some_and(|bytes| bytes <= bytes_max)
+    }
+}
