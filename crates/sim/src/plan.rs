@@ -1,7 +1,9 @@
 //! From a seed to a run: which world, which clients, and which faults at which times.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use mainstay_consensus::{Batching, Settings, Window};
 use mainstay_model::plant::Planted;
 use mainstay_model::{ClusterId, Plant, Prng};
 use mainstay_service::SessionLimits;
@@ -206,7 +208,7 @@ impl Plan {
             group: GroupOptions {
                 disk_latency: prng.between(50_000, 2_000_000),
                 apply_latency: 2_000,
-                ordering: mainstay_consensus::Settings::default(),
+                ordering: Settings::default(),
                 ..draw_group(&mut Prng::new(0), replicas, plants)
             },
             damaged_max: 0,
@@ -234,7 +236,7 @@ impl Plan {
 }
 
 fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
-    let mut ordering = mainstay_consensus::Settings::default();
+    let mut ordering = Settings::default();
     // Small bounds reach the edges that real ones reach under load only.
     if prng.chance(1, 2) {
         ordering.batch_requests_max = prng.between(1, 4) as usize;
@@ -248,6 +250,7 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         ordering.inflight_bytes_max = prng.between(1, 1_000) as usize;
         ordering.queue_requests_max = prng.between(2, 20) as usize;
     }
+    draw_flow(&mut prng.clone().split(), &mut ordering);
     let sessions_max = *prng.pick(&[4096, 4096, 8, 12]).unwrap_or(&4096);
     GroupOptions {
         cluster: ClusterId(0x5eed),
@@ -258,6 +261,22 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         plants,
         disk_latency: *prng.pick(&[30_000, 300_000, 2_000_000, 8_000_000]).unwrap_or(&300_000),
         apply_latency: *prng.pick(&[2_000, 50_000, 2_000_000]).unwrap_or(&2_000),
+    }
+}
+
+/// From a generator of its own, so that seeds that found something once still do what they did.
+fn draw_flow(prng: &mut Prng, ordering: &mut Settings) {
+    if prng.chance(1, 4) {
+        let wait = Duration::from_nanos(prng.between(1, 100 * MILLI));
+        ordering.batching = Batching::Fixed { requests: prng.between(1, 5) as usize, wait };
+    }
+    if prng.chance(1, 4) {
+        ordering.window = Window::Fixed(prng.between(1, 16) as usize);
+    }
+    if prng.chance(1, 4) {
+        ordering.follower_bytes_max = prng.between(1, 4_000) as usize;
+        ordering.ahead_slots_max = prng.between(1, 20);
+        ordering.ahead_bytes_max = prng.between(1, 2_000) as usize;
     }
 }
 
