@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_model::Nonce;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::drive;
 use crate::machine::Machine;
-use crate::outcome::{Outcome, Trouble, TroubleKind};
+use crate::outcome::{Outcome, StaleReply, Trouble, TroubleKind};
+use crate::policy::Disagreements;
 use crate::settings::{Settings, SettingsError};
 
 /// A client of one cluster, with one session. Cheap to clone; clones share the session. The
@@ -23,6 +24,7 @@ pub struct Client {
     asks: mpsc::UnboundedSender<NewAsk>,
     load: Arc<Load>,
     timeout: Duration,
+    disagreements: watch::Receiver<Disagreements>,
 }
 
 /// A request or query on its way to the task.
@@ -38,6 +40,7 @@ pub(crate) struct NewAsk {
 pub(crate) enum Caller {
     Request(oneshot::Sender<Outcome>),
     Query(oneshot::Sender<Result<Bytes, Trouble>>),
+    QueryStale(oneshot::Sender<Result<StaleReply, Trouble>>),
 }
 
 /// How much has no outcome yet.
@@ -94,8 +97,9 @@ impl Client {
         let addresses = settings.addresses.clone();
         let seed = random_u128() as u64;
         let machine = Machine::new(settings, Box::new(|| Nonce(random_u128())), seed);
-        tokio::spawn(drive::drive(machine, addresses, taken));
-        Ok(Self { asks, load, timeout })
+        let (exposed, disagreements) = watch::channel(Disagreements::default());
+        tokio::spawn(drive::drive(machine, addresses, taken, exposed));
+        Ok(Self { asks, load, timeout, disagreements })
     }
 
     /// Has `body` carried out, once. Its place in the order is taken by the call; the future only
@@ -150,6 +154,58 @@ impl Client {
         async move {
             handed_over?;
             receiver.await.unwrap_or_else(|_| Err(TroubleKind::Closed.into()))
+        }
+    }
+
+    /// Asks the service `body` at whichever replica is reached, in the state in which that is: an
+    /// answer comes at once, also from a replica that is cut off from the others, and may be old. It
+    /// need not show what this client has written. [`StaleReply`] says how old it is; to ask a certain
+    /// replica, give a client its address alone.
+    ///
+    /// # Errors
+    /// [`Trouble`]: why there is no answer.
+    pub fn query_stale<B: Into<Bytes>>(
+        &self,
+        body: B,
+    ) -> impl Future<Output = Result<StaleReply, Trouble>> + Send + use<B> {
+        self.query_stale_within(body.into(), self.timeout)
+    }
+
+    /// As [`Client::query_stale`], with a time-out of its own.
+    ///
+    /// # Errors
+    /// [`Trouble`]: why there is no answer.
+    pub fn query_stale_within(
+        &self,
+        body: Bytes,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<StaleReply, Trouble>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let handed_over = self.hand_over(body, timeout, Caller::QueryStale(sender));
+        async move {
+            handed_over?;
+            receiver.await.unwrap_or_else(|_| Err(TroubleKind::Closed.into()))
+        }
+    }
+
+    /// Which replicas answered differently, with [`crate::ReplyPolicy::Majority`]: the service is not
+    /// deterministic, or one of them is broken. Also those whose reply came after a quorum's.
+    #[must_use]
+    pub fn disagreements(&self) -> Disagreements {
+        self.disagreements.borrow().clone()
+    }
+
+    /// Waits until there are more than `total` disagreements; for ever, where there are never.
+    pub fn disagreed(&self, total: u64) -> impl Future<Output = Disagreements> + Send + use<> {
+        let mut disagreements = self.disagreements.clone();
+        async move {
+            let more = disagreements.wait_for(|now| now.total > total).await;
+            let more = more.map(|more| more.clone());
+            match more {
+                Ok(more) => more,
+                // The client has ended: there will not be any more.
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 

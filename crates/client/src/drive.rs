@@ -1,7 +1,10 @@
 //! The task that gives the machine its socket and its clock.
 
 use std::collections::HashMap;
+use std::future::Future as _;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -10,10 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{Caller, NewAsk, Share};
 use crate::machine::{Effect, Kind, Machine};
+use crate::policy::Disagreements;
 
 /// How many bytes are read at once.
 const READ_LEN: usize = 64 << 10;
@@ -46,6 +51,24 @@ enum Event {
 }
 
 impl Socket {
+    fn connecting(address: &str) -> Self {
+        let address = address.to_owned();
+        Self::Connecting(tokio::spawn(async move { TcpStream::connect(address).await }))
+    }
+
+    fn opened(stream: TcpStream) -> io::Result<Self> {
+        // Without it a small frame may wait for the answer to the one before.
+        stream.set_nodelay(true)?;
+        let (read, write) = stream.into_split();
+        Ok(Self::Open { read, write, input: BytesMut::new(), output: BytesMut::new() })
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if let Self::Open { output, .. } = self {
+            output.extend_from_slice(bytes);
+        }
+    }
+
     /// Waits for the next event; for ever, where there is no connection. Nothing is lost when it is
     /// dropped before.
     async fn event(&mut self) -> Event {
@@ -76,13 +99,31 @@ impl Socket {
     }
 }
 
+/// Waits for the next event of any of them, of which the one at `first` is looked at first.
+async fn next_event(sockets: &mut [Socket], first: usize) -> (usize, Event) {
+    std::future::poll_fn(|context| {
+        for turn in 0..sockets.len() {
+            let position = (first + turn) % sockets.len();
+            if let Poll::Ready(event) = pin!(sockets[position].event()).poll(context) {
+                return Poll::Ready((position, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Runs until every handle is gone and everything has its outcome.
 pub(crate) async fn drive(
     machine: Machine,
     addresses: Vec<String>,
     mut asks: UnboundedReceiver<NewAsk>,
+    exposed: watch::Sender<Disagreements>,
 ) {
     let mut driver = Driver {
+        watchers: (0..machine.watchers_len()).map(|_| Socket::None).collect(),
+        exposed,
+        first: 0,
         machine,
         addresses,
         socket: Socket::None,
@@ -108,6 +149,10 @@ pub(crate) async fn drive(
                 }
             },
             event = driver.socket.event() => driver.on_event(event, &mut effects),
+            (position, event) = next_event(&mut driver.watchers, driver.first) => {
+                driver.first = position + 1;
+                driver.on_watcher_event(position, event, &mut effects);
+            }
             () = tokio::time::sleep_until(due.unwrap_or(driver.start)), if due.is_some() => {
                 let now = driver.now();
                 driver.machine.on_deadline(now, &mut effects);
@@ -121,6 +166,11 @@ struct Driver {
     machine: Machine,
     addresses: Vec<String>,
     socket: Socket,
+    /// The connections of watchers, by the position of their address.
+    watchers: Vec<Socket>,
+    /// Whose turn it is among them.
+    first: usize,
+    exposed: watch::Sender<Disagreements>,
     start: tokio::time::Instant,
     last_token: u64,
     callers: HashMap<Token, (Caller, Share)>,
@@ -137,6 +187,7 @@ impl Driver {
         let kind = match ask.caller {
             Caller::Request(_) => Kind::Request,
             Caller::Query(_) => Kind::Query,
+            Caller::QueryStale(_) => Kind::QueryStale,
         };
         self.callers.insert(token, (ask.caller, ask.share));
         self.machine.ask(now, token, kind, ask.body, ask.timeout, effects);
@@ -145,24 +196,44 @@ impl Driver {
     fn on_event(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let now = self.now();
         match (event, &mut self.socket) {
-            (Event::Connected(stream), _) => {
-                // Without it a small frame may wait for the answer to the one before.
-                let stream = stream.set_nodelay(true).map(|()| stream);
-                match stream {
-                    Ok(stream) => {
-                        let (read, write) = stream.into_split();
-                        let (input, output) = (BytesMut::new(), BytesMut::new());
-                        self.socket = Socket::Open { read, write, input, output };
-                        self.machine.on_connected(now);
-                    }
-                    Err(error) => self.close(now, &error.to_string(), effects),
+            (Event::Connected(stream), _) => match Socket::opened(stream) {
+                Ok(socket) => {
+                    self.socket = socket;
+                    self.machine.on_connected(now);
                 }
-            }
+                Err(error) => self.close(now, &error.to_string(), effects),
+            },
             (Event::Read, Socket::Open { input, .. }) => {
                 self.machine.on_bytes(now, input, effects);
             }
             (Event::Wrote(len), Socket::Open { output, .. }) => output.advance(len),
             (Event::Closed(how), _) => self.close(now, &how, effects),
+            // Reading and writing need an open socket.
+            (Event::Read | Event::Wrote(_), _) => {}
+        }
+    }
+
+    fn on_watcher_event(&mut self, position: usize, event: Event, effects: &mut Vec<Effect>) {
+        let now = self.now();
+        match (event, &mut self.watchers[position]) {
+            (Event::Connected(stream), socket) => match Socket::opened(stream) {
+                Ok(opened) => {
+                    *socket = opened;
+                    self.machine.on_watcher_connected(position);
+                }
+                Err(_) => {
+                    *socket = Socket::None;
+                    self.machine.on_watcher_closed(now, position, effects);
+                }
+            },
+            (Event::Read, Socket::Open { input, .. }) => {
+                self.machine.on_watcher_bytes(now, position, input, effects);
+            }
+            (Event::Wrote(len), Socket::Open { output, .. }) => output.advance(len),
+            (Event::Closed(_), socket) => {
+                *socket = Socket::None;
+                self.machine.on_watcher_closed(now, position, effects);
+            }
             // Reading and writing need an open socket.
             (Event::Read | Event::Wrote(_), _) => {}
         }
@@ -177,10 +248,16 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Connect(position) => {
-                    let address = self.addresses[position].clone();
-                    let attempt = tokio::spawn(async move { TcpStream::connect(address).await });
-                    self.socket = Socket::Connecting(attempt);
+                    self.socket = Socket::connecting(&self.addresses[position]);
                 }
+                Effect::Watch(position) => {
+                    self.watchers[position] = Socket::connecting(&self.addresses[position]);
+                }
+                Effect::Unwatch(position) => self.watchers[position] = Socket::None,
+                Effect::Exposed(disagreement) => {
+                    self.exposed.send_modify(|exposed| exposed.add(disagreement));
+                }
+                Effect::Unchecked => self.exposed.send_modify(|exposed| exposed.unchecked += 1),
                 Effect::Disconnect => self.socket = Socket::None,
                 Effect::Finished(token, outcome) => {
                     if let Some((Caller::Request(caller), _)) = self.callers.remove(&token) {
@@ -188,16 +265,27 @@ impl Driver {
                         let _ = caller.send(outcome);
                     }
                 }
-                Effect::Answered(token, answer) => {
-                    if let Some((Caller::Query(caller), _)) = self.callers.remove(&token) {
+                Effect::Answered(token, answer) => match self.callers.remove(&token) {
+                    Some((Caller::Query(caller), _)) => {
                         let _ = caller.send(answer);
+                    }
+                    Some((Caller::QueryStale(caller), _)) => {
+                        if let Err(trouble) = answer {
+                            let _ = caller.send(Err(trouble));
+                        }
+                    }
+                    _ => {}
+                },
+                Effect::AnsweredStale(token, answer) => {
+                    if let Some((Caller::QueryStale(caller), _)) = self.callers.remove(&token) {
+                        let _ = caller.send(Ok(answer));
                     }
                 }
             }
         }
-        let out = self.machine.take_output();
-        if let Socket::Open { output, .. } = &mut self.socket {
-            output.extend_from_slice(&out);
+        self.socket.send(&self.machine.take_output());
+        for (position, socket) in self.watchers.iter_mut().enumerate() {
+            socket.send(&self.machine.take_watcher_output(position));
         }
     }
 }

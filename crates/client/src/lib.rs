@@ -22,11 +22,18 @@
 //! Requests are carried out in the order in which [`Client::request`] was called, and any number of
 //! them may be in flight at once. A query sees every request that was called for before it, and
 //! everything acknowledged anywhere before it was sent (linearizability: Herlihy and Wing, 1990).
+//! [`Client::query_stale`] gives that up for an answer at once, also from a replica that is cut off
+//! from the others, and says how old it is.
+//!
+//! A [`ReplyPolicy`] says whose reply counts: that of the replica that is reached, the first of all,
+//! the leader's, or one that a quorum gave. The last exposes a replica that answers differently
+//! ([`Client::disagreements`]).
 //!
 //! | file | holds |
 //! |---|---|
 //! | [`client`](Client) | what callers hold |
 //! | [`settings`](Settings) | addresses, time-outs, bounds |
+//! | [`policy`](ReplyPolicy) | whose reply counts, and who answers differently |
 //! | [`outcome`](Outcome) | what came of a request or query |
 //! | `machine` | what to send, to whom, and when to send it again: no sockets, no clocks |
 //! | `route` | which replica to talk to next |
@@ -38,9 +45,12 @@ mod client;
 mod drive;
 mod machine;
 mod outcome;
+mod policy;
 mod route;
 mod settings;
 
 pub use client::Client;
-pub use outcome::{Outcome, Trouble, TroubleKind};
+pub use mainstay_model::{ReplicaId, RequestNumber, SessionId, Slot, Timestamp};
+pub use outcome::{Outcome, StaleReply, Trouble, TroubleKind};
+pub use policy::{Disagreement, Disagreements, ReplyPolicy};
 pub use settings::{Settings, SettingsError};

@@ -13,23 +13,39 @@
 //! | connecting, greeting | connected, greeted, refused, or out of time |
 //! | asking (who leads) | told, refused, or out of time |
 //! | up | closed, refused, nothing answered for too long, or another replica leads |
+//!
+//! Beside it, where more than one replica is heard, there is a connection to each other address, over
+//! which that replica tells its own replies:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `receive` | what the replica that is asked says |
+//! | `hearing` | what comes of one request at several replicas |
+//! | `watchers` | the connections to the others |
+//! | `votes` | which reply a quorum gave |
 
+mod hearing;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod votes;
+mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_model::hello::{HELLO, Hello, Role};
-use mainstay_model::{ClusterId, GroupId, Instant, Nonce, RequestNumber, Token, frame};
+use mainstay_model::{ClusterId, GroupId, Instant, Nonce, ReplicaId, RequestNumber, Token, frame};
 use mainstay_service::ClientSession;
 use mainstay_service::native::{ClientMessage, PREFACE};
 
-use crate::outcome::{Outcome, Trouble, TroubleKind};
+use crate::outcome::{Outcome, StaleReply, Trouble, TroubleKind};
+use crate::policy::Disagreement;
 use crate::route::Route;
 use crate::settings::Settings;
+use votes::Votes;
+use watchers::{Watch, Watchers};
 
 /// Bytes that a request takes beyond its body.
 const REQUEST_HEAD_LEN: usize = 64;
@@ -51,6 +67,16 @@ pub(crate) enum Effect {
     Finished(Token, Outcome),
     /// Tell the caller.
     Answered(Token, Result<Bytes, Trouble>),
+    /// Tell the caller of a stale query.
+    AnsweredStale(Token, StaleReply),
+    /// Connect a watcher to the address at this position.
+    Watch(usize),
+    /// Give up the connection of this watcher, or the attempt.
+    Unwatch(usize),
+    /// A replica answers differently.
+    Exposed(Disagreement),
+    /// A reply came too late to be compared.
+    Unchecked,
 }
 
 /// What a caller wants.
@@ -58,6 +84,7 @@ pub(crate) enum Effect {
 pub(crate) enum Kind {
     Request,
     Query,
+    QueryStale,
 }
 
 /// Something a caller waits for.
@@ -90,6 +117,8 @@ struct Query {
     body: Bytes,
     /// The last number given out before it, which it must see.
     after: RequestNumber,
+    /// Answered from the state of whichever replica, as it is.
+    stale: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +134,7 @@ enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
     position: usize,
-    index: u16,
+    replica: ReplicaId,
     body_len_max: usize,
 }
 
@@ -126,6 +155,16 @@ pub(crate) struct Machine {
     queries: BTreeMap<Token, Query>,
     /// Queries to be sent (again).
     unsent_queries: BTreeSet<Token>,
+    /// Stale ones to be sent (again): they wait for no leader.
+    unsent_stale: BTreeSet<Token>,
+    /// How far the replica that is asked is with telling who votes.
+    watch: Watch,
+    watchers: Watchers,
+    votes: Votes,
+    /// Up to which number replies were known when that was last looked at.
+    known_before: RequestNumber,
+    /// When replicas are asked once more for their replies, if none was accepted until then.
+    hear_again_at: Instant,
     /// When somebody began to wait, or was last answered.
     moved_at: Instant,
     /// Nothing is sent before, after a refusal.
@@ -151,6 +190,7 @@ impl Machine {
         let mut route = Route::new(settings.addresses.len(), settings.first, seed);
         let (position, _) = route.next();
         let session = ClientSession::new(nonces(), settings.window_max, settings.window_bytes_max);
+        let watchers = Watchers::new(settings.addresses.len());
         Self {
             cluster: settings.cluster.unwrap_or_default(),
             settings,
@@ -165,6 +205,12 @@ impl Machine {
             numbers: BTreeMap::new(),
             queries: BTreeMap::new(),
             unsent_queries: BTreeSet::new(),
+            unsent_stale: BTreeSet::new(),
+            watch: Watch::Unasked,
+            watchers,
+            votes: Votes::default(),
+            known_before: RequestNumber(0),
+            hear_again_at: Instant::default(),
             moved_at: Instant::default(),
             quiet_until: None,
             backoff: BACKOFF_MIN,
@@ -199,9 +245,17 @@ impl Machine {
             self.moved_at = now;
         }
         let deadline = now.after(timeout);
-        self.asks.insert(token, Ask { deadline, place: Place::Queued(kind) });
+        let stale = kind == Kind::QueryStale;
+        let place = if stale { Place::Query } else { Place::Queued(kind) };
+        self.asks.insert(token, Ask { deadline, place });
         self.deadlines.insert((deadline, token));
-        self.queue.push_back((token, body));
+        if stale {
+            // It waits for nothing that others wait for.
+            self.queries.insert(token, Query { body, after: RequestNumber(0), stale });
+            self.unsent_stale.insert(token);
+        } else {
+            self.queue.push_back((token, body));
+        }
         self.go_on(now, effects);
     }
 
@@ -237,7 +291,8 @@ impl Machine {
                 self.quiet_until.map_or(patience, |quiet| quiet.min(patience))
             }
         };
-        Some(ask.min(link))
+        let own = ask.min(link);
+        Some(self.hearing_deadline().map_or(own, |hearing| hearing.min(own)))
     }
 
     fn patience_ends(&self) -> Instant {
@@ -260,6 +315,7 @@ impl Machine {
             }
             _ => {}
         }
+        self.watchers.on_deadline(now, effects);
         while let Some(&(deadline, token)) = self.deadlines.first() {
             if deadline > now {
                 break;
@@ -271,6 +327,9 @@ impl Machine {
 
     /// Does what can be done now: connects, gives out numbers, sends.
     fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Link::Asking { peer, .. } | Link::Up { peer } = self.link {
+            self.send_stale(peer.body_len_max, effects);
+        }
         match self.link {
             Link::Idle { at, position } if at <= now && !self.asks.is_empty() => {
                 let until = now.after(self.settings.connect_timeout);
@@ -284,6 +343,7 @@ impl Machine {
             }
             _ => {}
         }
+        self.hear(now, effects);
     }
 
     /// Moves asks from the queue, in order, as far as they can be sent.
@@ -312,9 +372,9 @@ impl Machine {
                     self.numbers.insert(number, Numbered { token, round: self.round });
                     Place::Numbered(number)
                 }
-                Kind::Query => {
+                Kind::Query | Kind::QueryStale => {
                     let after = self.session.last_number();
-                    self.queries.insert(token, Query { body: body.clone(), after });
+                    self.queries.insert(token, Query { body: body.clone(), after, stale: false });
                     self.unsent_queries.insert(token);
                     Place::Query
                 }
@@ -352,6 +412,19 @@ impl Machine {
         }
     }
 
+    /// Sends what any replica may answer at once, whoever leads.
+    fn send_stale(&mut self, body_len_max: usize, effects: &mut Vec<Effect>) {
+        for token in std::mem::take(&mut self.unsent_stale) {
+            let Some(query) = self.queries.get(&token) else { continue };
+            if query.body.len() + REQUEST_HEAD_LEN > body_len_max {
+                self.answer(token, Err(TroubleKind::TooLarge.into()), effects);
+                continue;
+            }
+            let message = ClientMessage::QueryStale { id: token.0, body: query.body.clone() };
+            self.send_message(&message);
+        }
+    }
+
     fn send_message(&mut self, message: &ClientMessage) {
         frame::encode(&mut self.out, message.kind(), GroupId::FIRST, 0, |body| {
             message.encode(body)
@@ -383,14 +456,18 @@ impl Machine {
         self.out.clear();
         self.quiet_until = None;
         self.refusal = None;
+        self.watch = Watch::Unasked;
         self.send_again();
+        let stale = self.queries.iter().filter(|(_, query)| query.stale);
+        self.unsent_stale.extend(stale.map(|(token, _)| token));
         effects.push(Effect::Disconnect);
     }
 
     fn send_again(&mut self) {
         self.round += 1;
         self.session.send_again();
-        self.unsent_queries.extend(self.queries.keys());
+        let queries = self.queries.iter().filter(|(_, query)| !query.stale);
+        self.unsent_queries.extend(queries.map(|(token, _)| token));
     }
 
     /// Waits before anything is sent again.
@@ -426,6 +503,9 @@ impl Machine {
             self.settings.window_max,
             self.settings.window_bytes_max,
         );
+        self.watch = Watch::Unasked;
+        self.watchers.forget_session();
+        self.votes.clear();
         for (number, numbered) in std::mem::take(&mut self.numbers) {
             let undone = undone_from.is_some_and(|first| number >= first);
             let trouble = kind.into();
@@ -441,10 +521,13 @@ impl Machine {
 
     fn expire(&mut self, token: Token, effects: &mut Vec<Effect>) {
         let Some(ask) = self.asks.get(&token) else { return };
-        let trouble = Trouble { kind: TroubleKind::TimedOut, detail: self.detail.clone() };
+        let mut trouble = Trouble { kind: TroubleKind::TimedOut, detail: self.detail.clone() };
         match ask.place {
             Place::Queued(kind) => self.finish_undone(token, kind, trouble, effects),
             Place::Numbered(number) => {
+                if let Some(wanted) = self.votes.wanted(number) {
+                    trouble.detail = Some(wanted);
+                }
                 self.numbers.remove(&number);
                 self.finish(token, Outcome::Unknown(trouble), effects);
             }
@@ -461,7 +544,7 @@ impl Machine {
     ) {
         match kind {
             Kind::Request => self.finish(token, Outcome::NotDone(trouble), effects),
-            Kind::Query => self.answer(token, Err(trouble), effects),
+            Kind::Query | Kind::QueryStale => self.answer(token, Err(trouble), effects),
         }
     }
 
@@ -474,6 +557,7 @@ impl Machine {
     fn answer(&mut self, token: Token, answer: Result<Bytes, Trouble>, effects: &mut Vec<Effect>) {
         self.queries.remove(&token);
         self.unsent_queries.remove(&token);
+        self.unsent_stale.remove(&token);
         if self.forget(token) {
             effects.push(Effect::Answered(token, answer));
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use mainstay_model::{ReplicaId, Slot, Timestamp};
 
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,8 @@ pub enum Outcome {
     Done(Bytes),
     /// It was not carried out and never will be.
     NotDone(Trouble),
-    /// It was or will be carried out once, or not at all: that could not be learned.
+    /// It was or will be carried out once, or not at all: that could not be learned. With
+    /// [`TroubleKind::NoAgreement`] it was carried out, and which reply is right could not be learned.
     Unknown(Trouble),
 }
 
@@ -27,6 +29,20 @@ impl Outcome {
             Self::NotDone(trouble) | Self::Unknown(trouble) => Err(trouble),
         }
     }
+}
+
+/// The answer to a stale query, and how old it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaleReply {
+    /// What the service said.
+    pub reply: Bytes,
+    /// The last slot that the replica had applied.
+    pub slot: Slot,
+    /// The decided time at that slot: nanoseconds since 1970, by the group's common clock. In a group
+    /// that is idle it stands still, so that an old time alone does not mean an old state.
+    pub time: Timestamp,
+    /// Which replica answered.
+    pub replica: ReplicaId,
 }
 
 /// Why there is no reply.
@@ -49,8 +65,11 @@ pub enum TroubleKind {
     Refused,
     /// Too much has no outcome yet in this client.
     Busy,
-    /// The session ended before the reply was known: it lay idle too long among too many.
+    /// The session ended before the reply was known: it lay idle too long, or longest among too many.
     SessionLost,
+    /// It was carried out, once; no quorum of the replicas gave the same reply. Only with
+    /// [`crate::ReplyPolicy::Majority`].
+    NoAgreement,
     /// The runtime that the client was made in has ended.
     Closed,
 }
@@ -69,6 +88,9 @@ impl fmt::Display for Trouble {
             TroubleKind::Refused => "the replica cannot read it as a request",
             TroubleKind::Busy => "too many requests of this client have no outcome yet",
             TroubleKind::SessionLost => "the session ended before the reply was known",
+            TroubleKind::NoAgreement => {
+                "it was carried out, but no quorum of the replicas gave the same reply"
+            }
             TroubleKind::Closed => "the client's runtime has ended",
         })?;
         match &self.detail {

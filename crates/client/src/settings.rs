@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mainstay_model::ClusterId;
 
+use crate::policy::ReplyPolicy;
+
 /// What a client is told when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub first: Option<usize>,
     /// The cluster; `None` takes the one that answers first, and no other from then on.
     pub cluster: Option<ClusterId>,
+    /// Whose reply to a request counts.
+    pub replies: ReplyPolicy,
     /// How long a request or query may take, with everything that is tried for it.
     pub timeout: Duration,
     /// How long connecting to one replica and greeting it may take.
@@ -41,6 +45,7 @@ impl Settings {
             addresses: addresses.into_iter().map(Into::into).collect(),
             first: None,
             cluster: None,
+            replies: ReplyPolicy::default(),
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
             patience: Duration::from_secs(1),

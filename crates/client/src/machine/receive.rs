@@ -7,8 +7,10 @@ use mainstay_model::{GroupId, Instant, RequestNumber, Token};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 
+use super::hearing::Source;
 use super::{BACKOFF_MIN, Effect, HINT_PAUSE, Link, Machine, Numbered, Peer};
-use crate::outcome::{Outcome, TroubleKind};
+use crate::outcome::{Outcome, StaleReply, TroubleKind};
+use crate::policy::ReplyPolicy;
 
 impl Machine {
     /// Bytes arrived; whole frames are taken from the front of `input`.
@@ -87,9 +89,9 @@ impl Machine {
             return Err(format!("it is of cluster {}, not {}", hello.cluster, self.cluster));
         }
         self.cluster = hello.cluster;
-        let (index, body_len_max) = (hello.replica.index, hello.body_len_max as usize);
-        self.route.learn(position, index);
-        self.link = Link::Asking { peer: Peer { position, index, body_len_max }, until };
+        let (replica, body_len_max) = (hello.replica, hello.body_len_max as usize);
+        self.route.learn(position, replica.index);
+        self.link = Link::Asking { peer: Peer { position, replica, body_len_max }, until };
         self.send_message(&ClientMessage::WhoLeads);
         Ok(())
     }
@@ -102,9 +104,7 @@ impl Machine {
     ) -> Result<(), String> {
         match message {
             ReplicaMessage::Outcome(applied) => {
-                if let Some(event) = self.session.on_applied(&applied) {
-                    self.on_session_event(now, event, effects);
-                }
+                self.on_outcome(now, Source::Asked, applied, effects);
             }
             ReplicaMessage::Answer { id, reply } => {
                 if self.queries.contains_key(&Token(id)) {
@@ -114,7 +114,7 @@ impl Machine {
             }
             ReplicaMessage::Leader(leader) => {
                 let asked = matches!(self.link, Link::Asking { .. });
-                self.on_leader(now, leader, effects);
+                self.on_leader(now, leader, effects)?;
                 if !asked && leader.is_some() && matches!(self.link, Link::Up { .. }) {
                     // Another leader took over: what was sent may be lost with the one before, and
                     // what was refused for want of a leader may be tried again.
@@ -123,17 +123,34 @@ impl Machine {
                     self.send_again();
                 }
             }
-            // Neither a watch nor a stale query was sent.
-            ReplicaMessage::Watching(_) | ReplicaMessage::StaleAnswer { .. } => {}
+            ReplicaMessage::Watching(watching) => self.on_watching(Source::Asked, &watching),
+            ReplicaMessage::StaleAnswer { id, slot, time, reply } => {
+                let (Link::Asking { peer, .. } | Link::Up { peer }) = self.link else {
+                    return Ok(());
+                };
+                let token = Token(id);
+                if self.queries.remove(&token).is_some_and(|query| query.stale) {
+                    self.moved(now);
+                    if self.forget(token) {
+                        let answer = StaleReply { reply, slot, time, replica: peer.replica };
+                        effects.push(Effect::AnsweredStale(token, answer));
+                    }
+                }
+            }
             ReplicaMessage::Refused { subject, reason, leader } => {
                 self.on_refused(now, subject, reason, effects)?;
-                self.on_leader(now, leader, effects);
+                self.on_leader(now, leader, effects)?;
             }
         }
         Ok(())
     }
 
-    fn on_session_event(&mut self, now: Instant, event: SessionEvent, effects: &mut Vec<Effect>) {
+    pub(super) fn on_session_event(
+        &mut self,
+        now: Instant,
+        event: SessionEvent,
+        effects: &mut Vec<Effect>,
+    ) {
         match event {
             SessionEvent::Opened(_) => self.moved(now),
             SessionEvent::Refused => {
@@ -161,19 +178,34 @@ impl Machine {
     }
 
     /// Goes to the leader, where it is known to be and reachable: the way is shorter there. Where it
-    /// is not, any replica will do.
-    fn on_leader(&mut self, now: Instant, leader: Option<u16>, effects: &mut Vec<Effect>) {
-        let (Link::Asking { peer, .. } | Link::Up { peer }) = self.link else { return };
-        let hinted = self.hinted_at.is_some_and(|at| now.since(at) < HINT_PAUSE);
-        let elsewhere = leader.filter(|&leader| leader != peer.index && !hinted);
+    /// is not, any replica will do, unless only the leader's replies count.
+    ///
+    /// # Errors
+    /// Another replica leads, only its replies count, and it is not reachable.
+    fn on_leader(
+        &mut self,
+        now: Instant,
+        leader: Option<u16>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let (Link::Asking { peer, .. } | Link::Up { peer }) = self.link else { return Ok(()) };
+        let strict = self.settings.replies == ReplyPolicy::Leader;
+        let hinted = !strict && self.hinted_at.is_some_and(|at| now.since(at) < HINT_PAUSE);
+        let other = leader.filter(|&leader| leader != peer.replica.index);
+        let elsewhere = other.filter(|_| !hinted);
         if let Some(position) = elsewhere.and_then(|leader| self.route.leader(leader, now)) {
             self.hinted_at = Some(now);
             self.link = Link::Idle { at: now, position };
             self.disconnected(effects);
+        } else if let (true, Some(leader)) = (strict, other) {
+            return Err(format!(
+                "it does not lead, and replica {leader}, which does, is not reached"
+            ));
         } else if matches!(self.link, Link::Asking { .. }) {
             self.link = Link::Up { peer };
             self.moved_at = now;
         }
+        Ok(())
     }
 
     /// # Errors
@@ -185,6 +217,14 @@ impl Machine {
         reason: Refusal,
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
+        let stale = |id| self.queries.get(&Token(id)).is_some_and(|query| query.stale);
+        let for_good = matches!(reason, Refusal::TooLarge | Refusal::BadCommand);
+        match subject {
+            // It goes on; what is missed is asked for again.
+            Subject::Watch(_) if reason == Refusal::Busy => return Ok(()),
+            Subject::Query(id) if stale(id) && !for_good => return Err(sentence(reason).to_owned()),
+            _ => {}
+        }
         self.refusal = Some(sentence(reason));
         self.detail = self.refusal.map(str::to_owned);
         match reason {

@@ -202,7 +202,7 @@ impl World {
         self.wanted.insert(token, kind);
         let body = match kind {
             Kind::Request => Bytes::copy_from_slice(&token.0.to_le_bytes()),
-            Kind::Query => Bytes::from_static(b"?"),
+            Kind::Query | Kind::QueryStale => Bytes::from_static(b"?"),
         };
         let timeout = self.machine.settings.timeout;
         self.machine.ask(Instant(self.now), token, kind, body, timeout, effects);
@@ -231,6 +231,14 @@ impl World {
                 }
                 Effect::Answered(token, answer) => {
                     assert!(self.answers.insert(token, answer).is_none(), "told twice");
+                }
+                Effect::AnsweredStale(token, answer) => {
+                    assert_eq!(self.wanted[&token], Kind::QueryStale);
+                    assert!(answer.slot <= self.slot, "from the future");
+                    assert!(self.answers.insert(token, Ok(answer.reply)).is_none(), "told twice");
+                }
+                Effect::Watch(_) | Effect::Unwatch(_) | Effect::Exposed(_) | Effect::Unchecked => {
+                    panic!("one replica is heard: {effect:?}")
                 }
             }
         }
@@ -297,8 +305,18 @@ impl World {
                 self.say(serial, &ReplicaMessage::Leader(leader));
             }
             ClientMessage::Submit { command } => self.submitted(serial, command),
-            ClientMessage::Watch { .. } | ClientMessage::QueryStale { .. } => {
-                panic!("nobody asked for it")
+            ClientMessage::Watch { .. } => panic!("one replica is heard"),
+            ClientMessage::QueryStale { id, body } => {
+                if self.goes_wrong() {
+                    if self.prng.chance(1, 2) {
+                        self.refuse(serial, Subject::Query(id));
+                    }
+                    return;
+                }
+                let (mut reply, slot) = (Vec::new(), self.slot);
+                self.applier.query(&body, &mut reply).expect("does not panic");
+                let (time, reply) = (self.applier.time(), reply.into());
+                self.say(serial, &ReplicaMessage::StaleAnswer { id, slot, time, reply });
             }
             ClientMessage::Query { id, after, body } => {
                 if self.goes_wrong() {
@@ -425,6 +443,11 @@ impl World {
                     Outcome::Unknown(_) => {}
                 },
                 Kind::Query => self.check_answer(seed, *token),
+                Kind::QueryStale => {
+                    if let Ok(answer) = &self.answers[token] {
+                        assert!(journal.starts_with(&numbers(answer)), "seed {seed}: never so");
+                    }
+                }
             }
         }
     }
@@ -463,7 +486,11 @@ fn world(seed: u64, per_mille: u64, timeout: Duration, asks: u64) -> World {
     let faults = Faults { until: 10_000 * MS, per_mille, for_good: false };
     let mut world = World::new(seed, faults, settings(timeout));
     for _ in 0..asks {
-        let kind = if world.prng.chance(1, 4) { Kind::Query } else { Kind::Request };
+        let kind = match world.prng.below(8) {
+            0 => Kind::QueryStale,
+            1 | 2 => Kind::Query,
+            _ => Kind::Request,
+        };
         world.after(0, 10_000 * MS, Happening::Want(kind));
     }
     world

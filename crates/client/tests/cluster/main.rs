@@ -1,6 +1,8 @@
 //! The client against real replicas, run in this process.
 
 mod nodes;
+mod policies;
+mod stale;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, 
 use mainstay_node::front::{Front, Outcome, Parsed, View};
 use mainstay_node::{ExitReport, NodeConfig, NodeError, Sockets, StopHandle, Store, status};
 use mainstay_service::contract::Apply;
-use mainstay_service::{Context, Plain};
+use mainstay_service::{Context, Plain, QueryContext};
 use mainstay_storage::{CheckpointOptions, LogOptions, RealDisk};
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +21,21 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Counter(u64);
+struct Counter {
+    count: u64,
+    /// What this replica adds to each reply, and no other does.
+    #[serde(skip)]
+    off_by: u64,
+}
 
 impl Apply for Counter {
     fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
-        self.0 += u64::from(request == b"add");
-        reply.extend_from_slice(&self.0.to_le_bytes());
+        self.count += u64::from(request == b"add");
+        reply.extend_from_slice(&(self.count + self.off_by).to_le_bytes());
+    }
+
+    fn query(&self, _: &QueryContext, _: &[u8], reply: &mut Vec<u8>) {
+        reply.extend_from_slice(&self.count.to_le_bytes());
     }
 }
 
@@ -63,12 +72,18 @@ pub(crate) struct Nodes {
     clients: Vec<SocketAddr>,
     sockets: Vec<Option<Sockets>>,
     running: Vec<Option<Running>>,
+    off_by: [u64; 3],
     folder: tempfile::TempDir,
 }
 
 impl Nodes {
     /// Three replicas, running.
     pub(crate) fn start() -> Self {
+        Self::start_off_by([0; 3])
+    }
+
+    /// Three replicas, each of which adds so much to its replies.
+    pub(crate) fn start_off_by(off_by: [u64; 3]) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let bind = |_| Sockets::bind(any, any).expect("ports are free");
         let sockets: Vec<_> = (0..3).map(bind).collect();
@@ -89,6 +104,7 @@ impl Nodes {
             clients: sockets.iter().map(Sockets::client_address).collect(),
             sockets: sockets.into_iter().map(Some).collect(),
             running: (0..3).map(|_| None).collect(),
+            off_by,
             folder: tempfile::tempdir().expect("a temporary folder can be made"),
         };
         (0..3).for_each(|index| nodes.run(index));
@@ -109,7 +125,8 @@ impl Nodes {
             .unwrap_or_else(|| Sockets::bind(peer, client).expect("the ports of before are free"));
         let stop = StopHandle::new();
         let (handle, folder) = (stop.clone(), self.folder.path().join(index.to_string()));
-        let thread = thread::spawn(move || serve(&config, sockets, folder, &handle));
+        let counter = Counter { count: 0, off_by: self.off_by[index] };
+        let thread = thread::spawn(move || serve(&config, sockets, folder, counter, &handle));
         self.running[index] = Some(Running { stop, thread });
     }
 
@@ -151,12 +168,12 @@ fn serve(
     config: &NodeConfig,
     sockets: Sockets,
     folder: PathBuf,
+    counter: Counter,
     stop: &StopHandle,
 ) -> Result<ExitReport, NodeError> {
     let disk = RealDisk::create(&folder).expect("the folder can be made");
     let log = LogOptions::new(config.cluster, config.me);
     let checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
     let store = Store::open(disk, log, checkpoints).expect("the folder can be opened");
-    let service = Plain(Counter::default());
-    mainstay_node::run(config, sockets, store, service, NoFront, stop)
+    mainstay_node::run(config, sockets, store, Plain(counter), NoFront, stop)
 }
