@@ -9,19 +9,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Input, ReadPurpose};
-use mainstay_model::{CheckpointId, Entry, ReplicaId, Slot};
+use mainstay_consensus::{Input, ReadPurpose, Role};
+use mainstay_model::{CheckpointId, Entry, Instant, ReplicaId, Slot};
+use mainstay_service::{CheckpointInterval, Command};
 
 use crate::NodeError;
 use crate::checkpointer::Wanted;
 use crate::disk::DiskTask;
-use crate::executor::ExecutorTask;
+use crate::executor::{Executed, ExecutorTask};
 use crate::front::Front;
-use crate::node::Node;
+use crate::node::{INTERVAL_TOKEN, Node};
+use crate::stretch::Stretch;
 use crate::transfers::TransferTask;
 
 /// The most bytes of pieces that wait to be read for others; beyond, they have to ask again.
 const READING_BYTES_MAX: usize = 64 << 20;
+
+/// How long until an interval is ordered again that is still not in force.
+const INTERVAL_ORDERED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What is known of checkpoints here.
 #[derive(Debug)]
@@ -39,8 +44,15 @@ pub(crate) struct Checkpointing {
     begun_after: Option<CheckpointId>,
     /// What the log could not read back since; asked for before.
     late_reads: Vec<Slot>,
-    /// Bytes of the newest checkpoint made here.
+    /// Bytes of the newest checkpoint.
     pub(crate) bytes: u64,
+    /// How often execution had to wait for checkpoints to be written.
+    waits: u64,
+    /// By how much the interval is lengthened.
+    stretch: Stretch,
+    /// The interval in force, once anything was applied.
+    pub(crate) interval: Option<CheckpointInterval>,
+    interval_ordered_at: Option<Instant>,
     /// The longest that execution stood still to hand out a checkpoint.
     pub(crate) pause_max: Duration,
     /// Why the last checkpoint could not be written.
@@ -48,7 +60,7 @@ pub(crate) struct Checkpointing {
 }
 
 impl Checkpointing {
-    pub(crate) const fn new(wanted: Arc<Wanted>) -> Self {
+    pub(crate) fn new(wanted: Arc<Wanted>) -> Self {
         Self {
             wanted,
             generation: 0,
@@ -58,15 +70,23 @@ impl Checkpointing {
             begun_after: None,
             late_reads: Vec::new(),
             bytes: 0,
+            waits: 0,
+            stretch: Stretch::default(),
+            interval: None,
+            interval_ordered_at: None,
             pause_max: Duration::ZERO,
             trouble: None,
         }
     }
 
-    /// The executor has another state than the one before.
-    fn begin_generation(&mut self) {
-        self.generation += 1;
-        self.wanted.begin(self.generation);
+    /// Takes note of what the executor tells with every report.
+    pub(crate) fn note(&mut self, executed: &Executed) {
+        self.pause_max = executed.pause_max;
+        self.interval = Some(executed.interval);
+        if executed.waits > self.waits {
+            self.waits = executed.waits;
+            self.stretch.was_late();
+        }
     }
 }
 
@@ -80,6 +100,29 @@ impl<F: Front> Node<F> {
         if self.transfers.queue.bytes() < READING_BYTES_MAX {
             self.transfer(TransferTask::Read { to, checkpoint, chunk });
         }
+    }
+
+    /// A leader orders the interval that its settings ask for, and a longer one where the state is large
+    /// or checkpoints are late: writing them is not to cost more than writing the log.
+    pub(crate) fn order_interval(&mut self) {
+        let now = self.machines.now.monotonic;
+        let checkpointing = &mut self.checkpointing;
+        let Some(interval) = checkpointing.interval else { return };
+        let wanted = checkpointing.stretch.apply(self.config.interval, checkpointing.bytes);
+        let waits = checkpointing
+            .interval_ordered_at
+            .is_some_and(|at| now.since(at) < INTERVAL_ORDERED_AGAIN_AFTER);
+        if wanted == interval || waits || self.machines.replica.status().role != Role::Leader {
+            return;
+        }
+        tracing::info!(
+            "checkpoints will be due every {} requests or {} bytes",
+            wanted.requests,
+            wanted.bytes
+        );
+        checkpointing.interval_ordered_at = Some(now);
+        let request = Command::SetCheckpointInterval(wanted).encode();
+        self.machines.step(Input::Submit { token: INTERVAL_TOKEN, request });
     }
 
     /// The log is kept until it is known that the state can be restored.
@@ -102,10 +145,20 @@ impl<F: Front> Node<F> {
         self.transfer(TransferTask::Remove(wrong));
     }
 
+    /// The executor has another state than the one before. What was delivered until now was for that one.
+    fn begin_generation(&mut self) {
+        self.carry_out();
+        self.checkpointing.generation += 1;
+        self.checkpointing.wanted.begin(self.checkpointing.generation);
+    }
+
     /// The executor has its first state.
-    pub(crate) fn restored(&mut self, restored: Result<Option<CheckpointId>, String>) {
+    pub(crate) fn restored(&mut self, restored: Result<Option<(CheckpointId, u64)>, String>) {
         let from = match restored {
-            Ok(from) => from,
+            Ok(from) => from.map(|(from, bytes)| {
+                self.checkpointing.bytes = bytes;
+                from
+            }),
             Err(what) => {
                 self.failure = Some(NodeError::Damaged { what });
                 return;
@@ -113,7 +166,7 @@ impl<F: Front> Node<F> {
         };
         self.checkpointing.restoring = false;
         if from.map_or(Slot::NONE, |from| from.slot) != self.machines.replica.status().checkpoint {
-            self.checkpointing.begin_generation();
+            self.begin_generation();
             self.machines.step(Input::Unrestored { instead: from });
         }
         if let Some(checkpoint) = self.checkpointing.begun_after.take() {
@@ -130,6 +183,7 @@ impl<F: Front> Node<F> {
         tracing::info!("the checkpoint of slot {} is durable: {bytes} bytes", checkpoint.slot);
         self.checkpointing.bytes = bytes;
         self.checkpointing.trouble = None;
+        self.checkpointing.stretch.was_written();
         self.machines.step(Input::Checkpointed { checkpoint });
     }
 
@@ -141,12 +195,13 @@ impl<F: Front> Node<F> {
     }
 
     /// A fetched checkpoint stands, or is not what it should be.
-    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: bool) {
-        if installed {
+    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: Option<u64>) {
+        if let Some(bytes) = installed {
+            self.checkpointing.bytes = bytes;
             self.checkpointing.installing = true;
             self.disk.add(DiskTask::BeginAfter(checkpoint), 0);
         } else {
-            self.machines.step(Input::Installed { checkpoint, installed });
+            self.machines.step(Input::Installed { checkpoint, installed: false });
         }
     }
 
@@ -162,7 +217,7 @@ impl<F: Front> Node<F> {
     /// The executor goes on from a fetched checkpoint.
     pub(crate) fn adopted(&mut self, checkpoint: CheckpointId) {
         tracing::info!("the state of slot {} was fetched and is in place", checkpoint.slot);
-        self.checkpointing.begin_generation();
+        self.begin_generation();
         self.checkpointing.installing = false;
         self.stopped = None;
         self.machines.step(Input::Installed { checkpoint, installed: true });

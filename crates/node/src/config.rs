@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mainstay_model::{ClusterId, Configuration, ReplicaId};
-use mainstay_service::SessionLimits;
+use mainstay_service::{CheckpointInterval, SessionLimits};
 
 /// Everything a node has to know before it starts.
 #[derive(Clone, Debug)]
@@ -27,6 +27,9 @@ pub struct NodeConfig {
     pub sessions: SessionLimits,
     /// Bounds of this node alone.
     pub limits: Limits,
+    /// After how much log checkpoints should be due; equal at all replicas. A leader lengthens it while
+    /// the state is large or checkpoints are late.
+    pub interval: CheckpointInterval,
     /// What the log keeps although a checkpoint covers it.
     pub keep: KeepSettings,
     /// Whether SIGTERM and SIGINT stop the node. Tests that run several nodes in one process say
@@ -53,6 +56,7 @@ impl NodeConfig {
             detection: mainstay_detect::Settings::default(),
             sessions: SessionLimits::default(),
             limits: Limits::default(),
+            interval: CheckpointInterval::default(),
             keep: KeepSettings::default(),
             stop_on_signals: true,
         }
@@ -71,6 +75,19 @@ impl NodeConfig {
             return Some(format!(
                 "{} peer addresses are given for {replicas} replicas; give one for each",
                 self.peers.len()
+            ));
+        }
+        if !self.interval.is_within_bounds() {
+            let (min, max) = (CheckpointInterval::MIN, CheckpointInterval::MAX);
+            return Some(format!(
+                "checkpoints every {} requests or {} bytes are out of bounds: give {} to {} requests \
+                 and {} to {} bytes",
+                self.interval.requests,
+                self.interval.bytes,
+                min.requests,
+                max.requests,
+                min.bytes,
+                max.bytes
             ));
         }
         self.limits.fault()

@@ -48,9 +48,9 @@ pub(crate) enum Event {
     BegunAfter(CheckpointId),
     /// What the executor did.
     Executed(Executed),
-    /// The executor has its first state, which is that of this checkpoint, or that of an empty log;
-    /// the sentence says why nothing can be executed.
-    Restored(Result<Option<CheckpointId>, String>),
+    /// The executor has its first state, which is that of this checkpoint of so many bytes, or that of
+    /// an empty log; the sentence says why nothing can be executed.
+    Restored(Result<Option<(CheckpointId, u64)>, String>),
     /// A checkpoint of a state of this generation is durable, with so many bytes.
     Checkpointed { generation: u64, checkpoint: CheckpointId, bytes: u64 },
     /// A checkpoint could not be written; the sentence says why.
@@ -59,8 +59,9 @@ pub(crate) enum Event {
     ChunkRead { to: ReplicaId, checkpoint: CheckpointId, chunk: u32, total: u64, bytes: Bytes },
     /// Whether a fetched piece is kept.
     ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: bool },
-    /// Whether a fetched checkpoint stands on disk, and its state waits for the executor.
-    Fetched { checkpoint: CheckpointId, installed: bool },
+    /// A fetched checkpoint of so many bytes stands on disk, and its state waits for the executor; or
+    /// it is not what it should be.
+    Fetched { checkpoint: CheckpointId, installed: Option<u64> },
     /// A thread ended, expectedly or not.
     Ended(&'static str),
 }

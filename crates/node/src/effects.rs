@@ -6,7 +6,7 @@ use mainstay_model::{Record, RecordKind, Token};
 use crate::disk::DiskTask;
 use crate::executor::ExecutorTask;
 use crate::front::Front;
-use crate::node::{FRONT_TOKEN, Node, READS_AGAIN_AFTER, TRIM_TOKEN};
+use crate::node::{FRONT_TOKEN, INTERVAL_TOKEN, Node, READS_AGAIN_AFTER, TRIM_TOKEN};
 use crate::transfers::TransferTask;
 
 impl<F: Front> Node<F> {
@@ -65,7 +65,7 @@ impl<F: Front> Node<F> {
         let now = self.machines.now.monotonic;
         match token {
             FRONT_TOKEN => self.session.rejected(now, reason),
-            TRIM_TOKEN => {}
+            TRIM_TOKEN | INTERVAL_TOKEN => {}
             token => {
                 if let Some(mut group) = self.read_groups.remove(&token.0) {
                     self.reads.append(&mut group.queries);

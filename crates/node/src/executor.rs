@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mainstay_model::{CheckpointId, Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_service::native::KEPT_BYTES_MAX;
-use mainstay_service::{Applied, Applier, Service};
+use mainstay_service::{Applied, Applier, CheckpointInterval, Service};
 
 use crate::checkpointer::ToWrite;
 use crate::disk::Event;
@@ -126,6 +126,10 @@ pub(crate) struct Executed {
     pub(crate) adopted: Option<CheckpointId>,
     /// The longest that execution stood still to hand out a checkpoint.
     pub(crate) pause_max: Duration,
+    /// How often execution had to wait for checkpoints to be written.
+    pub(crate) waits: u64,
+    /// The interval of checkpoints that is in force.
+    pub(crate) interval: CheckpointInterval,
 }
 
 struct Waiting {
@@ -154,6 +158,7 @@ pub(crate) struct ExecutorThread<S: Service> {
     states: SyncSender<ToWrite<S::Checkpoint>>,
     handover: Handover<S>,
     pause_max: Duration,
+    waits: u64,
     tasks: Arc<Queue<ExecutorTask>>,
     inbox: Arc<Inbox<Event>>,
     nonces: HashSet<Nonce>,
@@ -184,6 +189,7 @@ impl<S: Service> ExecutorThread<S> {
             states,
             handover,
             pause_max: Duration::ZERO,
+            waits: 0,
             tasks,
             inbox,
             nonces: HashSet::new(),
@@ -308,6 +314,7 @@ impl<S: Service> ExecutorThread<S> {
         let Some(state) = state else { return };
         let state = ToWrite { generation: self.generation, state };
         let Err(TrySendError::Full(state)) = self.states.try_send(state) else { return };
+        self.waits += 1;
         self.answer_waiting();
         self.tell();
         tracing::info!(
@@ -415,6 +422,8 @@ impl<S: Service> ExecutorThread<S> {
         executed.wake = self.applier.wake();
         executed.stopped = stopped;
         executed.pause_max = self.pause_max;
+        executed.waits = self.waits;
+        executed.interval = self.applier.checkpoint_interval();
         executed.trim = self.applier.trim().map(|command| command.encode());
         self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.executed_bytes));
     }

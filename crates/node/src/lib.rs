@@ -15,6 +15,7 @@
 //! | [`store`] | what stands in the folder: log and checkpoints, brought together |
 //! | `node` | the protocol thread and its turns |
 //! | `effects`, `news` | what the machine asks for; what the other threads tell |
+//! | `stretch` | how far apart checkpoints should be |
 //! | `checkpointing` | checkpoints and their transfer as the protocol thread sees them |
 //! | `machines` | the machines side by side |
 //! | `links` | connections that this node opens, one to each peer |
@@ -59,6 +60,7 @@ pub mod stop;
 pub mod store;
 mod strangers;
 mod stream;
+mod stretch;
 mod system;
 mod threads;
 mod transfers;

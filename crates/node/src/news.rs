@@ -55,7 +55,7 @@ impl<F: Front> Node<F> {
         if let Some(checkpoint) = executed.adopted {
             self.adopted(checkpoint);
         }
-        self.checkpointing.pause_max = executed.pause_max;
+        self.checkpointing.note(&executed);
         if executed.applied > self.applied || executed.adopted.is_some() {
             self.applied = executed.applied;
             self.view.decided_time_ms = executed.time.0 / 1_000_000;

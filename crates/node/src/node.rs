@@ -50,6 +50,8 @@ pub(crate) const TRIM_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) const FRONT_TOKEN: Token = Token(0);
 /// The command that ends idle sessions.
 pub(crate) const TRIM_TOKEN: Token = Token(1);
+/// The command that sets the interval of checkpoints.
+pub(crate) const INTERVAL_TOKEN: Token = Token(2);
 /// Tokens from here on are given out one by one.
 const TOKEN_FIRST: u64 = 16;
 
@@ -397,6 +399,7 @@ impl<F: Front> Node<F> {
         let patience = self.config.limits.outcome_timeout;
         self.read_groups.retain(|_, group| now.since(group.since) < 2 * patience);
         self.sweep_connections();
+        self.order_interval();
     }
 
     /// Asked to end: hand over, finish what is open, then leave.

@@ -48,7 +48,8 @@ impl<S: Service, D: Disk> Origin<S, D> {
                         began.elapsed()
                     );
                     self.remove();
-                    inbox.push(Event::Restored(Ok(Some(id))), 0);
+                    let bytes = self.checkpoints.content_len(id).unwrap_or(0);
+                    inbox.push(Event::Restored(Ok(Some((id, bytes)))), 0);
                     return Some((applier, u64::from(self.from != Some(id))));
                 }
                 Err(_) if self.restoring.wanted.is_ended() => return None,

@@ -152,7 +152,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                     );
                     std::thread::sleep(FAILURE_PAUSE);
                 }
-                let installed = installed.is_ok();
+                let installed = installed.ok();
                 self.inbox.push(Event::Fetched { checkpoint, installed }, 0);
             }
             TransferTask::Remove(wrong) => {
@@ -215,7 +215,8 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
         Ok(())
     }
 
-    fn install(&mut self, checkpoint: CheckpointId) -> Result<(), String> {
+    /// Returns how many bytes the checkpoint has.
+    fn install(&mut self, checkpoint: CheckpointId) -> Result<u64, String> {
         let incoming = self.incoming.take().filter(|incoming| incoming.partial().id == checkpoint);
         let Some(incoming) = incoming else {
             return Err("its pieces are not here".to_owned());
@@ -223,9 +224,10 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
         let content = incoming.open_content().map_err(|error| error.to_string())?;
         match self.restoring.restore(checkpoint, content) {
             Ok(applier) => {
+                let bytes = incoming.partial().total;
                 incoming.install().map_err(|error| error.to_string())?;
                 *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(applier);
-                Ok(())
+                Ok(bytes)
             }
             Err(why) if self.restoring.wanted.is_ended() => Err(why),
             Err(why) => {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ use serde::{Deserialize, Serialize};
 
 /// Long enough for anything that should happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many replicas have carried out `differ`.
+static DIFFERED: AtomicUsize = AtomicUsize::new(0);
 
 /// Registers by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -48,6 +52,12 @@ impl Apply for Registers {
             }
             (Some("long"), Some(len), None) => reply.resize(len.parse().unwrap_or(0), b'x'),
             (Some("panic"), ..) => panic!("asked to"),
+            (Some("differ"), Some(name), None) => {
+                // Not what a service may do: whoever comes first has another state from then on.
+                let first = DIFFERED.fetch_add(1, Ordering::Relaxed) == 0;
+                self.0.insert(name.into(), if first { "wrong" } else { "right" }.into());
+                reply.extend_from_slice(b"ok");
+            }
             _ => reply.extend_from_slice(b"what?"),
         }
     }
@@ -129,6 +139,7 @@ pub struct Cluster {
     pub clients: Vec<SocketAddr>,
     pub places: Vec<Place>,
     pub nodes: Vec<Option<Running>>,
+    pub segment_bytes: u64,
     sockets: Vec<Option<Sockets>>,
     _folder: tempfile::TempDir,
 }
@@ -169,6 +180,7 @@ impl Cluster {
             clients,
             places,
             nodes: (0..size).map(|_| None).collect(),
+            segment_bytes: 1 << 20,
             sockets: sockets.into_iter().map(Some).collect(),
             _folder: folder,
         }
@@ -192,12 +204,15 @@ impl Cluster {
         let stop = StopHandle::new();
         let handle = stop.clone();
         let place = self.places[index].clone();
+        let segment_bytes = self.segment_bytes;
         let thread = thread::spawn(move || match place {
             Place::Folder(path) => {
                 let disk = RealDisk::create(&path).expect("a folder");
-                go(&config, sockets, open(disk, &config), &handle)
+                go(&config, sockets, open(disk, &config, segment_bytes), &handle)
             }
-            Place::Memory(disk) => go(&config, sockets, open(disk, &config), &handle),
+            Place::Memory(disk) => {
+                go(&config, sockets, open(disk, &config, segment_bytes), &handle)
+            }
         });
         self.nodes[index] = Some(Running { stop, thread });
     }
@@ -264,9 +279,9 @@ impl Drop for Cluster {
 }
 
 /// Opens log and checkpoints of a replica.
-pub fn open<D: Disk + Clone>(disk: D, config: &NodeConfig) -> Store<D> {
+pub fn open<D: Disk + Clone>(disk: D, config: &NodeConfig, segment_bytes: u64) -> Store<D> {
     let mut log = LogOptions::new(config.cluster, config.me);
-    log.segment_bytes = 1 << 20;
+    log.segment_bytes = segment_bytes;
     let checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
     Store::open(disk, log, checkpoints).expect("a log")
 }

@@ -1,0 +1,170 @@
+//! Checkpoints made, restarted from, fetched and found wrong, by real nodes.
+
+mod harness;
+
+use std::fs;
+use std::path::PathBuf;
+
+use harness::{Cluster, Place};
+use mainstay_node::{KeepSettings, StateName};
+use mainstay_service::CheckpointInterval;
+
+/// A cluster whose log is short: checkpoints every so many requests, small segments, nothing kept.
+fn prepare(requests: u64) -> Cluster {
+    let mut cluster = Cluster::prepare(3);
+    cluster.segment_bytes = 16 << 10;
+    for config in &mut cluster.configs {
+        config.interval = CheckpointInterval { requests, bytes: 1 << 20 };
+        config.keep = KeepSettings { lagging_bytes: 0, transfer_bytes: 1 << 20 };
+    }
+    cluster
+}
+
+fn start(requests: u64) -> Cluster {
+    let mut cluster = prepare(requests);
+    (0..3).for_each(|index| cluster.run(index));
+    cluster
+}
+
+/// Writes until it is as wanted. Returns what the counter stands at.
+fn write_until(cluster: &Cluster, at: usize, is_it: impl Fn() -> bool) -> String {
+    let mut client = cluster.client(at);
+    let value = "v".repeat(400);
+    for round in 0..1000 {
+        for key in 0..50 {
+            assert_eq!(client.call(&format!("set key-{key} {value}-{round}")), "+ok");
+        }
+        let counted = client.call("add counter");
+        if is_it() {
+            return counted;
+        }
+    }
+    panic!("it never came to it: {:?}", cluster.status(at));
+}
+
+/// Whether a replica has a checkpoint above `slot`, and has given up the log of before.
+fn is_past(cluster: &Cluster, index: usize, slot: u64) -> bool {
+    let status = cluster.status(index).expect("a status");
+    let segments = files(cluster, index, "log-");
+    assert!(!segments.is_empty());
+    status.replica.checkpoint > slot && !segments[0].starts_with("log-0000000001")
+}
+
+fn folder(cluster: &Cluster, index: usize) -> PathBuf {
+    match &cluster.places[index] {
+        Place::Folder(path) => path.clone(),
+        Place::Memory(_) => unreachable!("these tests use folders"),
+    }
+}
+
+/// The names of the files in a replica's folder that begin so.
+fn files(cluster: &Cluster, index: usize, beginning: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder(cluster, index)).expect("a folder").flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.starts_with(beginning));
+    names.sort();
+    names
+}
+
+#[test]
+fn a_log_is_given_up_and_all_restart_from_their_checkpoints() {
+    let mut cluster = start(60);
+    let counted = write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
+    for index in 0..3 {
+        assert!(files(&cluster, index, "checkpoint-").len() <= 2);
+        cluster.stop(index).expect("a clean end");
+    }
+    (0..3).for_each(|index| cluster.run(index));
+    for index in 0..3 {
+        let status = cluster.until(index, |s| s.replica.state == StateName::Active);
+        assert!(status.replica.checkpoint > 0, "{status:?}");
+        assert_eq!(cluster.client(index).call("get counter"), counted);
+    }
+    let again = cluster.client(1).call("add counter");
+    assert_ne!(again, counted);
+}
+
+#[test]
+fn a_replica_that_was_away_while_the_log_went_fetches_a_checkpoint() {
+    let mut cluster = start(60);
+    write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
+    let leader = cluster.leader();
+    let away = (0..3).find(|&index| index != leader).expect("a follower");
+    let others = [leader, 3 - leader - away];
+    cluster.stop(away).expect("a clean end");
+    let gone = cluster.status(leader).expect("a status").replica.decided;
+    let counted =
+        write_until(&cluster, leader, || others.iter().all(|&i| is_past(&cluster, i, gone)));
+    cluster.run(away);
+    cluster.until(away, |s| s.replica.state == StateName::Active && s.replica.checkpoint > gone);
+    assert_eq!(cluster.client(away).call("get counter"), counted);
+    assert!(harness::logged(&["was fetched and is in place"]) > 0);
+    // It goes on like the others, also after a restart.
+    let last = write_until(&cluster, away, || is_past(&cluster, away, gone));
+    cluster.stop(away).expect("a clean end");
+    cluster.run(away);
+    cluster.until(away, |s| s.replica.state == StateName::Active);
+    assert_eq!(cluster.client(away).call("get counter"), last);
+}
+
+#[test]
+fn a_replica_whose_state_differs_is_found_and_fetches_that_of_the_others() {
+    let cluster = start(60);
+    let mut client = cluster.client(0);
+    assert_eq!(client.call("differ odd"), "+ok");
+    // Until it is found: the replica asked may be the one, and then answers that it is loading.
+    while harness::logged(&["another digest of the checkpoint"]) == 0 {
+        let reply = client.call("add counter");
+        assert!(reply.starts_with('+') || reply == "-Loading", "{reply}");
+    }
+    harness::until_logged(&["was fetched and is in place"]);
+    for index in 0..3 {
+        cluster.until(index, |s| s.replica.state == StateName::Active);
+        assert_eq!(cluster.client(index).call("get odd"), "+right");
+    }
+    write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
+}
+
+/// Flips a bit in the content of these checkpoints.
+fn rot(cluster: &Cluster, index: usize, names: &[String]) {
+    for name in names {
+        let path = folder(cluster, index).join(name);
+        let mut bytes = fs::read(&path).expect("a file");
+        bytes[4200] ^= 1;
+        fs::write(&path, bytes).expect("the file");
+    }
+}
+
+#[test]
+fn where_a_checkpoint_rotted_an_older_one_and_the_log_serve() {
+    let mut cluster = prepare(60);
+    cluster.configs.iter_mut().for_each(|config| config.keep.lagging_bytes = 1 << 30);
+    (0..3).for_each(|index| cluster.run(index));
+    let two = |index| files(&cluster, index, "checkpoint-").len() == 2;
+    let counted = write_until(&cluster, 0, || (0..3).all(two));
+    let mut rotten = Vec::new();
+    for index in 0..3 {
+        cluster.stop(index).expect("a clean end");
+        let newest = files(&cluster, index, "checkpoint-").pop().expect("a checkpoint");
+        rot(&cluster, index, std::slice::from_ref(&newest));
+        rotten.push(newest);
+    }
+    (0..3).for_each(|index| cluster.run(index));
+    for (index, rotten) in rotten.iter().enumerate() {
+        cluster.until(index, |s| s.replica.state == StateName::Active);
+        assert_eq!(cluster.client(index).call("get counter"), counted);
+        assert!(harness::logged(&["cannot be used", rotten]) > 0, "{}", harness::log_text());
+    }
+}
+
+#[test]
+fn a_replica_whose_checkpoints_rotted_fetches_one() {
+    let mut cluster = start(60);
+    let counted = write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
+    cluster.stop(1).expect("a clean end");
+    rot(&cluster, 1, &files(&cluster, 1, "checkpoint-"));
+    cluster.run(1);
+    cluster.until(1, |s| s.replica.state == StateName::Active);
+    assert_eq!(cluster.client(1).call("get counter"), counted);
+}
