@@ -121,7 +121,7 @@ impl<F: Front> Node<F> {
             wanted.bytes
         );
         checkpointing.interval_ordered_at = Some(now);
-        let request = Command::SetCheckpointInterval(wanted).encode();
+        let request = Command::SetCheckpointInterval(wanted).encode().into();
         self.machines.step(Input::Submit { token: INTERVAL_TOKEN, request });
     }
 
