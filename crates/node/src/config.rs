@@ -90,7 +90,7 @@ impl NodeConfig {
                 max.bytes
             ));
         }
-        self.limits.fault()
+        self.ordering.fault().or_else(|| self.limits.fault())
     }
 }
 

@@ -57,6 +57,7 @@ impl<F: Front> Node<F> {
             }
             Effect::Discard { upto, wanted_above } => self.discard(upto, wanted_above),
             Effect::StopExecuting { at, wrong } => self.stop_executing(at, wrong),
+            Effect::Instructed { instruction, outcome } => self.instructed(instruction, outcome),
             Effect::Observe(observation) => self.observe(observation),
         }
     }

@@ -50,7 +50,7 @@ impl<P: Plants> Replica<P> {
         let alpha = self.configuration.alpha;
         let last = self.log.decided_upto.0 + alpha;
         let Office::Leader(leader) = &mut self.office else { return false };
-        if !leader.takes_requests() {
+        if !leader.may_propose() {
             return false;
         }
         let in_flight = leader.open.len();

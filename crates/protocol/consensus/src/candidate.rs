@@ -219,11 +219,7 @@ impl<P: Plants> Replica<P> {
         let resumed = self.plants.has(Plant::OldBallotResumed)
             && self.acceptor.promised.leader == self.me
             && self.election.ballot_seen() == self.acceptor.promised;
-        let ballot = if resumed {
-            self.acceptor.promised
-        } else {
-            self.acceptor.promised.max(self.election.ballot_seen()).next_for(self.me)
-        };
+        let ballot = if resumed { self.acceptor.promised } else { self.next_ballot() };
         self.forget_leader(cx);
         self.election.note_ballot(ballot);
         self.election.attempts += 1;

@@ -114,6 +114,11 @@ impl<P: Plants> Replica<P> {
         self.send(cx, to, Body::CatchUp(CatchUp { from, upto }));
     }
 
+    /// Whether something missing was asked for and has not come.
+    pub(crate) fn catches_up(&self) -> bool {
+        self.catch_up.asked.is_some()
+    }
+
     /// Who may be asked, in turn; the leader last, it has enough to do.
     fn donors(&self) -> Vec<ReplicaId> {
         let leader = self.election.leader.map(|ballot| ballot.leader);

@@ -21,6 +21,8 @@ pub(crate) struct DecidedClock {
     at: Instant,
     /// The jump that taking the office asked for and that was above the bound.
     refused: Option<Duration>,
+    /// An operator confirmed a jump.
+    confirmed: bool,
 }
 
 /// A calendar clock of a replica, as read when its message came.
@@ -58,7 +60,7 @@ impl DecidedClock {
         // From nothing to the first time is no jump.
         let allowed = last == Timestamp(0) || jump <= jump_max;
         let time = if allowed { last.max(median) } else { last };
-        Self { time, at: now, refused: (!allowed).then_some(jump) }
+        Self { time, at: now, refused: (!allowed).then_some(jump), confirmed: false }
     }
 
     /// Runs on to `now`, slewed towards `median`, and says what time it is. Never below `floor`, the
@@ -75,6 +77,16 @@ impl DecidedClock {
         self.at = self.at.max(now.monotonic);
         self.time = Timestamp(time.max(self.time.0)).max(floor);
         self.time
+    }
+
+    /// The operator confirms the jump that was refused: it is made now, forward to `median`. False if
+    /// none was refused, nor confirmed before.
+    pub(crate) fn confirm(&mut self, median: Timestamp) -> bool {
+        if self.refused.take().is_some() {
+            self.time = self.time.max(median);
+            self.confirmed = true;
+        }
+        self.confirmed
     }
 
     /// The jump that was not made, if one was asked for.
@@ -118,6 +130,21 @@ mod tests {
         let far = take(100, 100 + 3601);
         assert_eq!(far.time, Timestamp(100 * S));
         assert_eq!(far.refused(), Some(Duration::from_secs(3601)));
+    }
+
+    #[test]
+    fn a_refused_jump_is_made_once_an_operator_confirms_it() {
+        let (last, median) = (Timestamp(100 * S), Timestamp(9_000 * S));
+        let mut clock = DecidedClock::take_over(last, median, Instant(0), Duration::from_secs(60));
+        assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(110 * S), "runs evenly");
+        assert!(clock.confirm(Timestamp(9_010 * S)));
+        assert_eq!(clock.refused(), None);
+        assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(9_010 * S));
+        assert!(clock.confirm(Timestamp(20_000 * S)), "told a second time");
+        assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(9_010 * S), "jumps once");
+        let mut calm = DecidedClock::take_over(last, last, Instant(0), Duration::from_secs(60));
+        assert!(!calm.confirm(median), "nothing was refused");
+        assert_eq!(calm.read(now(0), last, Timestamp(0)), last);
     }
 
     #[test]

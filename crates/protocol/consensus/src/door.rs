@@ -128,6 +128,16 @@ pub enum Input {
     /// The operator, or the end of the process, asks this replica not to lead: if it leads, it steps
     /// down and names a successor; it does not try to lead again.
     Retire,
+    /// The operator wants the replica of this index to lead; at any replica. Answered by
+    /// [`Effect::Instructed`] in bounded time; no request is lost by it.
+    LeaderMove {
+        /// Who is to lead.
+        to: u16,
+    },
+    /// The operator confirms that the decided time may make the jump that
+    /// [`crate::Status::clock_jump_refused`] tells of; at any replica. Answered by
+    /// [`Effect::Instructed`].
+    ConfirmClockJump,
     /// The instant of [`crate::Replica::deadline`] has come.
     Deadline,
 }
@@ -229,8 +239,49 @@ pub enum Effect {
         /// Why.
         reason: Rejection,
     },
+    /// What came of an instruction of the operator.
+    Instructed {
+        /// Which.
+        instruction: Instruction,
+        /// Carried out, or why not.
+        outcome: Result<(), Refusal>,
+    },
     /// Something worth a line in a trace, a log or a counter.
     Observe(Observation),
+}
+
+/// What an operator may tell a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Instruction {
+    /// See [`Input::LeaderMove`].
+    LeaderMove {
+        /// Who is to lead.
+        to: u16,
+    },
+    /// See [`Input::ConfirmClockJump`].
+    ConfirmClockJump,
+}
+
+/// Why an instruction was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The configuration has no replica of that index.
+    UnknownReplica,
+    /// No leader is known, or it does not answer.
+    NoLeader,
+    /// The leader does not hear that replica as one that votes: it is down, cut off or a learner.
+    NotVoting,
+    /// That replica has not caught up.
+    Lagging,
+    /// That replica has no room on disk, or its disk stands still.
+    NoDisk,
+    /// The leader is handing over to another one already, or stops.
+    Busy,
+    /// That replica was told to begin and did not lead in time; who leads now was chosen as after any
+    /// leader change.
+    NotTaken,
+    /// The leader's clock refused no jump.
+    NothingToConfirm,
 }
 
 /// Whom entries are read back for.

@@ -14,6 +14,7 @@ use mainstay_model::{Ballot, Instant, Plants, Prng, ReplicaId, ReplicaSet, Slot}
 use crate::door::Observation;
 use crate::message::{Body, Lead, Probe, ProbeReply, StepDown};
 use crate::replica::{Cx, Office, Replica};
+use crate::settings::LeaderPolicy;
 
 /// What a replica knows of leaders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,12 @@ impl Election {
         self.suspected.contains(peer.index)
     }
 
+    /// The number of the next probe.
+    pub(crate) fn next_probe(&mut self) -> u64 {
+        self.probe += 1;
+        self.probe
+    }
+
     /// Something between zero and `part` of an election time-out.
     fn jitter(&mut self, timeout: Duration, part: u32) -> Duration {
         let nanos = mainstay_model::time::nanos(timeout / part);
@@ -98,13 +105,33 @@ impl<P: Plants> Replica<P> {
     /// begun.
     pub(crate) fn hears_leader(&self, now: Instant) -> bool {
         match &self.office {
-            Office::Leader(_) => true,
+            Office::Leader(leader) => !leader.doubts_itself(),
             Office::Candidate(_) => false,
             Office::Follower => {
                 self.leader_until().is_some_and(|until| now < until)
                     || self.grace_until().is_some_and(|until| now < until)
             }
         }
+    }
+
+    /// Whether it has nothing against the leader that it hears of.
+    pub(crate) fn is_content(&self, now: Instant) -> bool {
+        self.hears_leader(now) && !self.finds_slow(now)
+    }
+
+    /// This replica was paused: whoever it follows or waits for has one more time-out, and what it
+    /// asked before is too old.
+    pub(crate) fn listen_again(&mut self, now: Instant) {
+        let again = now.after(self.election_timeout());
+        let election = &mut self.election;
+        election.heard_at = now;
+        election.shown.2 = now;
+        if let Some((_, until)) = &mut election.grace {
+            *until = again;
+        }
+        election.due = election.due.map(|_| again);
+        election.probes.clear();
+        election.silent.clear();
     }
 
     /// Until when the present leader is believed if it shows nothing more.
@@ -114,12 +141,12 @@ impl<P: Plants> Replica<P> {
         if election.is_suspected(ballot.leader) {
             return None;
         }
-        let heard_until = election.heard_at.after(self.settings.election_timeout);
+        let heard_until = election.heard_at.after(self.election_timeout());
         let (_, works, since) = election.shown;
         if !works {
             return Some(heard_until);
         }
-        let patience = self.settings.stall_timeout * (1 << election.stalls.min(6));
+        let patience = self.stall_timeout() * (1 << election.stalls.min(6));
         Some(heard_until.min(since.after(patience)))
     }
 
@@ -139,7 +166,7 @@ impl<P: Plants> Replica<P> {
 
     /// How long a candidate has.
     pub(crate) fn candidacy_time(&self) -> Duration {
-        self.settings.election_timeout * (1 << self.election.attempts.saturating_sub(1).min(5))
+        self.standing_time() * (1 << self.election.attempts.saturating_sub(1).min(5))
     }
 
     /// The leader of `ballot` showed a sign of life.
@@ -156,15 +183,19 @@ impl<P: Plants> Replica<P> {
         self.election.heard_at = cx.now.monotonic;
         if self.election.leader != Some(ballot) {
             self.leave_office(cx);
+            self.give_time(cx.now.monotonic);
             self.election.leader = Some(ballot);
             self.election.shown = (self.log.decided_upto, false, cx.now.monotonic);
             self.election.room = true;
             self.flush_due = true;
             cx.observe(Observation::Leader(Some(ballot)));
         }
+        self.pauses.heard();
         self.election.attempts = 0;
         self.election.grace = None;
-        self.election.due = None;
+        if !self.finds_slow(cx.now.monotonic) {
+            self.election.due = None;
+        }
     }
 
     /// What the leader shows about its work.
@@ -176,13 +207,16 @@ impl<P: Plants> Replica<P> {
             self.election.stalls = 0;
             self.election.stalled = None;
         }
-        if m.decided_upto > decided || works != worked {
+        let excused = self.learns(cx.now.monotonic);
+        if m.decided_upto > decided || works != worked || excused {
             self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
         }
+        self.judge_speed(cx);
     }
 
     /// From now on no leader is known.
     pub(crate) fn forget_leader(&mut self, cx: &mut Cx<'_>) {
+        self.latencies.forget_slot();
         if self.election.leader.take().is_some() {
             cx.observe(Observation::Leader(None));
         }
@@ -221,17 +255,12 @@ impl<P: Plants> Replica<P> {
     }
 
     /// How long this replica leaves it to others to ask first.
-    fn rank_delay(&mut self) -> Duration {
-        let timeout = self.settings.election_timeout;
-        let trusted_more = |other: &ReplicaId| {
-            let (theirs, mine) = (other.epoch.counter, self.me.epoch.counter);
-            theirs < mine || (theirs == mine && other.index > self.me.index)
-        };
-        let ahead = self
-            .peers()
-            .filter(|peer| !self.election.is_suspected(*peer))
-            .filter(trusted_more)
-            .count();
+    fn rank_delay(&mut self, now: Instant) -> Duration {
+        let timeout = self.election_timeout();
+        let place = |replica: &ReplicaId| self.place(*replica);
+        let mine = place(&self.me);
+        let able = self.peers().filter(|peer| !self.election.is_suspected(*peer));
+        let ahead = able.filter(|peer| place(peer) < mine).count();
         let mut delay = timeout / 8 * u32::try_from(ahead).unwrap_or(u32::MAX);
         if self.catch_up.target.0 > self.log.decided_upto.0 + self.configuration.alpha {
             delay += timeout / 4;
@@ -239,7 +268,36 @@ impl<P: Plants> Replica<P> {
         if !self.acceptor.room {
             delay += timeout / 2;
         }
+        if self.transfers() {
+            delay += timeout;
+        }
+        delay += self.latencies.disk(now).min(timeout);
         delay + self.election.jitter(timeout, 32)
+    }
+
+    /// The place of a replica in the order in which they try; the lowest tries first.
+    fn place(&self, replica: ReplicaId) -> (u32, u64) {
+        match self.settings.leader_policy {
+            LeaderPolicy::TrustedRank => {
+                (replica.epoch.counter, u64::from(u16::MAX - replica.index))
+            }
+            LeaderPolicy::Rotation => {
+                let count = self.configuration.replicas.len() as u64;
+                let next = self.election.ballot_seen.round.wrapping_add(1) % count;
+                (0, (u64::from(replica.index) + count - next) % count)
+            }
+        }
+    }
+
+    /// The ballot in which this replica stands next: above every one that it promised or saw.
+    pub(crate) fn next_ballot(&self) -> Ballot {
+        let mut ballot = self.acceptor.promised.max(self.election.ballot_seen).next_for(self.me);
+        if self.settings.leader_policy == LeaderPolicy::Rotation {
+            let count = self.configuration.replicas.len() as u64;
+            let own = u64::from(self.me.index);
+            ballot.round += (own + count - ballot.round % count) % count;
+        }
+        ballot
     }
 
     pub(crate) fn election_deadline(&self) -> Option<Instant> {
@@ -256,27 +314,20 @@ impl<P: Plants> Replica<P> {
     /// A follower looks whether it still hears of a leader; if not, and its turn has come, it asks.
     pub(crate) fn election_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        if self.hears_leader(now) {
+        if self.is_content(now) {
             self.election.due = None;
             return;
         }
-        if let Some(ballot) = self.election.leader {
-            // Heard and not suspected, and yet not believed any more: it made no progress.
-            let fresh = now < self.election.heard_at.after(self.settings.election_timeout);
-            if fresh && !self.election.is_suspected(ballot.leader) {
-                self.election.stalls += 1;
-                self.election.stalled = Some((ballot, now.after(self.settings.election_timeout)));
-            }
-            self.forget_leader(cx);
+        if !self.hears_leader(now) {
+            self.give_leader_up(cx);
         }
-        self.election.grace = None;
         if !self.votes || self.retired {
             self.election.due = None;
             return;
         }
         match self.election.due {
             None => {
-                let delay = self.rank_delay();
+                let delay = self.rank_delay(now);
                 self.election.due = Some(now.after(delay));
             }
             Some(due) if due <= now => self.ask_all(cx),
@@ -284,16 +335,32 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// The leader is not believed any more.
+    fn give_leader_up(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        let timeout = self.election_timeout();
+        if let Some(ballot) = self.election.leader {
+            // Heard and not suspected, and yet not believed any more: it made no progress.
+            let fresh = now < self.election.heard_at.after(timeout);
+            if fresh && !self.election.is_suspected(ballot.leader) {
+                self.election.stalls += 1;
+                self.election.stalled = Some((ballot, now.after(timeout)));
+            }
+            self.forget_leader(cx);
+        }
+        self.election.grace = None;
+    }
+
     fn ask_all(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        let timeout = self.settings.election_timeout;
-        self.election.probe += 1;
+        let timeout = self.election_timeout();
+        let number = self.election.next_probe();
         self.election.probes.retain(|(_, at)| now < at.after(timeout));
-        self.election.probes.push_back((self.election.probe, now));
+        self.election.probes.push_back((number, now));
         let again =
             self.settings.lead_interval + self.election.jitter(self.settings.lead_interval, 2);
         self.election.due = Some(cx.now.monotonic.after(again));
-        let probe = Probe { number: self.election.probe, ballot: self.acceptor.promised };
+        let probe = Probe { number, ballot: self.acceptor.promised };
         for peer in self.peers() {
             self.send(cx, peer, Body::Probe(probe));
         }
@@ -319,9 +386,10 @@ impl<P: Plants> Replica<P> {
         }
         let reply = ProbeReply {
             number: m.number,
-            hears_leader: self.hears_leader(cx.now.monotonic),
+            hears_leader: self.is_content(cx.now.monotonic),
             ballot: self.acceptor.promised,
             decided_upto: self.log.decided_upto,
+            disk: self.latencies.disk(cx.now.monotonic),
         };
         self.send(cx, from, Body::ProbeReply(reply));
     }
@@ -329,11 +397,12 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn on_probe_reply(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ProbeReply) {
         self.election.note_ballot(m.ballot);
         self.raise_target(m.decided_upto);
+        self.slowness.answered(from, &m, cx.now.monotonic);
         let asking = matches!(self.office, Office::Follower)
             && self.votes
             && !self.retired
             && self.election.probes.iter().any(|(number, _)| *number == m.number)
-            && !self.hears_leader(cx.now.monotonic);
+            && !self.is_content(cx.now.monotonic);
         if asking && m.hears_leader {
             self.election.silent.remove(&from.index);
         } else if asking {
@@ -354,8 +423,8 @@ impl<P: Plants> Replica<P> {
         self.forget_leader(cx);
         let wait = match m.successor {
             Some(index) if index == self.me.index => Duration::ZERO,
-            Some(_) => self.settings.election_timeout / 4 + self.rank_delay(),
-            None => self.rank_delay(),
+            Some(_) => self.settings.election_timeout / 4 + self.rank_delay(cx.now.monotonic),
+            None => self.rank_delay(cx.now.monotonic),
         };
         self.election.due = Some(cx.now.monotonic.after(wait));
     }
@@ -380,7 +449,7 @@ impl<P: Plants> Replica<P> {
         self.leave_office(cx);
         self.forget_leader(cx);
         self.election.grace = None;
-        let wait = patience + self.rank_delay();
+        let wait = patience + self.rank_delay(cx.now.monotonic);
         self.election.due = Some(cx.now.monotonic.after(wait));
     }
 

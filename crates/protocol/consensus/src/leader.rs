@@ -12,6 +12,7 @@ use crate::candidate::Promises;
 use crate::decided_time::{DecidedClock, Reading, lower_median};
 use crate::duplicates::Known;
 use crate::flow::Flow;
+use crate::hand_over::{HandOver, OwnDisk};
 use crate::message::{Accepted, Body, Follow, Lead, Learned, StepDown};
 use crate::outbox::Held;
 use crate::pace::{Pace, Progress};
@@ -34,10 +35,12 @@ pub(crate) struct Open {
 /// What a leader knows of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
-    heard_at: Instant,
+    pub(crate) heard_at: Instant,
     pub(crate) round: u64,
-    decided_upto: Slot,
-    room: bool,
+    pub(crate) decided_upto: Slot,
+    pub(crate) room: bool,
+    /// How long its disk took when it last told.
+    pub(crate) disk: Duration,
     /// What its calendar clock showed when it last told.
     reading: Option<Reading>,
     /// How far it has carried out what is decided.
@@ -97,8 +100,12 @@ pub(crate) struct Leader {
     show_at: Instant,
     /// Since when something reported as decided has been missing without progress.
     missing_since: (Slot, Instant),
-    /// Asked to hand over: proposes nothing new, leaves when nothing is open or this instant comes.
-    handing_over: Option<Instant>,
+    /// It is about to hand over: nothing new is proposed.
+    pub(crate) handing_over: Option<HandOver>,
+    /// How its own disk compares with those of the others.
+    pub(crate) own_disk: OwnDisk,
+    /// It was paused, and leads on only once a quorum has answered this round.
+    pub(crate) unconfirmed: Option<u64>,
 }
 
 impl Leader {
@@ -113,6 +120,7 @@ impl Leader {
         let indices = configuration.replicas.iter().map(|replica| replica.index);
         let readings: BTreeMap<u16, Reading> = promises.readings().collect();
         let peer = |index| Peer {
+            disk: Duration::ZERO,
             heard_at: now,
             round: 0,
             decided_upto: Slot::NONE,
@@ -145,6 +153,8 @@ impl Leader {
             show_at: now,
             missing_since: (Slot::NONE, now),
             handing_over: None,
+            own_disk: OwnDisk::new(now),
+            unconfirmed: None,
         }
     }
 
@@ -170,7 +180,42 @@ impl Leader {
     }
 
     pub(crate) fn takes_requests(&self) -> bool {
-        self.handing_over.is_none()
+        self.handing_over.is_none_or(HandOver::may_end)
+    }
+
+    /// Whether it proposes what it took.
+    pub(crate) fn may_propose(&self) -> bool {
+        self.handing_over.is_none() && self.unconfirmed.is_none()
+    }
+
+    /// What the replicas' calendar clocks show in the middle.
+    pub(crate) fn median(&self, now: Now) -> Timestamp {
+        let own = Reading { wall: now.wall, at: now.monotonic };
+        let peers = self.peers.values().filter_map(|peer| peer.reading);
+        lower_median(peers.chain([own]), now.monotonic)
+    }
+
+    pub(crate) fn open_is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether it was paused and does not know yet whether it still leads.
+    pub(crate) fn doubts_itself(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
+    /// It was paused: it asks for a round, and gives everybody one time-out to answer.
+    pub(crate) fn doubt_itself(&mut self, now: Instant) {
+        self.rounds.begin();
+        self.unconfirmed = Some(self.rounds.current());
+        self.show_at = Instant(0);
+        for peer in self.peers.values_mut() {
+            peer.heard_at = now;
+        }
+    }
+
+    pub(crate) fn confirm_jump(&mut self, median: Timestamp) -> bool {
+        self.clock.confirm(median)
     }
 
     pub(crate) fn jump_refused(&self) -> Option<Duration> {
@@ -319,6 +364,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn flush_leader(&mut self, cx: &mut Cx<'_>) {
         // What lies above the watermark may have its quorum already, once a hole is filled.
         self.advance(cx);
+        self.believe_in_itself();
         self.propose_queued(cx);
         self.order_tick(cx);
         if let Office::Leader(leader) = &mut self.office {
@@ -332,17 +378,13 @@ impl<P: Plants> Replica<P> {
             self.show_leader(cx, false);
         }
         self.answer_reads(cx);
-        if self.handed_over(cx.now.monotonic) {
-            self.resign(cx);
-        }
+        self.go_on_handing_over(cx);
     }
 
     /// What time it is for the group, as its leader's clock has it.
     pub(crate) fn decided_now(&mut self, now: Now) -> Timestamp {
         let Office::Leader(leader) = &mut self.office else { return self.log.time };
-        let own = Reading { wall: now.wall, at: now.monotonic };
-        let peers = leader.peers.values().filter_map(|peer| peer.reading);
-        let median = lower_median(peers.chain([own]), now.monotonic);
+        let median = leader.median(now);
         leader.clock.read(now, median, leader.time)
     }
 
@@ -353,7 +395,7 @@ impl<P: Plants> Replica<P> {
         let window = self.log.decided_upto.0 + self.configuration.alpha;
         let Office::Leader(leader) = &mut self.office else { return };
         leader.tick_at = None;
-        if leader.time >= wake || leader.handing_over.is_some() {
+        if leader.time >= wake || !leader.may_propose() {
             return;
         }
         if time < wake {
@@ -424,6 +466,7 @@ impl<P: Plants> Replica<P> {
                 applied_upto: self.log.applied_upto,
                 room: self.acceptor.room,
                 clock: cx.now.wall,
+                disk: self.latencies.disk(cx.now.monotonic),
             };
             self.send(cx, from, Body::Follow(follow));
         }
@@ -443,9 +486,11 @@ impl<P: Plants> Replica<P> {
             self.flush_due |= peer.room != m.room;
             peer.room = m.room;
             peer.reading = Some(Reading { wall: m.clock, at: cx.now.monotonic });
+            peer.disk = m.disk;
             peer.progress.note(m.applied_upto, m.decided_upto, cx.now.monotonic);
         }
-        self.flush_due |= leader.rounds.waits();
+        self.flush_due |= leader.rounds.waits() || leader.handing_over.is_some();
+        self.flush_due |= leader.unconfirmed.is_some();
         self.look_at_pace();
         self.heard_how_far(cx, from, m.decided_upto);
         self.raise_target(m.decided_upto);
@@ -470,6 +515,7 @@ impl<P: Plants> Replica<P> {
             return self.start_candidacy_anew(cx);
         }
         let timeout = self.settings.election_timeout;
+        self.judge_own_disk(now);
         if let Office::Leader(leader) = &mut self.office {
             leader.rounds.begin();
             // Who is silent has no room as far as anyone can tell.
@@ -488,7 +534,7 @@ impl<P: Plants> Replica<P> {
     /// Whether a quorum, itself included, has answered within one election time-out.
     fn hears_quorum(&self, now: Instant) -> bool {
         let Office::Leader(leader) = &self.office else { return false };
-        let timeout = self.settings.election_timeout;
+        let timeout = self.election_timeout();
         let heard = |peer: &Peer| now < peer.heard_at.after(timeout);
         let mut set: ReplicaSet =
             leader.peers.iter().filter(|(_, peer)| heard(peer)).map(|(index, _)| *index).collect();
@@ -518,7 +564,7 @@ impl<P: Plants> Replica<P> {
 
     /// Whether something that was reported as decided could not be fetched for one time-out.
     fn misses_reported(&mut self, now: Instant) -> bool {
-        let decided_upto = self.log.decided_upto;
+        let (decided_upto, timeout) = (self.log.decided_upto, self.election_timeout());
         let Office::Leader(leader) = &mut self.office else { return false };
         let next = decided_upto.next();
         let fetched = decided_upto < leader.reported_decided
@@ -528,7 +574,7 @@ impl<P: Plants> Replica<P> {
             leader.missing_since = (decided_upto, now);
             return false;
         }
-        now >= leader.missing_since.1.after(self.settings.election_timeout)
+        now >= leader.missing_since.1.after(timeout)
     }
 
     fn start_candidacy_anew(&mut self, cx: &mut Cx<'_>) {
@@ -536,39 +582,27 @@ impl<P: Plants> Replica<P> {
         self.start_candidacy(cx);
     }
 
-    /// Gives up the ballot for good and tells all, naming who is farthest as the one to try first.
+    /// Gives up the ballot for good, naming who is farthest as the one to try first.
     pub(crate) fn resign(&mut self, cx: &mut Cx<'_>) {
         let Office::Leader(leader) = &self.office else { return };
         let now = cx.now.monotonic;
-        let timeout = self.settings.election_timeout;
+        let timeout = self.election_timeout();
         let successor = leader
             .peers
             .iter()
             .filter(|(_, peer)| now < peer.heard_at.after(timeout))
             .max_by_key(|(index, peer)| (peer.room, peer.decided_upto, **index))
             .map(|(index, _)| *index);
+        self.resign_to(cx, successor);
+    }
+
+    /// Gives up the ballot for good and tells all who should try first.
+    pub(crate) fn resign_to(&mut self, cx: &mut Cx<'_>, successor: Option<u16>) {
+        let Office::Leader(leader) = &self.office else { return };
         let (ballot, decided_upto) = (leader.ballot, self.log.decided_upto);
         for peer in self.peers() {
             self.send(cx, peer, Body::StepDown(StepDown { ballot, successor, decided_upto }));
         }
-        self.step_down(cx, timeout / 2);
-    }
-
-    /// Never to lead again: a leader finishes what is open, then names a successor.
-    pub(crate) fn on_retire(&mut self, cx: &mut Cx<'_>) {
-        self.retired = true;
-        self.flush_due = true;
-        if let Office::Leader(leader) = &mut self.office {
-            let until = cx.now.monotonic.after(self.settings.election_timeout);
-            leader.handing_over.get_or_insert(until);
-        }
-        if let Office::Candidate(_) = &self.office {
-            self.step_down(cx, self.settings.election_timeout);
-        }
-    }
-
-    fn handed_over(&self, now: Instant) -> bool {
-        let Office::Leader(leader) = &self.office else { return false };
-        leader.handing_over.is_some_and(|until| leader.open.is_empty() || now >= until)
+        self.step_down(cx, self.election_timeout() / 2);
     }
 }

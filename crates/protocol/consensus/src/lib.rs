@@ -17,6 +17,9 @@
 //! | `candidate` | phase 1: collecting promises, taking over what they report |
 //! | `leader` | phase 2: proposing, counting votes, the decided watermark, stepping down |
 //! | `election` | who should lead, and when to doubt it |
+//! | `latency`, `estimate` | how long ordering and disk take, and the time-outs that follow |
+//! | `slowness`, `pause` | a leader that works badly; a replica that was paused |
+//! | `hand_over`, `instructions` | a leader that hands over; what an operator may tell a group |
 //! | `catch_up` | learning and giving away decided values, delivering them to the executor |
 //! | `checkpoints` | which checkpoints a quorum holds; what the log need not keep |
 //! | [`transfer`] | fetching a checkpoint when the log no longer reaches back far enough |
@@ -102,22 +105,28 @@ mod decided_time;
 pub mod door;
 mod duplicates;
 mod election;
+mod estimate;
 mod flow;
+mod hand_over;
+mod instructions;
+mod latency;
 mod leader;
 mod log;
 pub mod message;
 mod outbox;
 mod pace;
+mod pause;
 mod queue;
 mod reads;
 mod replica;
 pub mod settings;
+mod slowness;
 mod submissions;
 pub mod transfer;
 mod window;
 pub mod wire;
 
-pub use door::{Effect, Input, Observation, ReadPurpose, Rejection, Role};
+pub use door::{Effect, Input, Instruction, Observation, ReadPurpose, Refusal, Rejection, Role};
 pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};
-pub use settings::{Batching, Settings, Window};
+pub use settings::{Batching, LeaderPolicy, Settings, SlowLeader, Window};

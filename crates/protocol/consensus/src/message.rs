@@ -1,12 +1,15 @@
 //! The messages of the protocol: one type a message, each saying who sends it and when.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use mainstay_model::{
     Ballot, CheckpointId, ConfigurationId, Entry, RequestId, Slot, SlotRange, Timestamp, Value,
 };
 
 use bytes::Bytes;
+
+use crate::door::{Instruction, Refusal};
 
 /// A message between two replicas of a group, with the configuration its sender stands in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +65,10 @@ pub enum Body {
     Chunk(Chunk),
     /// A learner tells the leader how far it is.
     Learned(Learned),
+    /// The operator's instruction, on its way to the leader.
+    Instruct(Instruct),
+    /// What came of it.
+    Instructed(Instructed),
 }
 
 /// Candidate to all: asks for a promise not to answer lower ballots, and for what was accepted from
@@ -183,6 +190,9 @@ pub struct Follow {
     pub room: bool,
     /// What the sender's calendar clock shows.
     pub clock: Timestamp,
+    /// How long the sender's disk takes to make a record durable, or has been taking for one that is
+    /// not durable yet, if that is longer.
+    pub disk: Duration,
 }
 
 /// Learner to leader, answering [`Lead`]: so that the leader knows how much it may be sent. It
@@ -215,6 +225,8 @@ pub struct ProbeReply {
     pub ballot: Ballot,
     /// Every slot up to here is decided, as far as the sender knows.
     pub decided_upto: Slot,
+    /// As [`Follow::disk`].
+    pub disk: Duration,
 }
 
 /// Leader to all, when it gives up its ballot for good.
@@ -341,4 +353,22 @@ pub struct Chunk {
     pub total: u64,
     /// The piece; empty if the sender does not hold it.
     pub bytes: Bytes,
+}
+
+/// A replica to the leader; sent again until it is answered or the leader has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Instruct {
+    /// Recognises the answer.
+    pub number: u64,
+    /// What the operator wants.
+    pub instruction: Instruction,
+}
+
+/// The leader's answer to [`Instruct`]. That another leads now is seen, not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Instructed {
+    /// The number of the question.
+    pub number: u64,
+    /// Carried out, or why not.
+    pub outcome: Result<(), Refusal>,
 }

@@ -55,6 +55,11 @@ impl Outbox {
         self.durable
     }
 
+    /// Whether something was written that is not durable.
+    pub(crate) fn owes(&self) -> bool {
+        self.durable < self.issued
+    }
+
     /// Notes durability; false for a mark that was never issued.
     pub(crate) fn on_durable(&mut self, mark: Mark) -> bool {
         if mark > self.issued {

@@ -13,14 +13,18 @@ use crate::acceptor::Acceptor;
 use crate::candidate::Candidate;
 use crate::catch_up::{CatchUpState, Delivery};
 use crate::checkpoints::Checkpoints;
-use crate::door::{Effect, Input, Observation, Role};
+use crate::door::{Effect, Input, Instruction, Observation, Role};
 use crate::election::Election;
+use crate::instructions::Instructions;
+use crate::latency::Latencies;
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::{Body, Chunk, Message};
 use crate::outbox::{Held, Outbox};
+use crate::pause::Pauses;
 use crate::reads::Reads;
 use crate::settings::Settings;
+use crate::slowness::Slowness;
 use crate::submissions::Submissions;
 use crate::transfer::Transfer;
 
@@ -85,6 +89,10 @@ pub struct Replica<P = NoPlants> {
     pub(crate) wake: Option<Timestamp>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) transfer: Transfer,
+    pub(crate) latencies: Latencies,
+    pub(crate) slowness: Slowness,
+    pub(crate) pauses: Pauses,
+    pub(crate) instructions: Instructions,
     /// Work was left for the end of the turn, see [`Replica::deadline`].
     pub(crate) flush_due: bool,
     /// Asked not to lead (again).
@@ -182,6 +190,10 @@ impl<P: Plants> Replica<P> {
             wake: None,
             checkpoints: Checkpoints::new(checkpoint),
             transfer: Transfer::new(partial),
+            latencies: Latencies::default(),
+            slowness: Slowness::default(),
+            pauses: Pauses::new(now.monotonic),
+            instructions: Instructions::default(),
             flush_due: true,
             retired: false,
             // A question of an earlier start must not be answered to this one.
@@ -197,8 +209,10 @@ impl<P: Plants> Replica<P> {
     /// Only when an invariant of the protocol is broken; the process must then end.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         let mut cx = Cx { now, out, records: Vec::new(), held: Vec::new() };
+        self.notice_pause(&mut cx);
         self.route(&mut cx, input);
         self.finish(&mut cx);
+        self.take_time(now.monotonic);
         self.log.evict(self.settings.window_bytes_max, self.outbox.durable());
         self.invariants();
     }
@@ -210,6 +224,8 @@ impl<P: Plants> Replica<P> {
             Input::Read { token } => self.on_read(cx, token),
             Input::Durable { mark } => {
                 assert!(self.outbox.on_durable(mark), "the world invented a mark");
+                let owes = self.outbox.owes();
+                self.latencies.durable(mark, owes, cx.now.monotonic);
             }
             Input::Applied { upto, wake } => self.on_applied(cx, upto, wake),
             Input::LogRead { from, purpose, entries } => {
@@ -231,6 +247,8 @@ impl<P: Plants> Replica<P> {
                 self.on_installed(cx, checkpoint, installed);
             }
             Input::Retire => self.on_retire(cx),
+            Input::LeaderMove { to } => self.on_instruction(cx, Instruction::LeaderMove { to }),
+            Input::ConfirmClockJump => self.on_instruction(cx, Instruction::ConfirmClockJump),
             Input::Deadline => self.on_deadline(cx),
         }
     }
@@ -264,6 +282,8 @@ impl<P: Plants> Replica<P> {
             Body::ChunkAsk(m) => self.on_chunk_ask(cx, from, m),
             Body::Chunk(m) => self.on_chunk(cx, from, m),
             Body::Learned(m) => self.on_learned(cx, from, m),
+            Body::Instruct(m) => self.on_instruct(cx, from, m),
+            Body::Instructed(m) => self.on_instructed(cx, m),
         }
     }
 
@@ -272,7 +292,9 @@ impl<P: Plants> Replica<P> {
         loop {
             if !cx.records.is_empty() {
                 let records = core::mem::take(&mut cx.records);
-                cx.out.push(Effect::Persist { mark: self.outbox.issue(), records });
+                let mark = self.outbox.issue();
+                self.latencies.written(mark, cx.now.monotonic);
+                cx.out.push(Effect::Persist { mark, records });
             }
             for held in cx.held.drain(..) {
                 self.outbox.hold(held);
@@ -322,7 +344,8 @@ impl<P: Plants> Replica<P> {
             }
         };
         let learning = [self.catch_up_deadline(), self.transfer_deadline()];
-        let serving = [self.reads_deadline(), self.submissions_deadline()];
+        let serving =
+            [self.reads_deadline(), self.submissions_deadline(), self.instructions_deadline()];
         let all = learning.into_iter().chain(serving).chain([office, self.checkpoint_deadline()]);
         all.flatten().min()
     }
@@ -338,6 +361,7 @@ impl<P: Plants> Replica<P> {
         self.submissions_tick(cx);
         self.checkpoint_tick(cx);
         self.transfer_tick(cx);
+        self.instructions_tick(cx);
         self.flush_due = false;
         self.flush(cx);
     }
@@ -387,6 +411,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn keep_accepted(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
         self.record(cx, RecordKind::Accept { slot, entry: entry.clone() });
         self.log.insert(slot, entry, self.outbox.next_mark());
+        self.latencies.accepted(slot, cx.now.monotonic);
         self.acceptor.certain_again(slot);
     }
 

@@ -1,6 +1,50 @@
 //! What an operator may set about ordering; every relation between the values is checked.
 
+use alloc::format;
+use alloc::string::String;
 use core::time::Duration;
+
+/// Who tries first when there is no leader, and in which order the others wait; it never forbids
+/// anyone to try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LeaderPolicy {
+    /// The lowest epoch, then the highest index (trusted rank of Lea 2013).
+    #[default]
+    TrustedRank,
+    /// The replica whose index is the next round modulo the number of replicas (Chai 2009); a
+    /// replica that stands takes the next round that is its own.
+    Rotation,
+}
+
+/// When a leader that works is doubted for being slow. Judged in intervals with work: one is bad if
+/// ordering took, in the mean, more than `factor` times what the others could do without the leader,
+/// and `margin` more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlowLeader {
+    /// How many times longer than the others could do it.
+    pub factor: u32,
+    /// How much longer at least.
+    pub margin: Duration,
+    /// How long an interval is.
+    pub interval: Duration,
+    /// How many bad ones in a row it takes.
+    pub intervals: u32,
+    /// How long after a leader change nobody is doubted for this; doubles with each change that it
+    /// was the reason of.
+    pub hold_off: Duration,
+}
+
+impl Default for SlowLeader {
+    fn default() -> Self {
+        Self {
+            factor: 4,
+            margin: Duration::from_millis(50),
+            interval: Duration::from_millis(500),
+            intervals: 4,
+            hold_off: Duration::from_secs(5),
+        }
+    }
+}
 
 /// Timing and bounds of one replica. All replicas of a group should use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -8,10 +52,21 @@ pub struct Settings {
     /// How often a leader shows that it is alive.
     pub lead_interval: Duration,
     /// How long without a sign of the leader until it is suspected, and how long a leader goes on
-    /// without hearing from a quorum.
+    /// without hearing from a quorum, as long as no ordering has been timed. Afterwards it follows
+    /// what ordering takes, between the two bounds below.
     pub election_timeout: Duration,
-    /// How long a leader that has work may show no progress until it is suspected.
+    /// The least that it may become.
+    pub election_timeout_min: Duration,
+    /// The most that it may become.
+    pub election_timeout_max: Duration,
+    /// How long a leader that has work may show no progress until it is suspected, at least.
     pub stall_timeout: Duration,
+    /// How long a leader's disk may make nothing durable until it hands over, at least.
+    pub disk_stall_timeout: Duration,
+    /// When a leader is too slow.
+    pub slow_leader: SlowLeader,
+    /// Who tries first.
+    pub leader_policy: LeaderPolicy,
     /// How far the decided time may jump forward when an office is taken.
     pub clock_jump_max: Duration,
     /// How long until an unanswered message is sent again.
@@ -82,7 +137,12 @@ impl Default for Settings {
         Self {
             lead_interval: Duration::from_millis(40),
             election_timeout: Duration::from_millis(300),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(3),
+            disk_stall_timeout: Duration::from_millis(500),
+            slow_leader: SlowLeader::default(),
+            leader_policy: LeaderPolicy::TrustedRank,
             clock_jump_max: Duration::from_secs(3600),
             resend_interval: Duration::from_millis(100),
             batching: Batching::Adaptive,
@@ -101,5 +161,46 @@ impl Default for Settings {
             page_bytes_max: 1 << 20,
             deliver_bytes_max: 64 << 20,
         }
+    }
+}
+
+impl Settings {
+    /// Says in one sentence which values do not fit together and what to do about it; `None` where all
+    /// do. A time-out below what it waits for makes a group change leaders for ever.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let slow = &self.slow_leader;
+        let four_shows = self.lead_interval * 4;
+        let (least, first) = (self.election_timeout_min, self.election_timeout);
+        let all = slow.interval * slow.intervals;
+        let bounds = [
+            (four_shows, "four times lead_interval", least, "election_timeout_min"),
+            (self.resend_interval, "resend_interval", least, "election_timeout_min"),
+            (least, "election_timeout_min", first, "election_timeout"),
+            (first, "election_timeout", self.election_timeout_max, "election_timeout_max"),
+            (first, "election_timeout", self.stall_timeout, "stall_timeout"),
+            (four_shows, "four times lead_interval", self.disk_stall_timeout, "disk_stall_timeout"),
+            (four_shows, "four times lead_interval", slow.interval, "slow_leader.interval"),
+            (all, "slow_leader.intervals of them", slow.hold_off, "slow_leader.hold_off"),
+        ];
+        for (low, low_name, high, high_name) in bounds {
+            if low > high {
+                return Some(format!(
+                    "the setting {high_name} is {high:?}, and {low_name} is {low:?}: give \
+                     {high_name} at least that"
+                ));
+            }
+        }
+        if self.lead_interval.is_zero() || self.resend_interval.is_zero() {
+            return Some("lead_interval and resend_interval must not be 0; give them 1 ms".into());
+        }
+        if slow.factor < 2 || slow.intervals == 0 {
+            return Some(
+                "slow_leader.factor must be at least 2 and slow_leader.intervals at least 1, or \
+                 leaders change for nothing"
+                    .into(),
+            );
+        }
+        None
     }
 }

@@ -2,24 +2,27 @@
 //! begins with the configuration.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
+use mainstay_model::time::nanos;
 use mainstay_model::{
     CheckpointId, ConfigurationId, Entry, RequestId, RequestNumber, Slot, SlotRange, Timestamp,
     Value,
 };
 
+use crate::door::{Instruction, Refusal};
 use crate::message::{
-    Accept, Accepted, Body, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
-    Learned, Message, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
-    RefusedReason, Request, StepDown,
+    Accept, Accepted, Body, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward,
+    Instruct, Instructed, Lead, Learned, Message, NotLeader, Prepare, Probe, ProbeReply, Promise,
+    ReadAsk, ReadSlot, Refused, RefusedReason, Request, StepDown,
 };
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
 /// The last frame kind of this protocol.
-pub const KIND_LAST: u16 = KIND_FIRST + 20;
+pub const KIND_LAST: u16 = KIND_FIRST + 22;
 
 const ENTRY_LEN_MIN: usize = 24;
 
@@ -50,6 +53,8 @@ impl Message {
                 Body::ChunkAsk(_) => 18,
                 Body::Chunk(_) => 19,
                 Body::Learned(_) => 20,
+                Body::Instruct(_) => 21,
+                Body::Instructed(_) => 22,
             }
     }
 
@@ -78,6 +83,8 @@ impl Message {
             Body::ChunkAsk(_) => "chunk-ask",
             Body::Chunk(_) => "chunk",
             Body::Learned(_) => "learned",
+            Body::Instruct(_) => "instruct",
+            Body::Instructed(_) => "instructed",
         }
     }
 
@@ -113,6 +120,7 @@ impl Message {
                 out.put_u8(u8::from(m.hears_leader));
                 out.put_ballot(m.ballot);
                 out.put_slot(m.decided_upto);
+                out.put_u64(nanos(m.disk));
             }
             Body::StepDown(m) => {
                 out.put_ballot(m.ballot);
@@ -171,6 +179,11 @@ impl Message {
                 out.put_ballot(m.ballot);
                 out.put_slot(m.decided_upto);
             }
+            Body::Instruct(m) => put_instruct(out, *m),
+            Body::Instructed(m) => {
+                out.put_u64(m.number);
+                out.put_u8(m.outcome.map_or_else(refusal_tag, |()| 0));
+            }
         }
     }
 
@@ -213,6 +226,7 @@ impl Message {
                 applied_upto: r.slot()?,
                 room: r.flag("room")?,
                 clock: Timestamp(r.u64()?),
+                disk: Duration::from_nanos(r.u64()?),
             }),
             7 => Body::Probe(Probe { number: r.u64()?, ballot: r.ballot()? }),
             8 => Body::ProbeReply(ProbeReply {
@@ -220,6 +234,7 @@ impl Message {
                 hears_leader: r.flag("hears leader")?,
                 ballot: r.ballot()?,
                 decided_upto: r.slot()?,
+                disk: Duration::from_nanos(r.u64()?),
             }),
             9 => Body::StepDown(StepDown {
                 ballot: r.ballot()?,
@@ -246,6 +261,8 @@ impl Message {
                 bytes: r.bytes()?,
             }),
             20 => Body::Learned(Learned { ballot: r.ballot()?, decided_upto: r.slot()? }),
+            21 => Body::Instruct(instruct(&mut r)?),
+            22 => Body::Instructed(Instructed { number: r.u64()?, outcome: outcome(r.u8()?)? }),
             _ => return Err(DecodeError::BadValue("frame kind")),
         };
         r.finish()?;
@@ -297,6 +314,7 @@ fn put_follow(out: &mut Vec<u8>, m: &Follow) {
     out.put_slot(m.applied_upto);
     out.put_u8(u8::from(m.room));
     out.put_u64(m.clock.0);
+    out.put_u64(nanos(m.disk));
 }
 
 fn put_promise(out: &mut Vec<u8>, m: &Promise) {
@@ -438,4 +456,45 @@ fn checkpoint_is(r: &mut Reader) -> Result<CheckpointIs, DecodeError> {
         held.push(checkpoint(r)?);
     }
     Ok(CheckpointIs { held })
+}
+
+fn put_instruct(out: &mut Vec<u8>, m: Instruct) {
+    out.put_u64(m.number);
+    let (tag, to) = match m.instruction {
+        Instruction::LeaderMove { to } => (1, to),
+        Instruction::ConfirmClockJump => (2, 0),
+    };
+    out.put_u8(tag);
+    out.put_u16(to);
+}
+
+fn instruct(r: &mut Reader) -> Result<Instruct, DecodeError> {
+    let (number, tag, to) = (r.u64()?, r.u8()?, r.u16()?);
+    let instruction = match (tag, to) {
+        (1, to) => Instruction::LeaderMove { to },
+        (2, 0) => Instruction::ConfirmClockJump,
+        _ => return Err(DecodeError::BadValue("instruction")),
+    };
+    Ok(Instruct { number, instruction })
+}
+
+/// How refusals stand on the wire; 0 means that the instruction was carried out.
+const REFUSALS: [Refusal; 8] = [
+    Refusal::UnknownReplica,
+    Refusal::NoLeader,
+    Refusal::NotVoting,
+    Refusal::Lagging,
+    Refusal::NoDisk,
+    Refusal::Busy,
+    Refusal::NotTaken,
+    Refusal::NothingToConfirm,
+];
+
+fn refusal_tag(refusal: Refusal) -> u8 {
+    (1..).zip(REFUSALS).find(|(_, known)| *known == refusal).map_or(u8::MAX, |(tag, _)| tag)
+}
+
+fn outcome(tag: u8) -> Result<Result<(), Refusal>, DecodeError> {
+    let Some(at) = usize::from(tag).checked_sub(1) else { return Ok(Ok(())) };
+    REFUSALS.get(at).map(|refusal| Err(*refusal)).ok_or(DecodeError::BadValue("refusal"))
 }

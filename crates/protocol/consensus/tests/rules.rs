@@ -173,6 +173,7 @@ fn what_a_leader_queues_is_not_given_up_for_want_of_a_leader() {
                 let slot = Slot::NONE;
                 let follow = Follow {
                     clock: mainstay_model::Timestamp(0),
+                    disk: std::time::Duration::ZERO,
                     ballot: own,
                     round,
                     decided_upto: slot,
@@ -184,6 +185,7 @@ fn what_a_leader_queues_is_not_given_up_for_want_of_a_leader() {
             }
         }
         a.pass(1);
+        a.sync();
         assert_eq!(a.replica.status().role, Role::Leader);
     }
     assert_eq!(a.rejected, []);
@@ -274,6 +276,7 @@ fn a_leader_that_lags_and_has_no_room_lets_another_try() {
                     let ballot = m.ballot;
                     let follow = Follow {
                         clock: mainstay_model::Timestamp(0),
+                        disk: std::time::Duration::ZERO,
                         ballot,
                         round,
                         decided_upto,

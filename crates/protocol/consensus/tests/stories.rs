@@ -240,7 +240,7 @@ fn a_read_asked_for_after_a_due_moment_waits_for_the_time_to_pass_it() {
     let before = c.status(leader).decided;
     c.now += 600 * MS;
     c.read((leader + 1) % 3, 7);
-    c.run_until(1_500, |c| c.reads.contains_key(&Token(7)));
+    c.run_until(1_500, |c| c.reads.get(&Token(7)).is_some_and(|at| c.decided.contains_key(at)));
     assert!(c.reads[&Token(7)] > before);
     assert!(c.decided[&c.reads[&Token(7)]].time() >= c.wake.expect("set above"));
 }

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use mainstay_consensus::message::{
-    Accept, Accepted, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Lead,
-    Learned, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused,
-    RefusedReason, Request, StepDown,
+    Accept, Accepted, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Instruct,
+    Instructed, Lead, Learned, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot,
+    Refused, RefusedReason, Request, StepDown,
 };
 use mainstay_consensus::wire::{KIND_FIRST, KIND_LAST};
-use mainstay_consensus::{Body, Message};
+use mainstay_consensus::{Body, Instruction, Message, Refusal};
 use mainstay_model::{
     Ballot, Batch, CheckpointId, ConfigurationId, Entry, Epoch, ReplicaId, RequestId,
     RequestNumber, Slot, SlotRange, Timestamp, Value,
@@ -76,6 +76,7 @@ fn samples() -> Vec<Message> {
             applied_upto: Slot(4),
             room: false,
             clock: Timestamp(99),
+            disk: std::time::Duration::from_nanos(98),
         }),
         Body::Probe(Probe { number: 6, ballot: b }),
         Body::ProbeReply(ProbeReply {
@@ -83,6 +84,7 @@ fn samples() -> Vec<Message> {
             hears_leader: true,
             ballot: b,
             decided_upto: Slot(1),
+            disk: std::time::Duration::from_nanos(97),
         }),
         Body::StepDown(StepDown { ballot: b, successor: Some(1), decided_upto: Slot(1) }),
         Body::StepDown(StepDown { ballot: b, successor: None, decided_upto: Slot(1) }),
@@ -102,6 +104,10 @@ fn samples() -> Vec<Message> {
         Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),
         Body::Chunk(Chunk { checkpoint, chunk: 3, total: 9, bytes: Bytes::from_static(b"chunk") }),
         Body::Learned(Learned { ballot: b, decided_upto: Slot(1) }),
+        Body::Instruct(Instruct { number: 9, instruction: Instruction::LeaderMove { to: 2 } }),
+        Body::Instruct(Instruct { number: 9, instruction: Instruction::ConfirmClockJump }),
+        Body::Instructed(Instructed { number: 9, outcome: Ok(()) }),
+        Body::Instructed(Instructed { number: 9, outcome: Err(Refusal::Lagging) }),
     ];
     let message = |body| Message { configuration: ConfigurationId(1), body };
     bodies.into_iter().map(message).collect()

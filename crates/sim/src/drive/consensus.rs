@@ -197,6 +197,9 @@ impl ReplicaProcess {
             | Effect::StoreChunk { .. }
             | Effect::Install { .. }
             | Effect::StopExecuting { .. } => unreachable!("no checkpoint was made"),
+            Effect::Instructed { instruction, outcome } => {
+                cx.line(format_args!("{instruction:?}: {outcome:?}"));
+            }
             Effect::Observe(observation) => {
                 if let mainstay_consensus::Observation::Role { role, .. } = observation {
                     self.role = role;

@@ -167,7 +167,10 @@ impl Alone {
                 }
                 Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
                 Effect::ReadLog { .. } => panic!("everything is kept in memory here"),
-                Effect::Observe(_) | Effect::Discard { .. } | Effect::StopExecuting { .. } => {}
+                Effect::Instructed { .. }
+                | Effect::Observe(_)
+                | Effect::Discard { .. }
+                | Effect::StopExecuting { .. } => {}
                 Effect::ReadChunk { .. } | Effect::StoreChunk { .. } | Effect::Install { .. } => {
                     panic!("no checkpoint is transferred here")
                 }
@@ -235,6 +238,7 @@ impl Alone {
                             hears_leader: false,
                             ballot: Ballot::ZERO,
                             decided_upto: Slot::NONE,
+                            disk: std::time::Duration::ZERO,
                         };
                         self.hear(to, Body::ProbeReply(reply));
                         self.sync();

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use mainstay_consensus::{Effect, Input, Message, Rejection, Replica, Settings, Start, Status};
+use mainstay_consensus::{
+    Effect, Input, Instruction, Message, Refusal, Rejection, Replica, Settings, Start, Status,
+};
 use mainstay_model::{
     Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
     Now, Prng, Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
@@ -71,6 +73,8 @@ pub(crate) struct Cluster {
     /// How many pieces each replica gave away.
     pub(crate) gave: BTreeMap<u16, u64>,
     pub(crate) stopped: BTreeSet<u16>,
+    /// What came of instructions.
+    pub(crate) instructed: Vec<(Instruction, Result<(), Refusal>)>,
 }
 
 impl Cluster {
@@ -113,6 +117,7 @@ impl Cluster {
             wrong: None,
             gave: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            instructed: Vec::new(),
         };
         for index in 0..count {
             cluster.start(index, true);
@@ -314,6 +319,9 @@ impl Cluster {
                 self.reads.insert(token, slot);
             }
             Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
+            Effect::Instructed { instruction, outcome } => {
+                self.instructed.push((instruction, outcome));
+            }
             Effect::Observe(_) => {}
         }
     }
