@@ -48,6 +48,7 @@ mod native_clients;
 mod native_watches;
 mod news;
 mod node;
+pub mod operate;
 mod pipeline;
 mod queue;
 mod report;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Input, Request, Role as OrderingRole};
+use mainstay_consensus::{Input, Instruction, Request, Role as OrderingRole};
 use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
 use mainstay_service::Command;
 use mio::event::Event as Readiness;
@@ -145,6 +145,8 @@ pub(crate) struct Node<F: Front> {
     pub(crate) view: View,
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) blocked: Option<Slot>,
+    /// Administrators that wait for what comes of an instruction, by connection.
+    pub(crate) operators: Vec<(u64, Instruction)>,
     pub(crate) trimmed_at: Option<Instant>,
     sweep_at: Instant,
     /// When the end is not put off any longer, once it was asked for.
@@ -224,6 +226,7 @@ impl<F: Front> Node<F> {
             view: View { index: config.me.index, port: parts.port, ..View::default() },
             leaderless_since: Some(now),
             blocked: None,
+            operators: Vec::new(),
             trimmed_at: None,
             sweep_at: now,
             stop_at: None,
@@ -398,6 +401,7 @@ impl<F: Front> Node<F> {
         self.sweep_at = now.after(SWEEP_INTERVAL);
         let patience = self.config.limits.outcome_timeout;
         self.read_groups.retain(|_, group| now.since(group.since) < 2 * patience);
+        self.keep_operators();
         self.sweep_connections();
         self.order_interval();
     }

@@ -13,7 +13,7 @@ use crate::connection::{Connection, End, Role, Seat};
 use crate::front::Front;
 use crate::node::Node;
 use crate::stream::Filled;
-use crate::wire::{CONSENSUS, FRAME_SLACK, HEARTBEAT, STATUS, STATUS_ASK};
+use crate::wire::{CONSENSUS, FRAME_SLACK, HEARTBEAT, INSTRUCT, STATUS, STATUS_ASK};
 
 /// The most bytes read from one connection in one turn.
 const READ_BUDGET: usize = 256 << 10;
@@ -215,6 +215,9 @@ impl<F: Front> Node<F> {
                     connection.stream.frame(STATUS, GroupId::NODE, epoch, |body| {
                         body.extend_from_slice(&status)
                     });
+                }
+                Ok(Some(frame)) if frame.kind == INSTRUCT => {
+                    self.instruct(connection, frame.body)?;
                 }
                 Ok(Some(frame)) => {
                     return Err(End::Broken(format!("a frame of kind {} came", frame.kind)));

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mainstay_model::GroupId;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::hello::{HELLO, Hello, REJECT, Reject, Role};
@@ -141,6 +141,17 @@ pub enum StateName {
 /// Nobody listens there, whoever listens is no Mainstay replica or refuses, or the answer did not
 /// come in time; the error's text says which.
 pub fn ask(address: SocketAddr, timeout: Duration) -> io::Result<NodeStatus> {
+    let answer = exchange(address, timeout, (STATUS_ASK, STATUS), |_| {})?;
+    serde_json::from_slice(&answer).map_err(io::Error::from)
+}
+
+/// Says hello as an administrator, sends one frame, and waits for the one that answers it.
+pub(crate) fn exchange(
+    address: SocketAddr,
+    timeout: Duration,
+    (ask, answer): (u16, u16),
+    body: impl FnOnce(&mut Vec<u8>),
+) -> io::Result<Bytes> {
     let until = Instant::now() + timeout;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_nodelay(true)?;
@@ -148,7 +159,7 @@ pub fn ask(address: SocketAddr, timeout: Duration) -> io::Result<NodeStatus> {
     let mut question = Vec::new();
     let hello = Hello::of_client(Role::Admin, STATUS_LEN_MAX as u32);
     frame::encode(&mut question, HELLO, GroupId::NODE, 0, |body| hello.encode(body));
-    frame::encode(&mut question, STATUS_ASK, GroupId::NODE, 0, |_| {});
+    frame::encode(&mut question, ask, GroupId::NODE, 0, body);
     stream.write_all(&question)?;
     let mut input = BytesMut::new();
     loop {
@@ -157,13 +168,13 @@ pub fn ask(address: SocketAddr, timeout: Duration) -> io::Result<NodeStatus> {
             HELLO => {
                 Hello::decode(frame.body).map_err(io::Error::other)?;
             }
-            STATUS => return serde_json::from_slice(&frame.body).map_err(io::Error::from),
+            kind if kind == answer => return Ok(frame.body),
             REJECT => {
                 let reject = Reject::decode(frame.body).map_err(io::Error::other)?;
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, reject.sentence));
             }
             kind => {
-                let what = format!("the answer is a frame of kind {kind}, no status");
+                let what = format!("the answer is a frame of kind {kind}, which answers nothing");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }
