@@ -135,6 +135,10 @@ impl Machine {
                 // What comes before it is known who votes comes again with the kept replies.
                 let Watch::Heard { votes } = watch else { return };
                 if self.session.id() == Some(session) {
+                    if source == Source::Asked {
+                        // Whoever else is missing, it is of use.
+                        self.moved(now);
+                    }
                     self.on_vote(now, (replica, votes), number, reply, effects);
                 }
             }
@@ -217,12 +221,14 @@ impl Machine {
         let known = self.session.acknowledged_upto();
         let session = self.session.id().map(|session| (session, known));
         let waiting = self.session.open_len() > 0;
+        // Soon enough for the replica that is asked to answer within the same patience.
+        let interval = self.settings.patience / 2;
         if !waiting || self.known_before != known {
             self.known_before = known;
-            self.hear_again_at = now.after(self.settings.patience);
+            self.hear_again_at = now.after(interval);
         } else if self.hear_again_at <= now {
             // Replies may be missed: those of a replica that got its state whole, for one.
-            self.hear_again_at = now.after(self.settings.patience);
+            self.hear_again_at = now.after(interval);
             if let Some((session, after)) = session {
                 self.watchers.ask_again(session, after);
                 if policy == ReplyPolicy::Majority && matches!(self.link, Link::Up { .. }) {

@@ -2,10 +2,14 @@
 //! connections, commands are lost, delayed, ordered twice and refused, replicas name each other as
 //! leaders, sessions are ended. What the callers are told must be true.
 
+mod scripts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use mainstay_model::{Batch, ConfigurationId, Epoch, NoPlants, Prng, ReplicaId, Slot, Timestamp};
+use mainstay_model::{
+    Batch, ConfigurationId, Epoch, NoPlants, Prng, ReplicaId, SessionId, Slot, Timestamp,
+};
 use mainstay_service::contract::Apply;
 use mainstay_service::native::{Refusal, ReplicaMessage, Subject};
 use mainstay_service::{Applied, Applier, Command, Context, Plain, QueryContext, SessionLimits};
@@ -543,63 +547,5 @@ fn without_faults_nothing_is_sent_twice_and_the_leader_is_found() {
         assert_eq!(world.slot.0, requests + 1, "a registration, and each request once");
         assert!(world.connections <= 2, "seed {seed}: straight to the leader");
         assert_eq!(world.connection.map(|(_, position)| position), Some(2));
-    }
-}
-
-/// What a client sends, hello aside.
-fn sent(machine: &mut Machine) -> Vec<ClientMessage> {
-    let mut bytes = BytesMut::from(&machine.take_output()[..]);
-    if bytes.starts_with(&PREFACE) {
-        bytes = bytes.split_off(PREFACE.len());
-    }
-    let mut messages = Vec::new();
-    while let Some(frame) = frame::decode(&mut bytes, 1 << 20).expect("is a frame") {
-        if frame.kind != HELLO {
-            messages.push(ClientMessage::decode(frame.kind, frame.body).expect("is a message"));
-        }
-    }
-    messages
-}
-
-#[test]
-fn told_unasked_that_another_leads_it_sends_again_or_goes_there_at_once() {
-    for moves in [false, true] {
-        let mut machine = Machine::new(settings(Duration::from_secs(60)), Box::new(|| Nonce(1)), 7);
-        let (now, mut effects) = (Instant(MS), Vec::new());
-        let timeout = Duration::from_secs(60);
-        machine.ask(now, Token(1), Kind::Request, Bytes::from_static(b"r"), timeout, &mut effects);
-        let [Effect::Connect(position)] = effects[..] else { panic!("{effects:?}") };
-        let here = position as u16;
-        machine.on_connected(now);
-        let mut input = BytesMut::new();
-        let mut frame = Vec::new();
-        frame::encode(&mut frame, HELLO, GroupId::NODE, 1, |body| {
-            hello_of(here, ClusterId(5)).encode(body);
-        });
-        input.extend_from_slice(&frame);
-        machine.on_bytes(now, &mut input, &mut effects);
-        assert_eq!(sent(&mut machine), [ClientMessage::WhoLeads]);
-
-        let leads = |machine: &mut Machine, index: u16, effects: &mut Vec<Effect>| {
-            let message = ReplicaMessage::Leader(Some(index));
-            let mut frame = Vec::new();
-            frame::encode(&mut frame, message.kind(), GroupId::FIRST, 1, |body| {
-                message.encode(body);
-            });
-            machine.on_bytes(now, &mut BytesMut::from(&frame[..]), effects);
-        };
-        leads(&mut machine, here, &mut effects);
-        let first = sent(&mut machine);
-        assert!(matches!(first[..], [ClientMessage::Submit { .. }]), "{first:?}");
-        effects.clear();
-        if moves {
-            let elsewhere = (here + 1) % REPLICAS as u16;
-            leads(&mut machine, elsewhere, &mut effects);
-            let there = usize::from(elsewhere);
-            assert_eq!(effects, [Effect::Disconnect, Effect::Connect(there)]);
-        } else {
-            leads(&mut machine, here, &mut effects);
-            assert_eq!(sent(&mut machine), first);
-        }
     }
 }
