@@ -144,6 +144,8 @@ pub(crate) struct Machine {
     route: Route,
     link: Link,
     session: ClientSession,
+    /// When something of the session was last sent.
+    session_used_at: Instant,
     /// Counts how often everything was sent again.
     round: u64,
     /// 0 until known.
@@ -198,6 +200,7 @@ impl Machine {
             route,
             link: Link::Idle { at: Instant::default(), position },
             session,
+            session_used_at: Instant::default(),
             round: 0,
             asks: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -338,8 +341,8 @@ impl Machine {
             }
             Link::Up { peer } if self.quiet_until.is_none_or(|quiet| quiet <= now) => {
                 self.quiet_until = None;
-                self.take_queue(peer.body_len_max, effects);
-                self.send();
+                self.take_queue(now, peer.body_len_max, effects);
+                self.send(now);
             }
             _ => {}
         }
@@ -347,8 +350,12 @@ impl Machine {
     }
 
     /// Moves asks from the queue, in order, as far as they can be sent.
-    fn take_queue(&mut self, body_len_max: usize, effects: &mut Vec<Effect>) {
-        while let Some((token, body)) = self.queue.front() {
+    fn take_queue(&mut self, now: Instant, body_len_max: usize, effects: &mut Vec<Effect>) {
+        loop {
+            if self.wants_session() {
+                self.leave_idle_session(now, effects);
+            }
+            let Some((token, body)) = self.queue.front() else { break };
             let token = *token;
             let kind = match self.asks.get(&token).map(|ask| ask.place) {
                 Some(Place::Queued(kind)) => kind,
@@ -386,7 +393,17 @@ impl Machine {
         }
     }
 
-    /// Whether the first of the queue is a request that waits for the session to be opened.
+    /// A session that lay unused for long may be gone. Where nobody waits for a request of it,
+    /// nothing is lost by opening another one, and whoever asks next need not be told that the
+    /// outcome is unknown.
+    fn leave_idle_session(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let idle = now.since(self.session_used_at) >= self.settings.session_idle;
+        if idle && self.session.id().is_some() && self.numbers.is_empty() {
+            self.abandon_session(None, TroubleKind::SessionLost, effects);
+        }
+    }
+
+    /// Whether the first of the queue is a request that waits for a number.
     fn wants_session(&self) -> bool {
         let first = self.queue.front().and_then(|(token, _)| self.asks.get(token));
         matches!(first.map(|ask| ask.place), Some(Place::Queued(Kind::Request)))
@@ -394,10 +411,13 @@ impl Machine {
 
     /// Puts into the output what is to be sent. Requests go first, so that the queries behind find
     /// the numbers they come after on their way.
-    fn send(&mut self) {
+    fn send(&mut self, now: Instant) {
         if self.session.id().is_some() || self.wants_session() {
             let mut commands = Vec::new();
             self.session.take_unsent(&mut commands);
+            if !commands.is_empty() {
+                self.session_used_at = now;
+            }
             for command in commands {
                 self.send_message(&ClientMessage::Submit { command });
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use mainstay_model::ClusterId;
+use mainstay_service::SessionLimits;
 
 use crate::policy::ReplyPolicy;
 
@@ -26,6 +27,9 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long one replica may leave everything unanswered until another is tried.
     pub patience: Duration,
+    /// After this long without a request another session is opened before the next one: the one
+    /// before may have been ended as idle. To be well below what the cluster allows a session.
+    pub session_idle: Duration,
     /// The most requests in flight. Those beyond it wait here.
     pub window_max: usize,
     /// The most bytes of requests in flight.
@@ -49,6 +53,7 @@ impl Settings {
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
             patience: Duration::from_secs(1),
+            session_idle: SessionLimits::default().fresh_for(),
             window_max: 1024,
             window_bytes_max: 64 << 20,
             asks_max: 65_536,
@@ -70,6 +75,7 @@ impl Settings {
             (self.timeout, "timeout"),
             (self.connect_timeout, "connect_timeout"),
             (self.patience, "patience"),
+            (self.session_idle, "session_idle"),
         ];
         let empty = zero.iter().find(|(value, _)| *value == 0).map(|(_, name)| *name);
         let none = instant.iter().find(|(value, _)| value.is_zero()).map(|(_, name)| *name);

@@ -130,6 +130,9 @@ impl<F: Front> Node<F> {
         let Role::Front { pipeline, .. } = &mut connection.role else { return };
         while let Some((question, due)) = pipeline.due() {
             let asker = Asker { connection: id, question };
+            if matches!(due, Due::Write(_)) {
+                self.want_session();
+            }
             let gate = match due {
                 Due::Read(_) => reads,
                 Due::ReadStale(_) => stale_reads,

@@ -36,6 +36,12 @@ pub(crate) struct FrontSession {
     overdue_after: Duration,
     /// A session stood at some time since the start.
     opened: bool,
+    /// For how long the session may lie unused until another one is opened for the next write.
+    fresh_for: Duration,
+    /// When something of it was last submitted.
+    used_at: Instant,
+    /// Nobody wants the session yet: it is not registered before somebody does.
+    unwanted: bool,
 }
 
 /// What the world has to do about a change of the session.
@@ -52,11 +58,12 @@ pub(crate) enum Change {
 }
 
 impl FrontSession {
-    pub(crate) const fn new(nonce: Nonce, window_max: usize, window_bytes_max: usize) -> Self {
+    /// A session that is registered at once. `window` bounds what is open, in count and bytes.
+    pub(crate) const fn new(nonce: Nonce, window: (usize, usize), fresh_for: Duration) -> Self {
         Self {
-            session: ClientSession::new(nonce, window_max, window_bytes_max),
+            session: ClientSession::new(nonce, window.0, window.1),
             nonce,
-            window: (window_max, window_bytes_max),
+            window,
             owners: VecDeque::new(),
             owners_from: RequestNumber(0),
             hold_until: Instant(0),
@@ -64,6 +71,9 @@ impl FrontSession {
             overdue_at: None,
             overdue_after: OVERDUE_MIN,
             opened: false,
+            fresh_for,
+            used_at: Instant(0),
+            unwanted: false,
         }
     }
 
@@ -84,6 +94,16 @@ impl FrontSession {
         self.session.open_len()
     }
 
+    /// Notes that there is a write for the session. A session that lay unused for long, with nothing
+    /// open, may have been ended: returns its end then, and another one is to be opened, so that the
+    /// write is not uncertain for no reason.
+    pub(crate) fn want(&mut self, now: Instant) -> Option<Change> {
+        self.unwanted = false;
+        let id = self.id()?;
+        let idle = self.open_len() == 0 && now.since(self.used_at) >= self.fresh_for;
+        idle.then_some(Change::Lost(Some(id)))
+    }
+
     /// Gives out a number; `None` while the window is full or no session stands.
     pub(crate) fn begin(&mut self, body: &Bytes, owner: Asker) -> Option<RequestNumber> {
         self.session.id()?;
@@ -94,7 +114,7 @@ impl FrontSession {
 
     /// Appends what is to be submitted now. To be called while a leader is known.
     pub(crate) fn submit(&mut self, now: Instant, out: &mut Vec<Bytes>) {
-        if now < self.hold_until {
+        if now < self.hold_until || self.unwanted {
             return;
         }
         if self.overdue_at.is_some_and(|at| at <= now) {
@@ -105,6 +125,9 @@ impl FrontSession {
         if std::mem::take(&mut self.again) {
             self.session.send_again();
         }
+        if self.session.has_unsent() {
+            self.used_at = now;
+        }
         self.session.take_unsent(out);
         if self.overdue_at.is_none() && (self.session.open_len() > 0 || self.id().is_none()) {
             self.overdue_at = Some(now.after(self.overdue_after));
@@ -113,6 +136,9 @@ impl FrontSession {
 
     /// When [`FrontSession::submit`] has something to do without anything else happening.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.unwanted {
+            return None;
+        }
         let held = (self.again || self.session.has_unsent()).then_some(self.hold_until);
         match (held, self.overdue_at) {
             (Some(held), Some(overdue)) => Some(held.min(overdue)),
@@ -161,10 +187,11 @@ impl FrontSession {
         }
     }
 
-    /// Starts over with another nonce, after the session was lost. Nobody waits for it then.
+    /// Starts over with another nonce, after the session was lost. Nobody waits for it then. It is
+    /// registered when the next write comes: a group in which nothing happens writes nothing.
     pub(crate) fn restart(&mut self, nonce: Nonce) {
-        let (window_max, window_bytes_max) = self.window;
-        *self = Self { opened: self.opened, ..Self::new(nonce, window_max, window_bytes_max) };
+        let new = Self::new(nonce, self.window, self.fresh_for);
+        *self = Self { opened: self.opened, unwanted: true, ..new };
     }
 
     /// The executor has stopped: nothing that was sent will be answered here.
@@ -196,7 +223,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use mainstay_model::{Batch, NoPlants, Prng, Slot, Timestamp};
-    use mainstay_service::{Applier, Apply, Context, Plain};
+    use mainstay_service::{Applier, Apply, Command, Context, Plain};
     use proptest::prelude::*;
     use serde::{Deserialize, Serialize};
 
@@ -210,6 +237,8 @@ mod tests {
             reply.extend_from_slice(request);
         }
     }
+
+    const FRESH_FOR: Duration = Duration::from_secs(3600);
 
     const fn asker(question: u64) -> Asker {
         Asker { connection: 1, question }
@@ -260,7 +289,7 @@ mod tests {
             let applier = Applier::new(Plain(Log::default()), Default::default(), 1, NoPlants);
             let mut group =
                 Group { applier, slot: Slot::NONE, prng: prng.split(), late: Vec::new() };
-            let mut session = FrontSession::new(Nonce(5), 64, 1 << 20);
+            let mut session = FrontSession::new(Nonce(5), (64, 1 << 20), FRESH_FOR);
             let mut answers = BTreeMap::new();
             let mut questions = 0;
             for turn in 0..400u64 {
@@ -305,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_is_open_when_the_session_ends_is_uncertain_and_the_next_one_starts_anew() {
-        let mut session = FrontSession::new(Nonce(1), 8, 100);
+        let mut session = FrontSession::new(Nonce(1), (8, 100), FRESH_FOR);
         assert_eq!(session.begin(&"early".into(), asker(0)), None);
         let id = SessionId { slot: Slot(1), position: 0 };
         let mut requests = Vec::new();
@@ -320,12 +349,44 @@ mod tests {
         assert_eq!(session.begin(&"b".into(), asker(2)), None);
         requests.clear();
         session.submit(ms(3), &mut requests);
+        assert_eq!((requests.len(), session.deadline()), (0, None), "nobody wants to write");
+        assert_eq!(session.want(ms(4)), None);
+        session.submit(ms(4), &mut requests);
         assert_eq!(requests.len(), 1);
     }
 
     #[test]
+    fn a_session_unused_for_long_is_given_up_before_the_next_write_not_after() {
+        let mut session = FrontSession::new(Nonce(1), (8, 100), FRESH_FOR);
+        let id = SessionId { slot: Slot(1), position: 0 };
+        let (mut requests, mut changes) = (Vec::new(), Vec::new());
+        session.submit(ms(0), &mut requests);
+        session.applied(ms(1), &Applied::Registered { nonce: Nonce(1), session: id }, &mut changes);
+        let fresh = ms(0).after(FRESH_FOR);
+        assert_eq!(session.want(Instant(fresh.0 - 1)), None);
+        assert_eq!(session.begin(&"a".into(), asker(1)), Some(RequestNumber(1)));
+        assert_eq!(session.want(fresh), None, "something is open");
+        session.submit(fresh, &mut requests);
+        let reply = Applied::Replied {
+            session: id,
+            number: RequestNumber(1),
+            reply: "A".into(),
+            repeated: false,
+        };
+        session.applied(fresh, &reply, &mut changes);
+        assert_eq!(changes, [Change::Opened, Change::Replied(asker(1), "A".into())]);
+        assert_eq!(session.want(fresh), None, "just used");
+        assert_eq!(session.want(fresh.after(FRESH_FOR)), Some(Change::Lost(Some(id))));
+        session.restart(Nonce(2));
+        assert_eq!(session.want(fresh.after(FRESH_FOR)), None);
+        requests.clear();
+        session.submit(fresh.after(FRESH_FOR), &mut requests);
+        assert_eq!(requests, [Command::Register { nonce: Nonce(2) }.encode()]);
+    }
+
+    #[test]
     fn a_rejection_holds_everything_back_for_a_while() {
-        let mut session = FrontSession::new(Nonce(1), 8, 100);
+        let mut session = FrontSession::new(Nonce(1), (8, 100), FRESH_FOR);
         let mut requests = Vec::new();
         session.submit(ms(0), &mut requests);
         session.rejected(ms(1), Rejection::NoLeader);

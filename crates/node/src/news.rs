@@ -88,6 +88,14 @@ impl<F: Front> Node<F> {
         }
     }
 
+    /// There is a write for the session of this replica's front: opens another one where none stands,
+    /// or where the one that does may have been ended as idle.
+    pub(crate) fn want_session(&mut self) {
+        if let Some(change) = self.session.want(self.machines.now.monotonic) {
+            self.session_changed(change);
+        }
+    }
+
     fn session_changed(&mut self, change: Change) {
         match change {
             Change::Replied(owner, reply) => self.answer_write(owner, Ok(reply)),
@@ -96,7 +104,7 @@ impl<F: Front> Node<F> {
             }
             Change::Opened => tracing::info!("writes pass: this replica has its session"),
             Change::Lost(session) => {
-                tracing::warn!("the session of this replica was ended; it opens another");
+                tracing::info!("this replica opens another session: the last was ended or unused");
                 let nonce = self.random_nonce();
                 self.executor.add(ExecutorTask::UnwatchNonce(self.session.nonce()), 0);
                 if let Some(session) = session {

@@ -196,7 +196,11 @@ impl<F: Front> Node<F> {
             links,
             greeter: parts.greeter,
             complaints: Complaints::default(),
-            session: FrontSession::new(parts.nonce, limits.window_max, limits.window_bytes_max),
+            session: FrontSession::new(
+                parts.nonce,
+                (limits.window_max, limits.window_bytes_max),
+                config.sessions.fresh_for(),
+            ),
             natives: Natives::default(),
             prng: parts.prng,
             connections: HashMap::new(),

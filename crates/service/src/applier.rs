@@ -255,10 +255,12 @@ impl<S: Service, P: Plants> Applier<S, P> {
     ) -> Result<(), ApplyError> {
         match command {
             Command::Register { nonce } => {
-                out.push(match self.sessions.register(nonce, at, self.time) {
+                let mut ended = Vec::new();
+                out.push(match self.sessions.register(nonce, at, self.time, &mut ended) {
                     Some(session) => Applied::Registered { nonce, session },
                     None => Applied::RegistrationRefused { nonce },
-                })
+                });
+                out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
             }
             Command::Request { session, number, acknowledged_upto, body } => {
                 match self.sessions.admit(
@@ -477,6 +479,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
     /// Lets go of the service, whose destructor may panic once more.
     fn stop(&mut self, error: ApplyError) {
         let service = std::mem::replace(&mut self.service, Err(error));
+        self.due = Due::No;
         // What the destructor of a broken service says helps nobody: the first panic is reported.
         let _ = catching(|| drop(service));
     }

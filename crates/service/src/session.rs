@@ -41,6 +41,18 @@ pub struct SessionLimits {
     pub idle_max: Duration,
 }
 
+impl SessionLimits {
+    /// For how long, by its own clock, a client may leave a session unused and still rely on it:
+    /// after that, with nobody waiting for a request of it, the client opens another one before it
+    /// asks again. Half of [`Self::idle_max`] is left for clocks that differ and for a jump of decided
+    /// time at a takeover. So a client that was idle costs nothing, and its next request finds a
+    /// session.
+    #[must_use]
+    pub const fn fresh_for(&self) -> Duration {
+        Duration::from_nanos(nanos(self.idle_max) / 2)
+    }
+}
+
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
@@ -163,11 +175,21 @@ impl SessionTable {
     /// Registers `nonce` by the command that stands `at` this place of the log, at decided time
     /// `now`. A nonce that has a session keeps it: a registration that is ordered twice must not leave
     /// its client with a session it does not know of (tigerbeetle#2153). `None` while the table is
-    /// full.
-    pub fn register(&mut self, nonce: Nonce, at: SessionId, now: Timestamp) -> Option<SessionId> {
+    /// full; before that the session idle longest makes way, if it was idle for long enough, and is
+    /// appended to `ended` (copycat#232).
+    pub fn register(
+        &mut self,
+        nonce: Nonce,
+        at: SessionId,
+        now: Timestamp,
+        ended: &mut Vec<SessionId>,
+    ) -> Option<SessionId> {
         if let Some(&id) = self.by_nonce.get(&nonce) {
             self.touch(id, at.slot, now);
             return Some(id);
+        }
+        if self.sessions.len() >= self.limits.sessions_max as usize && self.is_one_idle(now) {
+            ended.extend(self.end_first());
         }
         if self.sessions.len() >= self.limits.sessions_max as usize {
             if self.refused.len() < REFUSED_MAX {
@@ -250,14 +272,18 @@ impl SessionTable {
     /// one idle longest first, and appends them to `ended`. A bounded number a call: whoever is left
     /// goes at the next.
     pub fn expire(&mut self, now: Timestamp, ended: &mut Vec<SessionId>) {
-        let idle_max = nanos(self.limits.idle_max);
         for _ in 0..EXPIRED_MAX {
-            let Some((_, first)) = self.by_use.first() else { return };
-            if now.0.saturating_sub(self.sessions[first].used_at.0) < idle_max {
+            if !self.is_one_idle(now) {
                 return;
             }
             ended.extend(self.end_first());
         }
+    }
+
+    /// Whether the session idle longest was idle for long enough at time `now`.
+    fn is_one_idle(&self, now: Timestamp) -> bool {
+        let first = self.by_use.first().map(|(_, id)| self.sessions[id].used_at);
+        first.is_some_and(|used_at| now.0.saturating_sub(used_at.0) >= nanos(self.limits.idle_max))
     }
 
     /// Ends the session idle longest.

@@ -103,14 +103,13 @@ pub(crate) fn executed(
     applied: &[Applied],
 ) -> Vec<Observation> {
     let Ok(batch) = Batch::decode(value) else { return Vec::new() };
-    let mut applied = applied.iter().peekable();
+    // Sessions end on account of several commands, and at the end of a slot.
+    let told = applied.iter().filter(|applied| !matches!(applied, Applied::Ended { .. }));
+    let mut applied = told.peekable();
     let mut all = Vec::new();
     for (position, request) in (0u32..).zip(batch.requests) {
         match Command::decode(request) {
             Ok(Command::Register { .. }) => drop(applied.next()),
-            Ok(Command::TrimSessions { .. }) => {
-                while applied.next_if(|a| matches!(a, Applied::Ended { .. })).is_some() {}
-            }
             Ok(Command::Request { session, number, body, .. }) => {
                 let came = applied.next_if(|applied| about(applied) == Some((session, number)));
                 if let Some(Applied::Replied { repeated: false, .. }) = came {
@@ -119,7 +118,7 @@ pub(crate) fn executed(
                     all.push(Observation::Executed { replica, place, session, number, checksum });
                 }
             }
-            Ok(Command::SetCheckpointInterval(_)) | Err(_) => {}
+            Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {}
         }
     }
     all

@@ -93,12 +93,11 @@ struct World {
 const REPLICAS: usize = 3;
 
 impl World {
-    fn new(seed: u64, faults: Faults, settings: Settings) -> Self {
+    fn new(seed: u64, faults: Faults, settings: Settings, limits: SessionLimits) -> Self {
         let mut prng = Prng::new(seed);
         let mut nonces = prng.split();
         let nonce = move || Nonce(u128::from(nonces.next_u64()));
         let machine = Machine::new(settings, Box::new(nonce), prng.next_u64());
-        let limits = SessionLimits::default();
         Self {
             machine,
             now: 0,
@@ -488,7 +487,7 @@ fn settings(timeout: Duration) -> Settings {
 /// `asks` requests and queries within ten seconds, while this much goes wrong.
 fn world(seed: u64, per_mille: u64, timeout: Duration, asks: u64) -> World {
     let faults = Faults { until: 10_000 * MS, per_mille, for_good: false };
-    let mut world = World::new(seed, faults, settings(timeout));
+    let mut world = World::new(seed, faults, settings(timeout), SessionLimits::default());
     for _ in 0..asks {
         let kind = match world.prng.below(8) {
             0 => Kind::QueryStale,
@@ -548,4 +547,52 @@ fn without_faults_nothing_is_sent_twice_and_the_leader_is_found() {
         assert!(world.connections <= 2, "seed {seed}: straight to the leader");
         assert_eq!(world.connection.map(|(_, position)| position), Some(2));
     }
+}
+
+/// Bursts of requests with long pauses between them, in a cluster that ends idle sessions after two
+/// seconds; the client takes its session for gone after `session_idle`. How many were done, and how
+/// many of the others have an unknown outcome.
+fn bursts(seed: u64, per_mille: u64, session_idle: Duration) -> (usize, usize) {
+    let limits = SessionLimits { idle_max: Duration::from_secs(2), ..SessionLimits::default() };
+    let mut settings = settings(Duration::from_secs(60));
+    settings.session_idle = session_idle;
+    let faults = Faults { until: 20_000 * MS, per_mille, for_good: false };
+    let mut world = World::new(seed, faults, settings, limits);
+    for burst in 0..8 {
+        let begin = burst * 5_000 * MS + world.prng.below(2_000 * MS);
+        for _ in 0..5 {
+            let time = begin + world.prng.below(100 * MS);
+            let kind = if world.prng.chance(1, 4) { Kind::Query } else { Kind::Request };
+            world.at(time, Happening::Want(kind));
+        }
+        // Time is decided on other clients' account, too.
+        let tick = Command::Register { nonce: Nonce(1 << 100) };
+        world.after(begin + 3_000 * MS, begin + 4_900 * MS, Happening::Order(0, tick.encode()));
+    }
+    world.run();
+    world.check(seed);
+    assert!(world.answers.values().all(Result::is_ok), "seed {seed}: {:?}", world.answers);
+    let done = world.outcomes.values().filter(|o| matches!(o, Outcome::Done(_))).count();
+    let unknown = world.outcomes.values().filter(|o| matches!(o, Outcome::Unknown(_))).count();
+    assert_eq!(done + unknown, world.outcomes.len(), "seed {seed}: nothing else can come of them");
+    (done, unknown)
+}
+
+#[test]
+fn an_idle_client_opens_another_session_and_its_next_request_is_done() {
+    for seed in 0..100 {
+        assert_eq!(bursts(seed, 0, Duration::from_secs(1)).1, 0, "seed {seed}");
+        bursts(seed, 100, Duration::from_secs(1));
+    }
+}
+
+/// copycat#232: a client whose session ended without its knowledge must be told so, and go on.
+#[test]
+fn a_session_that_ended_unnoticed_makes_the_outcome_unknown_once_and_the_client_goes_on() {
+    let (mut all, mut unknown) = (0, 0);
+    for seed in 0..100 {
+        let (done, not_known) = bursts(seed, seed % 2 * 100, Duration::from_secs(3600));
+        (all, unknown) = (all + done, unknown + not_known);
+    }
+    assert!(unknown > 0 && all > 4 * unknown, "{unknown} unknown, {all} done");
 }

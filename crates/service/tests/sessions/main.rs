@@ -5,6 +5,8 @@
 mod applier;
 mod checkpoint;
 mod client;
+mod due;
+mod expiry;
 mod time;
 mod twin;
 mod world;

@@ -42,7 +42,7 @@ impl Apply for Journal {
     }
 }
 
-const SEED: u64 = 0x5eed;
+pub(crate) const SEED: u64 = 0x5eed;
 
 /// Of decided time.
 pub(crate) const IDLE_MAX: Duration = Duration::from_nanos(1_000);
