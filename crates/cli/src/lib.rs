@@ -34,7 +34,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mainstay_node::Front;
+use mainstay_node::{Front, WallClock};
 use mainstay_service::Service;
 use mainstay_storage::{Disk, RealDisk};
 
@@ -45,13 +45,28 @@ pub use lines::Lines;
 /// out, and returns what the process should end with. `S::default()` is the state of an empty log.
 #[must_use]
 pub fn run<S: Service + Default, F: Front + Default>() -> ExitCode {
-    run_over::<S, F, _>(|disk| disk)
+    run_in::<S, F, _>(|disk| disk, WallClock::default())
+}
+
+/// The same by a calendar clock of one's own, for experiments and tests with clocks that are wrong.
+#[must_use]
+pub fn run_by<S: Service + Default, F: Front + Default>(clock: WallClock) -> ExitCode {
+    run_in::<S, F, _>(|disk| disk, clock)
 }
 
 /// The same over a disk of one's own: what a replica does to its folder goes through what `disk` makes
 /// of it. For experiments and tests with disks that are slow or fail.
 #[must_use]
 pub fn run_over<S, F, D>(disk: impl FnOnce(RealDisk) -> D) -> ExitCode
+where
+    S: Service + Default,
+    F: Front + Default,
+    D: Disk + Clone,
+{
+    run_in::<S, F, D>(disk, WallClock::default())
+}
+
+fn run_in<S, F, D>(disk: impl FnOnce(RealDisk) -> D, clock: WallClock) -> ExitCode
 where
     S: Service + Default,
     F: Front + Default,
@@ -68,7 +83,7 @@ where
     let ended = match arguments.command {
         Command::Up(options) => up::run(&options, S::version()),
         Command::Init(options) => init::run(&options, S::version()),
-        Command::Replica(options) => replica::run::<S, F, D>(&options, disk),
+        Command::Replica(options) => replica::run::<S, F, D>(&options, disk, clock),
         Command::Status(options) => status::run(&options),
         Command::Sim(options) => simulate::run(&options),
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mainstay_model::GroupId;
-use mainstay_node::{Front, NodeConfig, Sockets, StopHandle, Store};
+use mainstay_node::{Front, NodeConfig, Sockets, StopHandle, Store, WallClock};
 use mainstay_service::Service;
 use mainstay_storage::{CheckpointOptions, Disk, Identity, LogOptions, OpenError, RealDisk};
 use tracing_subscriber::filter::Targets;
@@ -26,6 +26,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) fn run<S, F, D>(
     options: &ReplicaOptions,
     over: impl FnOnce(RealDisk) -> D,
+    clock: WallClock,
 ) -> Result<(), Failure>
 where
     S: Service + Default,
@@ -71,6 +72,7 @@ where
         settings.peers.clone(),
     );
     config.votes = !identity.amnesiac;
+    config.wall_clock = clock;
     tracing::info!(
         replica = %config.me,
         cluster = %config.cluster,

@@ -1,4 +1,7 @@
-//! The clocks of the operating system, read once a turn.
+//! The clocks, read once a turn.
+
+use std::fmt;
+use std::sync::Arc;
 
 use mainstay_model::{Instant, Now, Timestamp};
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -9,12 +12,42 @@ const MONOTONIC: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const MONOTONIC: ClockId = ClockId::Monotonic;
 
-/// What the clocks say.
-pub(crate) fn now() -> Now {
-    Now {
-        monotonic: Instant(nanos(clock_gettime(MONOTONIC))),
-        wall: Timestamp(nanos(clock_gettime(ClockId::Realtime))),
+/// A calendar clock: the operating system's, unless it is another one, for tests of clocks that are
+/// wrong.
+#[derive(Clone, Default)]
+pub struct WallClock(Option<Arc<dyn Fn() -> Timestamp + Send + Sync>>);
+
+impl WallClock {
+    /// The clock that shows what `shows` returns, which is called often and must not block.
+    pub fn new(shows: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(shows)))
     }
+
+    /// What it shows.
+    #[must_use]
+    pub fn shows(&self) -> Timestamp {
+        self.0.as_ref().map_or_else(system_wall, |shows| shows())
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "WallClock(set)" } else { "WallClock(system)" })
+    }
+}
+
+/// What the clocks say.
+pub(crate) fn now(wall: &WallClock) -> Now {
+    Now { monotonic: monotonic(), wall: wall.shows() }
+}
+
+/// What the clock says that no jump of the calendar's moves.
+pub(crate) fn monotonic() -> Instant {
+    Instant(nanos(clock_gettime(MONOTONIC)))
+}
+
+fn system_wall() -> Timestamp {
+    Timestamp(nanos(clock_gettime(ClockId::Realtime)))
 }
 
 /// A clock set before 1970 counts as 1970.
@@ -26,13 +59,15 @@ fn nanos(time: Timespec) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::now;
+    use super::*;
 
     #[test]
     fn the_clocks_run() {
-        let (first, second) = (now(), now());
+        let system = WallClock::default();
+        let (first, second) = (now(&system), now(&system));
         assert!(second.monotonic >= first.monotonic);
         // 2020-01-01: a machine with a battery says something later.
         assert!(first.wall.0 > 1_577_836_800_000_000_000);
+        assert_eq!(now(&WallClock::new(|| Timestamp(7))).wall, Timestamp(7));
     }
 }

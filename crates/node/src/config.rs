@@ -6,6 +6,8 @@ use std::time::Duration;
 use mainstay_model::{ClusterId, Configuration, ReplicaId};
 use mainstay_service::{CheckpointInterval, SessionLimits};
 
+use crate::clock::WallClock;
+
 /// Everything a node has to know before it starts.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -27,6 +29,8 @@ pub struct NodeConfig {
     pub sessions: SessionLimits,
     /// Bounds of this node alone.
     pub limits: Limits,
+    /// The calendar clock.
+    pub wall_clock: WallClock,
     /// After how much log checkpoints should be due; equal at all replicas. A leader lengthens it while
     /// the state is large or checkpoints are late.
     pub interval: CheckpointInterval,
@@ -56,6 +60,7 @@ impl NodeConfig {
             detection: mainstay_detect::Settings::default(),
             sessions: SessionLimits::default(),
             limits: Limits::default(),
+            wall_clock: WallClock::default(),
             interval: CheckpointInterval::default(),
             keep: KeepSettings::default(),
             stop_on_signals: true,

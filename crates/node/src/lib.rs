@@ -67,6 +67,7 @@ mod threads;
 mod transfers;
 mod wire;
 
+pub use clock::WallClock;
 pub use config::{KeepSettings, Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};
 pub use front::Front;

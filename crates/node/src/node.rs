@@ -265,7 +265,7 @@ impl<F: Front> Node<F> {
             {
                 return Err(NodeError::System { what: "waiting for events", error });
             }
-            self.machines.now = clock::now();
+            self.machines.now = clock::now(&self.config.wall_clock);
             for event in &events {
                 self.ready(event, signals);
             }
@@ -292,7 +292,7 @@ impl<F: Front> Node<F> {
         let deadlines = [self.machines.deadline(), self.links.deadline(), retry, self.stop_at];
         let next = deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min);
         // The poll counts in milliseconds, and one that ends too early costs a turn.
-        let now = clock::now().monotonic;
+        let now = clock::monotonic();
         next.since(now)
     }
 

@@ -148,7 +148,7 @@ fn fit_clients(config: &mut NodeConfig) {
 }
 
 fn machines<D: Disk>(config: &NodeConfig, store: &Store<D>, prng: Prng) -> Machines {
-    let now = clock::now();
+    let now = clock::now(&config.wall_clock);
     let partial = store.incoming.as_ref().and_then(|incoming| {
         let found = incoming.partial();
         // Pieces are stored in order, but one of them may have been found damaged.
