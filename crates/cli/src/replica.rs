@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,10 @@ use crate::settings::{Checked, Settings};
 /// How long a replica that `up` started waits for the process that held its folder before.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How many bytes a second are written of a checkpoint: it has time, and the log on the same disk has
+/// not.
+const CHECKPOINT_WRITE_RATE: u64 = 128 << 20;
 
 /// Carries the command out; returns when the replica has ended.
 pub(crate) fn run<S, F, D>(
@@ -52,8 +57,9 @@ where
     log_options.begun = identity.log_begun;
     log_options.segment_bytes = settings.log.segment_bytes.unwrap_or(log_options.segment_bytes);
     log_options.bytes_max = settings.log.bytes_max;
-    let checkpoint_options =
+    let mut checkpoint_options =
         CheckpointOptions::new(identity.cluster, GroupId::FIRST, identity.service_version);
+    checkpoint_options.write_rate = NonZeroU64::new(CHECKPOINT_WRITE_RATE);
     let store = Store::open(over(disk), log_options, checkpoint_options)
         .map_err(|error| Failure::store(&settings.data, &error))?;
     let open = |error: OpenError| Failure::open(&settings.data, &error);

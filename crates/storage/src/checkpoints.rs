@@ -28,8 +28,9 @@ pub use incoming::{Incoming, Partial};
 use layout::{Fault, Head, file_name, id_of, incoming_id_of, incoming_name, is_temporary};
 pub use writer::CheckpointWriter;
 
-/// After how many bytes a file that is written or fetched is synced, so that the last sync is short.
-const SYNC_BYTES: u64 = 16 << 20;
+/// After how many bytes a file that is written or fetched is synced: so little that a sync of the log
+/// on the same disk, which may have to wait behind it, waits a few milliseconds at most.
+const SYNC_BYTES: u64 = 1 << 20;
 /// How many of the newest checkpoints are kept.
 const KEPT: usize = 2;
 
