@@ -19,7 +19,8 @@
 //!
 //! All but the last watch what replicas do, one [`Observation`] at a time, and are bundled in
 //! [`Properties`]. The last one judges a [`History`] of what clients saw, against a [`Model`] of the
-//! service; [`kv_model`] is the one for key-value stores.
+//! service; [`kv_model`] is the one for key-value stores. And [`explore`] looks at every state that a
+//! small group of machines can reach.
 //!
 //! ```
 //! use mainstay_check::kv_model::{KvModel, KvOp, KvRet};
@@ -46,6 +47,7 @@ pub mod digests;
 pub mod due_checkpoints;
 pub mod exactly_once;
 pub mod expiry;
+pub mod explore;
 pub mod history;
 pub mod kv_model;
 pub mod linearizability;

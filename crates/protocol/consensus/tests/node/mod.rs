@@ -1,0 +1,476 @@
+//! One replica with the disk, the executor and the clock that a world gives it, as a value: it can be
+//! kept, compared and gone back to. What the explored models and the figures are made of.
+
+mod letter;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use mainstay_consensus::message::ProbeReply;
+use mainstay_consensus::{
+    Body, Effect, Input, Message, PartialCheckpoint, Replica, Role, Settings, Start,
+};
+use mainstay_model::plant::Planted;
+use mainstay_model::{
+    Ballot, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, Now, Prng,
+    Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
+};
+
+pub(crate) use letter::{Letter, requests};
+pub(crate) use stage::Stage;
+
+/// What a node sends: to whom, by index, and what.
+pub(crate) type Sent = Vec<(usize, Letter)>;
+
+/// What all nodes have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) count: u16,
+    pub(crate) settings: Settings,
+    pub(crate) planted: Planted,
+    /// Whether disks sync at once, or only when told to.
+    pub(crate) sync_at_once: bool,
+    /// A checkpoint is due every so many slots; 0 for never.
+    pub(crate) checkpoint_slots: u64,
+    /// Whether a due checkpoint is durable at once, or only when told.
+    pub(crate) checkpoint_at_once: bool,
+    /// How many bytes a checkpoint has.
+    pub(crate) checkpoint_bytes: u64,
+    /// What nobody ever gets.
+    pub(crate) lost: fn(&Message) -> bool,
+}
+
+/// What survives a crash, and what does not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Disk {
+    promised: Ballot,
+    decided_upto: Slot,
+    pub(crate) entries: BTreeMap<Slot, Entry>,
+    pub(crate) truncated_upto: Slot,
+    /// Written, and lost by a crash.
+    pending: VecDeque<(Mark, Vec<Record>)>,
+    /// Durable, ascending; two at most.
+    pub(crate) checkpoints: Vec<CheckpointId>,
+    /// Pieces of one that is being fetched.
+    incoming: Option<(CheckpointId, Vec<Bytes>)>,
+}
+
+/// The state machine: a running digest over what it applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Executor {
+    digest: u64,
+    /// Taken, and not durable yet.
+    due: VecDeque<CheckpointId>,
+    stopped: bool,
+}
+
+/// What happened here, whatever crashed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Past {
+    /// What was delivered as decided.
+    pub(crate) told: BTreeMap<Slot, Value>,
+    /// Checkpoints that were durable here.
+    pub(crate) held: BTreeSet<CheckpointId>,
+    /// Checkpoints of which a piece was taken from others, and those of them that were installed.
+    pub(crate) fetched: BTreeSet<CheckpointId>,
+    pub(crate) installed: BTreeSet<CheckpointId>,
+    pub(crate) diverged: bool,
+}
+
+/// A replica and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    pub(crate) replica: Replica<Planted>,
+    pub(crate) now: u64,
+    pub(crate) disk: Disk,
+    pub(crate) past: Past,
+    executor: Executor,
+    starts: u64,
+    submitted: u8,
+    /// The bytes of its checkpoints are not what they were.
+    rotten: bool,
+}
+
+pub(crate) fn id(index: u16) -> ReplicaId {
+    ReplicaId { index, epoch: Epoch { counter: 1, instance: u32::from(index) } }
+}
+
+/// The digest after a further value.
+fn digest_after(digest: u64, value: &Value) -> u64 {
+    (digest ^ u64::from(value.checksum())).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
+}
+
+impl Disk {
+    fn read(&self, from: Slot, upto: Slot) -> Vec<Entry> {
+        let mut latest = self.entries.clone();
+        for record in self.pending.iter().flat_map(|(_, records)| records) {
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                &record.kind
+            {
+                latest.insert(*slot, entry.clone());
+            }
+        }
+        let wanted = (from.0..=upto.0).map(Slot).filter(|slot| *slot > self.truncated_upto);
+        wanted.map_while(|slot| latest.get(&slot).cloned()).collect()
+    }
+
+    /// The oldest write becomes durable.
+    fn sync_one(&mut self) -> Option<Mark> {
+        let (mark, records) = self.pending.pop_front()?;
+        for record in records {
+            self.promised = self.promised.max(record.promised);
+            self.decided_upto = self.decided_upto.max(record.decided_upto);
+            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
+                record.kind
+                && slot > self.truncated_upto
+            {
+                self.entries.insert(slot, entry);
+            }
+        }
+        Some(mark)
+    }
+
+    /// A further record has carried the watermark.
+    pub(crate) fn knows_decided(&mut self, upto: Slot) {
+        self.decided_upto = self.decided_upto.max(upto);
+    }
+
+    fn truncate(&mut self, upto: Slot) {
+        self.truncated_upto = self.truncated_upto.max(upto);
+        self.entries = self.entries.split_off(&upto.next());
+    }
+
+    fn recovered(&self) -> Recovered {
+        let decided_upto = self.decided_upto.max(self.truncated_upto);
+        Recovered {
+            promised: self.promised,
+            decided_upto,
+            truncated_upto: self.truncated_upto,
+            accepted: self.entries.clone().split_off(&decided_upto.next()),
+            uncertain: Vec::new(),
+        }
+    }
+
+    /// Whether `value` of `slot` is safe here: itself, or in a checkpoint.
+    pub(crate) fn keeps(&self, slot: Slot, value: &Value) -> bool {
+        self.entries.get(&slot).is_some_and(|entry| entry.value == *value)
+            || self.checkpoints.last().is_some_and(|checkpoint| checkpoint.slot >= slot)
+    }
+}
+
+impl Node {
+    pub(crate) fn role(&self) -> Role {
+        self.replica.status().role
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.disk.pending.len()
+    }
+
+    pub(crate) fn checkpoint_is_due(&self) -> bool {
+        !self.executor.due.is_empty()
+    }
+}
+
+impl World {
+    /// Disks that sync at once, no checkpoints, and no time-out that ends by itself: what takes time
+    /// takes a few ticks of a nanosecond, so that no wait is drawn by lot.
+    pub(crate) fn new(count: u16) -> Self {
+        let tick = std::time::Duration::from_nanos(1);
+        let settings = Settings {
+            lead_interval: tick,
+            resend_interval: tick,
+            chunk_bytes: 8,
+            election_timeout: tick * 7,
+            election_timeout_min: tick * 7,
+            election_timeout_max: tick * 7,
+            ..Settings::default()
+        };
+        Self {
+            count,
+            settings,
+            planted: Planted(None),
+            sync_at_once: true,
+            checkpoint_slots: 0,
+            checkpoint_at_once: true,
+            checkpoint_bytes: 8,
+            lost: |_| false,
+        }
+    }
+
+    /// A replica that was never started before.
+    pub(crate) fn node(&self, index: u16, sent: &mut Sent) -> Node {
+        let disk = Disk::default();
+        let mut node = Node {
+            replica: self.replica(index, &disk, 0, Now::default()),
+            now: 1_000_000,
+            disk,
+            past: Past::default(),
+            executor: Executor::default(),
+            starts: 0,
+            submitted: 0,
+            rotten: false,
+        };
+        self.start(index, &mut node, sent);
+        node
+    }
+
+    fn replica(&self, index: u16, disk: &Disk, starts: u64, now: Now) -> Replica<Planted> {
+        let replicas = (0..self.count).map(id).collect();
+        let start = Start {
+            me: id(index),
+            configuration: Configuration { id: ConfigurationId(1), replicas, alpha: 64 },
+            votes: true,
+            recovered: disk.recovered(),
+            checkpoint: disk.checkpoints.last().copied(),
+            partial: disk.incoming.as_ref().map(|(checkpoint, pieces)| PartialCheckpoint {
+                checkpoint: *checkpoint,
+                total: self.checkpoint_bytes,
+                chunks: pieces.len() as u32,
+            }),
+            prng: Prng::new(100 * u64::from(index) + starts),
+        };
+        Replica::new(start, self.settings, now, self.planted)
+    }
+
+    fn start(&self, index: u16, node: &mut Node, sent: &mut Sent) {
+        let checkpoint = node.disk.checkpoints.last();
+        let digest = checkpoint.map_or(0, |checkpoint| checkpoint.digest);
+        node.executor = Executor { digest, ..Executor::default() };
+        node.starts += 1;
+        node.replica = self.replica(index, &node.disk, node.starts, Self::clocks(node));
+        self.end_turn(node, sent);
+    }
+
+    /// Crashes and comes back with the first `kept` of the writes that were under way.
+    pub(crate) fn restart(&self, index: u16, node: &mut Node, kept: usize, sent: &mut Sent) {
+        node.disk.pending.truncate(kept);
+        while node.disk.sync_one().is_some() {}
+        self.start(index, node, sent);
+    }
+
+    fn clocks(node: &Node) -> Now {
+        Now { monotonic: Instant(node.now), wall: Timestamp(1) }
+    }
+
+    /// One input, what follows from it at once, and the end of the turn.
+    pub(crate) fn feed(&self, node: &mut Node, input: Input, sent: &mut Sent) {
+        self.step(node, input, sent);
+        self.end_turn(node, sent);
+    }
+
+    fn end_turn(&self, node: &mut Node, sent: &mut Sent) {
+        for _ in 0..8 {
+            let due = node.replica.deadline().is_some_and(|at| at <= Instant(node.now));
+            if !due {
+                return;
+            }
+            self.step(node, Input::Deadline, sent);
+        }
+        panic!("something is always due");
+    }
+
+    fn step(&self, node: &mut Node, input: Input, sent: &mut Sent) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = Vec::new();
+            node.replica.step(Self::clocks(node), input, &mut effects);
+            for effect in effects {
+                self.carry_out(node, effect, &mut inputs, sent);
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        node: &mut Node,
+        effect: Effect,
+        inputs: &mut VecDeque<Input>,
+        sent: &mut Sent,
+    ) {
+        match effect {
+            Effect::Persist { mark, records } => {
+                node.disk.pending.push_back((mark, records));
+                if self.sync_at_once {
+                    while let Some(mark) = node.disk.sync_one() {
+                        inputs.push_back(Input::Durable { mark });
+                    }
+                }
+            }
+            Effect::Send { message, .. } if (self.lost)(&message) => {}
+            Effect::Send { to, message } => sent.push((usize::from(to.index), Letter(message))),
+            Effect::ReadLog { from, upto, bytes_max: _, purpose } => {
+                let entries = node.disk.read(from, upto);
+                inputs.push_back(Input::LogRead { from, purpose, entries });
+            }
+            Effect::Deliver { slot, value } => self.apply(node, slot, value, inputs),
+            Effect::Discard { upto, .. } => {
+                node.disk.truncate(upto);
+                inputs.push_back(Input::Discarded { upto });
+            }
+            Effect::ReadChunk { to, checkpoint, chunk } => {
+                let held = node.disk.checkpoints.contains(&checkpoint);
+                let total = if held { self.checkpoint_bytes } else { 0 };
+                let all = self.content(checkpoint.digest ^ u64::from(node.rotten));
+                let pieces = u64::from(self.settings.chunk_bytes);
+                let start = (u64::from(chunk) * pieces).min(total);
+                let bytes = all.slice(start as usize..(start + pieces).min(total) as usize);
+                inputs.push_back(Input::ChunkRead { to, checkpoint, chunk, total, bytes });
+            }
+            Effect::StoreChunk { checkpoint, chunk, bytes, .. } => {
+                let incoming = node.disk.incoming.take();
+                let known = incoming.filter(|(of, _)| *of == checkpoint);
+                let mut pieces = known.map_or_else(Vec::new, |(_, pieces)| pieces);
+                assert!(pieces.len() == chunk as usize, "pieces are stored in order");
+                pieces.push(bytes);
+                node.disk.incoming = Some((checkpoint, pieces));
+                node.past.fetched.insert(checkpoint);
+                inputs.push_back(Input::ChunkStored { checkpoint, chunk, stored: true });
+            }
+            Effect::Install { checkpoint } => inputs.push_back(self.install(node, checkpoint)),
+            Effect::StopExecuting { wrong, .. } => {
+                node.executor.stopped = true;
+                node.disk.checkpoints.retain(|checkpoint| !wrong.contains(checkpoint));
+            }
+            _ => {}
+        }
+    }
+
+    fn content(&self, digest: u64) -> Bytes {
+        let bytes = digest.to_le_bytes().into_iter().cycle();
+        bytes.take(self.checkpoint_bytes as usize).collect()
+    }
+
+    fn apply(&self, node: &mut Node, slot: Slot, value: Value, inputs: &mut VecDeque<Input>) {
+        let known = node.past.told.entry(slot).or_insert_with(|| value.clone());
+        assert!(*known == value, "one replica is told two values of slot {}", slot.0);
+        if node.executor.stopped {
+            return;
+        }
+        node.executor.digest = digest_after(node.executor.digest, &value);
+        inputs.push_back(Input::Applied { upto: slot, wake: None });
+        if self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots) {
+            let digest = node.executor.digest;
+            node.executor.due.push_back(CheckpointId { slot, digest });
+            if self.checkpoint_at_once {
+                inputs.extend(Self::written(node));
+            }
+        }
+    }
+
+    fn written(node: &mut Node) -> Option<Input> {
+        let checkpoint = node.executor.due.pop_front()?;
+        if node.disk.checkpoints.len() >= 2 {
+            node.disk.checkpoints.remove(0);
+        }
+        node.disk.checkpoints.push(checkpoint);
+        node.past.held.insert(checkpoint);
+        Some(Input::Checkpointed { checkpoint })
+    }
+
+    fn install(&self, node: &mut Node, checkpoint: CheckpointId) -> Input {
+        let pieces = node.disk.incoming.take().map(|(_, pieces)| pieces.concat());
+        let installed = pieces == Some(self.content(checkpoint.digest).to_vec());
+        if installed {
+            node.disk.checkpoints = vec![checkpoint];
+            node.disk.truncate(checkpoint.slot);
+            node.executor = Executor { digest: checkpoint.digest, ..Executor::default() };
+            node.past.held.insert(checkpoint);
+            node.past.installed.insert(checkpoint);
+        }
+        Input::Installed { checkpoint, installed }
+    }
+
+    /// A message arrives.
+    pub(crate) fn arrive(&self, node: &mut Node, from: usize, letter: &Letter, sent: &mut Sent) {
+        let message = letter.0.clone();
+        self.feed(node, Input::Message { from: id(from as u16), message }, sent);
+    }
+
+    /// A client asks this replica for something that nobody asked for before.
+    pub(crate) fn submit(&self, index: usize, node: &mut Node, sent: &mut Sent) {
+        node.submitted += 1;
+        let letter = char::from(b'a' + node.submitted - 1 + 8 * index as u8);
+        let request = Bytes::from(letter.to_string()).into();
+        let token = Token(u64::from(node.submitted));
+        self.feed(node, Input::Submit { token, request }, sent);
+    }
+
+    /// Everything written is on stable storage.
+    pub(crate) fn sync(&self, node: &mut Node, sent: &mut Sent) {
+        let mut durable = None;
+        while let Some(mark) = node.disk.sync_one() {
+            durable = Some(mark);
+        }
+        if let Some(mark) = durable {
+            self.feed(node, Input::Durable { mark }, sent);
+        }
+    }
+
+    /// The checkpoint that was due is durable.
+    pub(crate) fn write_checkpoint(&self, node: &mut Node, sent: &mut Sent) {
+        if let Some(input) = Self::written(node) {
+            self.feed(node, input, sent);
+        }
+    }
+
+    /// Its state is from now on not that of the others.
+    pub(crate) fn diverge(node: &mut Node) {
+        node.past.diverged = true;
+        node.executor.digest ^= 1;
+    }
+
+    /// The bytes of its checkpoints are from now on not what they were.
+    pub(crate) fn rot(node: &mut Node) {
+        node.rotten = true;
+    }
+
+    /// The clock goes on to the next moment at which the replica wants something.
+    pub(crate) fn wait(&self, node: &mut Node, sent: &mut Sent) {
+        if let Some(at) = node.replica.deadline() {
+            node.now = node.now.max(at.0);
+            self.end_turn(node, sent);
+        }
+    }
+
+    /// The replica stands as candidate, as if it had heard of no leader, had asked the others and a
+    /// quorum had heard of none either: who may try and when is no part of what is safe.
+    pub(crate) fn stand(&self, index: usize, node: &mut Node, sent: &mut Sent) {
+        let peers = || (0..self.count).filter(|peer| usize::from(*peer) != index).map(id);
+        let hearing = Self { lost: |_| false, ..self.clone() };
+        let mut said = Vec::new();
+        for peer in peers() {
+            hearing.feed(node, Input::Suspicion { peer, suspected: true }, &mut said);
+        }
+        let number = |said: &Sent| {
+            said.iter().rev().find_map(|(_, letter)| match &letter.0.body {
+                Body::Probe(probe) => Some(probe.number),
+                _ => None,
+            })
+        };
+        for _ in 0..3 {
+            if number(&said).is_none() {
+                hearing.wait(node, &mut said);
+            }
+        }
+        let number = number(&said).expect("a follower that hears of no leader asks");
+        for peer in peers().take(usize::from(self.count / 2)) {
+            let reply = ProbeReply {
+                number,
+                hears_leader: false,
+                ballot: Ballot::ZERO,
+                decided_upto: Slot::NONE,
+                disk: std::time::Duration::ZERO,
+            };
+            let message =
+                Message { configuration: ConfigurationId(1), body: Body::ProbeReply(reply) };
+            hearing.feed(node, Input::Message { from: peer, message }, &mut said);
+        }
+        for peer in peers() {
+            hearing.feed(node, Input::Suspicion { peer, suspected: false }, &mut said);
+        }
+        let arrive = |letter: &Letter| letter.0.name() != "probe" && !(self.lost)(&letter.0);
+        sent.extend(said.into_iter().filter(|(_, letter)| arrive(letter)));
+    }
+}
