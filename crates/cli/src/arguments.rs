@@ -36,6 +36,10 @@ pub(crate) enum Command {
     Replica(ReplicaOptions),
     /// Show who leads, how far each replica is, what is wrong.
     Status(StatusOptions),
+    /// Say who is to lead.
+    Leader(LeaderOptions),
+    /// Confirm a jump of decided time.
+    Clock(ClockOptions),
     /// Run the ordering protocol under simulated faults.
     Sim(SimOptions),
 }
@@ -163,6 +167,13 @@ pub(crate) struct ReplicaOptions {
                   mainstay status --target 127.0.0.1:7500"
 )]
 pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
+/// Which cluster, and how to print.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
     /// The folder of a cluster that `up` runs.
     #[arg(long, value_name = "DIR", default_value = "mainstay-data", conflicts_with = "target")]
     pub(crate) data: PathBuf,
@@ -172,6 +183,65 @@ pub(crate) struct StatusOptions {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Says who is to lead, for a planned restart of the present leader or for a machine \
+                  that is better placed.",
+    after_help = "Example:\n  mainstay leader move 2"
+)]
+pub(crate) struct LeaderOptions {
+    #[command(subcommand)]
+    pub(crate) command: LeaderCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaderCommand {
+    /// Hand over to the replica of this index.
+    #[command(
+        long_about = "Hands over to the replica of this index. The leader takes no more requests \
+                      into the order, waits until that replica has everything, and lets it begin; \
+                      what came in meanwhile waits and is not lost. If that replica does not get \
+                      there in time the old leader leads on, or the group chooses as after any \
+                      leader change.",
+        after_help = "Examples:\n  \
+                      mainstay leader move 2\n  \
+                      mainstay leader move 0 --target 127.0.0.1:7500 --json"
+    )]
+    Move {
+        /// Who is to lead.
+        #[arg(value_name = "INDEX")]
+        index: u16,
+        #[command(flatten)]
+        at: Where,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "What has to be said about the clock of a group.",
+    after_help = "Example:\n  mainstay clock confirm"
+)]
+pub(crate) struct ClockOptions {
+    #[command(subcommand)]
+    pub(crate) command: ClockCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClockCommand {
+    /// Let decided time make the jump that `status` warns of.
+    #[command(
+        long_about = "Lets decided time make the jump that `status` warns of. A new leader sets it \
+                      to what most replicas' clocks show, but not by more than an hour at once: a \
+                      wrong clock would let every key and session expire. Look at the clocks first; \
+                      what expires by the jump is gone.",
+        after_help = "Example:\n  mainstay clock confirm"
+    )]
+    Confirm {
+        #[command(flatten)]
+        at: Where,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@
 //! | `cluster` | ids drawn once: what a cluster is made of, identities on disk |
 //! | `manifest` | what `up` made, so that it never makes it twice |
 //! | `settings` | the configuration file of a replica |
-//! | `init`, `replica`, `up`, `status`, `simulate` | the commands |
+//! | `init`, `replica`, `up`, `status`, `operate`, `simulate` | the commands |
 //! | `log_file` | one bounded log file a replica |
 //! | `parallel` | work spread over all processors, taken in order |
 //! | `lines` | [`Lines`]: a front for services of one's own, a line a request |
@@ -24,6 +24,7 @@ mod init;
 mod lines;
 mod log_file;
 mod manifest;
+mod operate;
 mod parallel;
 mod replica;
 mod settings;
@@ -85,6 +86,8 @@ where
         Command::Init(options) => init::run(&options, S::version()),
         Command::Replica(options) => replica::run::<S, F, D>(&options, disk, clock),
         Command::Status(options) => status::run(&options),
+        Command::Leader(options) => operate::leader(&options),
+        Command::Clock(options) => operate::clock(&options),
         Command::Sim(options) => simulate::run(&options),
     };
     match ended {

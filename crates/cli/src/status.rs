@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_node::{NodeStatus, ReplicaStatus, RoleName, StateName};
 use serde::Serialize;
 
-use crate::arguments::StatusOptions;
+use crate::arguments::{StatusOptions, Where};
 use crate::failure::Failure;
 use crate::manifest::Manifest;
 use crate::settings::resolve;
@@ -38,25 +38,21 @@ struct GroupStatus {
 }
 
 /// A replica to ask: where, and what is known of it before it answers.
-struct Asked {
-    peer: String,
+pub(crate) struct Asked {
+    pub(crate) peer: String,
     client: String,
     epoch: u32,
 }
 
 /// What came of asking.
-type Answer = Result<NodeStatus, io::Error>;
+pub(crate) type Answer = Result<NodeStatus, io::Error>;
 
 /// Carries the command out.
 pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
-    let (asked, first) = match &options.target {
-        Some(target) => by_target(target)?,
-        None => (by_manifest(options)?, None),
-    };
-    let answers = ask_all(&asked, first);
+    let (asked, answers) = everybody(&options.at)?;
     let nobody = answers.iter().all(Result::is_err);
     let status = gather(&asked, &answers);
-    let text = if options.json {
+    let text = if options.at.json {
         serde_json::to_string(&status).map_err(|error| Failure::failed(error.to_string()))? + "\n"
     } else {
         table(&status)
@@ -69,13 +65,23 @@ pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
     Ok(())
 }
 
+/// All replicas of a cluster, and what each of them answered.
+pub(crate) fn everybody(at: &Where) -> Result<(Vec<Asked>, Vec<Answer>), Failure> {
+    let (asked, first) = match &at.target {
+        Some(target) => by_target(target)?,
+        None => (by_manifest(at)?, None),
+    };
+    let answers = ask_all(&asked, first);
+    Ok((asked, answers))
+}
+
 /// The replicas that `up` made in a folder.
-fn by_manifest(options: &StatusOptions) -> Result<Vec<Asked>, Failure> {
-    let manifest = Manifest::read(&options.data)?.ok_or_else(|| {
+fn by_manifest(at: &Where) -> Result<Vec<Asked>, Failure> {
+    let manifest = Manifest::read(&at.data)?.ok_or_else(|| {
         Failure::usage(format!(
             "'{}' holds no cluster that `mainstay up` made: name its folder by --data, or a \
              replica by --target HOST:PORT",
-            options.data.display()
+            at.data.display()
         ))
     })?;
     let asked = manifest.replicas.iter().map(|member| Asked {

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`front`] | how a client protocol plugs in |
 //! | [`config`], [`error`], [`stop`], [`sockets`] | how a node starts and ends |
+//! | [`operate`] | what an operator tells the group, and how to tell it |
 //! | [`status`] | what a replica tells about itself, and how to ask it |
 //! | [`store`] | what stands in the folder: log and checkpoints, brought together |
 //! | `node` | the protocol thread and its turns |

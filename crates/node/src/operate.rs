@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_consensus::{Input, Instruction, Refusal};
+pub use mainstay_consensus::Instruction;
+use mainstay_consensus::{Input, Refusal};
 use mainstay_model::GroupId;
 use mainstay_model::codec::{DecodeError, Put, Reader};
 use serde::{Deserialize, Serialize};

@@ -111,6 +111,13 @@ impl<F: Front> Node<F> {
                  are down"
             ));
         }
+        if let Some(jump) = status.clock_jump_refused {
+            warnings.push(format!(
+                "decided time is {} s behind the replicas' clocks, more than it jumps by itself: if \
+                 those clocks are right, confirm by `mainstay clock confirm`",
+                jump.as_secs()
+            ));
+        }
         if status.leader.is_none() {
             warnings.push("no leader is known: no quorum of the replicas is reached".into());
         }
