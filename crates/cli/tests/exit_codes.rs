@@ -155,7 +155,13 @@ fn a_simulation_that_fails_tells_how_to_see_it_again() {
     assert_eq!(told.lines().count(), 1, "no bar where there is no terminal: {told}");
     assert!(told.starts_with("3 seeds, ") && told.contains(" 0 failures, trace "), "{told}");
 
-    let (code, told) = sim(&["--plants", "duplicate-applied", "--seed", "1", "--trace"]);
+    // Which seed finds the bug changes with the machine; that one of the first fifty does is tested where the bugs are planted.
+    let fails_with = |seed: usize| {
+        let (code, told) =
+            sim(&["--plants", "duplicate-applied", "--seed", &seed.to_string(), "--trace"]);
+        (code != Some(0)).then_some((code, told))
+    };
+    let (code, told) = (1..=50).find_map(fails_with).expect("a seed that finds the bug");
     assert_eq!(code, Some(11), "{told}");
     let found = |line: &str| line.strip_prefix("replay: ").map(str::to_owned);
     let replay = told.lines().find_map(found).expect("a command");
