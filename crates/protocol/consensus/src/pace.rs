@@ -108,11 +108,12 @@ impl<P: Plants> Replica<P> {
         if own_counts {
             applied.push((own_applied, self.me.index));
         }
-        let Some(upto) = applied_by_quorum(applied, configuration) else {
+        let upto = match applied_by_quorum(applied, configuration) {
+            Some(upto) if own_counts => upto.min(own_applied),
+            Some(upto) => upto,
             // Nobody moves: either nothing is carried out anywhere, or nothing is known yet.
-            return own_applied.0 + self.settings.ahead_slots_max > leader.highest_proposed().0;
+            None => own_applied,
         };
-        let upto = if own_counts { upto.min(own_applied) } else { upto };
         leader.pace.applied(upto);
         let ahead = leader.highest_proposed().0.saturating_sub(upto.0);
         ahead < self.settings.ahead_slots_max && leader.pace.bytes < self.settings.ahead_bytes_max

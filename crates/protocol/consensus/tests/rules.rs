@@ -2,6 +2,9 @@
 //! are those of Lamport, "Paxos Made Simple" (2001).
 
 mod alone;
+mod batching;
+mod flow;
+mod pace;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
 use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
@@ -32,11 +35,26 @@ fn proposed(sent: &[(u16, Body)]) -> Vec<(Slot, Value)> {
 /// Replica 0 of three becomes leader with the promise of 1; 2 is silent.
 fn leader() -> (Alone, Ballot) {
     let mut a = Alone::new(0, 3);
+    let own = lead_group(&mut a);
+    (a, own)
+}
+
+/// The same, with these settings; what it proposes at first is decided, and nothing of it is left to
+/// look at.
+fn leader_with(settings: Settings) -> (Alone, Ballot) {
+    let mut a = Alone::with(0, 3, settings);
+    let own = lead_group(&mut a);
+    a.hear(1, accepted(own, 1));
+    a.sent();
+    (a, own)
+}
+
+fn lead_group(a: &mut Alone) -> Ballot {
     let own = a.stand();
     a.hear(1, Body::Promise(promise(own, 0, Vec::new())));
     a.sync();
     assert_eq!(a.replica.status().role, Role::Leader);
-    (a, own)
+    own
 }
 
 fn accepted(ballot: Ballot, slot: u64) -> Body {

@@ -1,6 +1,7 @@
 //! What a group of replicas does, told one short story at a time.
 
 mod cluster;
+mod slow;
 
 use cluster::{Cluster, MS};
 use mainstay_model::{Slot, Timestamp, Token};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_consensus::message::{Accept, Decided, Lead, Prepare, Promise};
+use mainstay_consensus::message::{Accept, Decided, Follow, Lead, Prepare, Promise};
 use mainstay_consensus::{Body, Effect, Input, Message, Rejection, Replica, Settings, Start};
 use mainstay_model::{
     Ballot, Batch, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants, Now,
@@ -49,6 +49,15 @@ pub(crate) fn lead(ballot: Ballot, decided_upto: u64) -> Body {
     })
 }
 
+/// The answer to a leader's sign of life.
+pub(crate) fn follow(lead: &Lead, decided_upto: u64, applied_upto: u64) -> Body {
+    let (ballot, round, clock) = (lead.ballot, lead.round, Timestamp(0));
+    let (decided_upto, applied_upto) = (Slot(decided_upto), Slot(applied_upto));
+    let durable_upto = decided_upto;
+    let room = true;
+    Body::Follow(Follow { ballot, round, decided_upto, durable_upto, applied_upto, room, clock })
+}
+
 /// A promise in one page.
 pub(crate) fn promise(ballot: Ballot, decided_upto: u64, accepted: Vec<(Slot, Entry)>) -> Promise {
     let (uncertain, truncated_upto) = (Vec::new(), Slot::NONE);
@@ -87,6 +96,8 @@ pub(crate) struct Alone {
     pub(crate) delivered: BTreeMap<Slot, Value>,
     pub(crate) reads: BTreeMap<Token, Slot>,
     pub(crate) rejected: Vec<(Token, Rejection)>,
+    /// Whether what is delivered is applied at once; else the test says when.
+    pub(crate) executes: bool,
 }
 
 impl Alone {
@@ -115,6 +126,7 @@ impl Alone {
             delivered: BTreeMap::new(),
             reads: BTreeMap::new(),
             rejected: Vec::new(),
+            executes: true,
         }
     }
 
@@ -160,7 +172,9 @@ impl Alone {
                 Effect::Send { to, message } => self.sent.push((to.index, message.body)),
                 Effect::Deliver { slot, value } => {
                     self.delivered.insert(slot, value);
-                    self.step(Input::Applied { upto: slot, wake: None });
+                    if self.executes {
+                        self.step(Input::Applied { upto: slot, wake: None });
+                    }
                 }
                 Effect::ReadAt { token, slot } => {
                     self.reads.insert(token, slot);
@@ -221,6 +235,20 @@ impl Alone {
     /// What was sent since the last look.
     pub(crate) fn sent(&mut self) -> Vec<(u16, Body)> {
         std::mem::take(&mut self.sent)
+    }
+
+    /// Replicas 1 and up answer the leader's last confirming round; they know what it knows.
+    pub(crate) fn answer_rounds(&mut self) {
+        let sent = self.sent();
+        let mut last = BTreeMap::new();
+        for (to, body) in &sent {
+            if let Body::Lead(lead) = body {
+                last.insert(*to, *lead);
+            }
+        }
+        for (to, lead) in last {
+            self.hear(to, follow(&lead, self.replica.status().decided.0, lead.decided_upto.0));
+        }
     }
 
     /// Sees to it that it becomes a candidate: the others say that they hear of no leader either.

@@ -1,15 +1,17 @@
 //! A few replicas, a queue of messages and a clock: the smallest world that can run the machine.
 //! The simulator is the large one; this one is for tests that read like a story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainstay_consensus::{
-    Effect, Input, Instruction, Message, Refusal, Rejection, Replica, Settings, Start, Status,
+    Effect, Input, Instruction, Message, Refusal, Rejection, Replica, Request, Settings, Start,
+    Status,
 };
 use mainstay_model::{
     Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
-    Now, Prng, Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
+    Now, Prng, Record, RecordKind, Recovered, ReplicaId, RequestId, RequestNumber, Slot, Timestamp,
+    Token, Value,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -32,6 +34,8 @@ struct Node {
     replica: Option<Replica<NoPlants>>,
     disk: Disk,
     applied: Slot,
+    /// What a slow service is still to apply, and when it has.
+    to_apply: VecDeque<(u64, Slot)>,
     suspected: BTreeSet<u16>,
 }
 
@@ -52,6 +56,13 @@ pub(crate) struct Cluster {
     pub(crate) delay_min: u64,
     pub(crate) delay_max: u64,
     pub(crate) sync_max: u64,
+    /// Replicas whose disk stands still, and whose disk takes so long for each sync.
+    pub(crate) stalled_disk: BTreeSet<u16>,
+    pub(crate) slow_disk: BTreeMap<u16, u64>,
+    /// Replicas whose service takes so long for each slot.
+    pub(crate) slow_service: BTreeMap<u16, u64>,
+    /// Of a replica that starts.
+    pub(crate) settings: Settings,
     /// Kinds of message, by name, and their sender, that are lost.
     pub(crate) lost: BTreeSet<(u16, &'static str)>,
     /// When the service wants time to be decided next.
@@ -89,6 +100,7 @@ impl Cluster {
             replica: None,
             disk: Disk::default(),
             applied: Slot::NONE,
+            to_apply: VecDeque::new(),
             suspected: BTreeSet::new(),
         });
         let mut cluster = Self {
@@ -104,6 +116,10 @@ impl Cluster {
             delay_min: 1,
             delay_max: MS,
             sync_max: MS,
+            stalled_disk: BTreeSet::new(),
+            slow_disk: BTreeMap::new(),
+            slow_service: BTreeMap::new(),
+            settings: Settings::default(),
             lost: BTreeSet::new(),
             wake: None,
             ahead: vec![0; usize::from(count)],
@@ -142,6 +158,7 @@ impl Cluster {
         let content = checkpoint.map(|checkpoint| self.contents[&checkpoint].clone());
         self.delivered[usize::from(index)] = content.unwrap_or_default();
         self.stopped.remove(&index);
+        node.to_apply.clear();
         let truncated_upto = node.disk.truncated_upto;
         let mut recovered = Recovered { truncated_upto, ..Recovered::default() };
         recovered.decided_upto = truncated_upto;
@@ -166,7 +183,7 @@ impl Cluster {
         };
         let now = self.clocks(index);
         self.nodes[usize::from(index)].replica =
-            Some(Replica::new(start, Settings::default(), now, NoPlants));
+            Some(Replica::new(start, self.settings, now, NoPlants));
     }
 
     /// Everything on its disk is gone.
@@ -213,6 +230,26 @@ impl Cluster {
         self.step(index, Input::Submit { token: Token(token), request });
     }
 
+    /// Number `number` of the client that speaks to this replica.
+    pub(crate) fn submit_numbered(&mut self, index: u16, number: u64) {
+        let id = RequestId { client: u128::from(index) + 1, number: RequestNumber(number) };
+        let bytes = [u64::from(index).to_le_bytes(), number.to_le_bytes()].concat();
+        let request = Request { id: Some(id), bytes: bytes.into() };
+        self.step(index, Input::Submit { token: Token(number), request });
+    }
+
+    /// The numbers of its client's requests that this replica has carried out.
+    pub(crate) fn carried_out(&self, index: u16) -> BTreeSet<u64> {
+        let applied = self.decided.range(..=self.status(index).applied).map(|(_, value)| value);
+        let requests = applied.flat_map(|value| Batch::decode(value).expect("a batch").requests);
+        let client = u64::from(index).to_le_bytes();
+        let own = requests.filter_map(|request| {
+            let number = request.strip_prefix(&client)?;
+            Some(u64::from_le_bytes(number.try_into().ok()?))
+        });
+        own.collect()
+    }
+
     pub(crate) fn read(&mut self, index: u16, token: u64) {
         self.step(index, Input::Read { token: Token(token) });
     }
@@ -231,7 +268,8 @@ impl Cluster {
         let at = usize::from(index);
         match effect {
             Effect::Persist { mark, records } => {
-                let ready = self.now + self.prng.below(self.sync_max);
+                let usual = self.prng.below(self.sync_max);
+                let ready = self.now + self.slow_disk.get(&index).copied().unwrap_or(usual);
                 let disk = &mut self.nodes[at].disk;
                 disk.records.extend(records);
                 let len = disk.records.len();
@@ -271,6 +309,11 @@ impl Cluster {
                 }
                 let wrong = self.wrong == Some((index, slot));
                 self.delivered[at].push(if wrong { Value::no_op(Timestamp(0)) } else { value });
+                if let Some(nanos) = self.slow_service.get(&index) {
+                    let to_apply = &mut self.nodes[at].to_apply;
+                    let begun = to_apply.back().map_or(self.now, |(ready, _)| *ready);
+                    return to_apply.push_back((begun.saturating_add(*nanos), slot));
+                }
                 self.step(index, Input::Applied { upto: slot, wake: self.wake });
                 if self.checkpoint_slots > 0 && slot.0 % self.checkpoint_slots == 0 {
                     self.make_checkpoint(index, slot);
@@ -376,7 +419,9 @@ impl Cluster {
     /// Does what is next: a message, a sync, a deadline; or lets the time pass to `end`.
     fn advance(&mut self, end: u64) {
         let message = self.wire.first_key_value().map(|((at, _), _)| *at);
-        let sync = self.nodes.iter().enumerate().flat_map(|(index, node)| {
+        let works = |index: &usize| !self.stalled_disk.contains(&(*index as u16));
+        let sync = self.nodes.iter().enumerate().filter(|(index, _)| works(index));
+        let sync = sync.flat_map(|(index, node)| {
             node.disk.pending.first().map(|(ready, _, _)| (*ready, index))
         });
         let sync = sync.min();
@@ -384,7 +429,12 @@ impl Cluster {
             node.replica.as_ref()?.deadline().map(|at| (at.0.max(self.now), index))
         });
         let deadline = deadline.min();
-        let first = [message, sync.map(|s| s.0), deadline.map(|d| d.0)];
+        let applied =
+            self.nodes.iter().enumerate().filter_map(|(index, node)| {
+                node.to_apply.front().map(|(ready, _)| (*ready, index))
+            });
+        let applied = applied.min();
+        let first = [message, sync.map(|s| s.0), deadline.map(|d| d.0), applied.map(|a| a.0)];
         let next = first.into_iter().flatten().min().unwrap_or(end).max(self.now);
         if next > end {
             self.now = end;
@@ -402,6 +452,10 @@ impl Cluster {
             disk.durable = len;
             if self.nodes[index].replica.is_some() {
                 self.step(index as u16, Input::Durable { mark });
+            }
+        } else if let Some((_, index)) = applied.filter(|(at, _)| *at <= next) {
+            if let Some((_, upto)) = self.nodes[index].to_apply.pop_front() {
+                self.step(index as u16, Input::Applied { upto, wake: self.wake });
             }
         } else if let Some((_, index)) = deadline {
             self.step(index as u16, Input::Deadline);
