@@ -54,8 +54,16 @@ pub(crate) fn follow(lead: &Lead, decided_upto: u64, applied_upto: u64) -> Body 
     let (ballot, round, clock) = (lead.ballot, lead.round, Timestamp(0));
     let (decided_upto, applied_upto) = (Slot(decided_upto), Slot(applied_upto));
     let durable_upto = decided_upto;
-    let room = true;
-    Body::Follow(Follow { ballot, round, decided_upto, durable_upto, applied_upto, room, clock })
+    Body::Follow(Follow {
+        ballot,
+        round,
+        decided_upto,
+        durable_upto,
+        applied_upto,
+        room: true,
+        clock,
+        disk: std::time::Duration::ZERO,
+    })
 }
 
 /// A promise in one page.
