@@ -123,3 +123,39 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_model::Slot;
+
+    #[test]
+    fn a_command_is_called_by_its_session_and_number_however_often_it_is_sent() {
+        let request = |position, number, acknowledged| {
+            let session = SessionId { slot: Slot(7), position };
+            let (number, acknowledged_upto) = (RequestNumber(number), RequestNumber(acknowledged));
+            let body = Bytes::from_static(b"body");
+            Command::request_id(
+                &Command::Request { session, number, acknowledged_upto, body }.encode(),
+            )
+        };
+        let first = request(1, 5, 0);
+        assert!(first.is_some_and(|id| id.number == RequestNumber(5)));
+        assert_eq!(first, request(1, 5, 4), "sent again, with more acknowledged");
+        assert_ne!(first, request(1, 6, 0));
+        assert_ne!(first, request(2, 5, 0));
+        let nonce = Nonce(9);
+        let registration = Command::request_id(&Command::Register { nonce }.encode());
+        assert_eq!(registration, Some(RequestId { client: 9, number: RequestNumber(0) }));
+        assert_eq!(Command::request_id(&Command::TrimSessions { keep: 1 }.encode()), None);
+        for len in 0..20 {
+            let cut = Command::Request {
+                session: SessionId { slot: Slot(7), position: 1 },
+                number: RequestNumber(1),
+                acknowledged_upto: RequestNumber(0),
+                body: Bytes::new(),
+            };
+            assert_eq!(Command::request_id(&cut.encode().slice(..len)), None, "{len} bytes");
+        }
+    }
+}
