@@ -390,10 +390,15 @@ impl World {
 
     /// A client asks this replica for something that nobody asked for before.
     pub(crate) fn submit(&self, index: usize, node: &mut Node, sent: &mut Sent) {
+        let letter = char::from(b'a' + node.submitted + 8 * index as u8);
+        self.ask(node, &letter.to_string(), sent);
+    }
+
+    /// A client asks this replica for that.
+    pub(crate) fn ask(&self, node: &mut Node, request: &str, sent: &mut Sent) {
         node.submitted += 1;
-        let letter = char::from(b'a' + node.submitted - 1 + 8 * index as u8);
-        let request = Bytes::from(letter.to_string()).into();
         let token = Token(u64::from(node.submitted));
+        let request = Bytes::copy_from_slice(request.as_bytes()).into();
         self.feed(node, Input::Submit { token, request }, sent);
     }
 

@@ -5,9 +5,9 @@ use mainstay_consensus::{Body, Message, Role};
 use mainstay_model::plant::Planted;
 use mainstay_model::{Plant, Slot};
 
-use crate::model::{Goal, Model, allowed};
-use crate::node::World;
-use crate::{TWO_DECIDED, all_but_phases, chatter, fails, holds, led};
+use super::model::{Goal, Model, allowed};
+use super::{TWO_DECIDED, all_but_phases, chatter, fails, holds};
+use crate::node::{Stage, World};
 
 const LED_ANEW: Goal = Goal {
     name: "another leads and has decided all it took over",
@@ -37,7 +37,7 @@ fn taken_over(planted: Option<Plant>) -> Model {
         stands: allowed(1, &[1]),
         restarts: allowed(1, &[0]),
         goals: vec![TWO_DECIDED, LED_ANEW],
-        ..Model::new(led(slow))
+        ..Model::new(Stage::led(slow))
     }
 }
 
@@ -47,13 +47,13 @@ fn all_is_heard(planted: Option<Plant>) -> Model {
         submits: allowed(1, &[0]),
         stands: allowed(1, &[1]),
         goals: vec![TWO_DECIDED, LED_ANEW],
-        ..Model::new(led(world(planted, chatter)))
+        ..Model::new(Stage::led(world(planted, chatter)))
     }
 }
 
 /// The leader has just proposed in slot 2 when two further candidacies begin.
 fn rivals(planted: Option<Plant>, sync_at_once: bool) -> Model {
-    let mut begins = led(World { sync_at_once, ..world(planted, one_slot) });
+    let mut begins = Stage::led(World { sync_at_once, ..world(planted, one_slot) });
     begins.at(0, |world, node, sent| world.submit(0, node, sent));
     Model { stands: allowed(2, &[0, 1, 2]), goals: vec![TWO_DECIDED], ..Model::new(begins) }
 }
@@ -102,7 +102,7 @@ fn back_in_office(planted: Option<Plant>) -> Model {
         stands: allowed(1, &[0]),
         restarts: allowed(1, &[0]),
         goals: vec![TWO_DECIDED],
-        ..Model::new(led(slow))
+        ..Model::new(Stage::led(slow))
     }
 }
 

@@ -1,18 +1,15 @@
 //! Small groups of the real machine, in every state they can reach. `docs/protocols/models.md` tells
 //! what is explored and how to explore more of it.
 
-#[path = "../node/mod.rs"]
-mod node;
-
 mod leader_change;
 mod model;
 mod ordering;
 
 use mainstay_consensus::{Body, Message};
-use mainstay_model::{Plant, Slot};
+use mainstay_model::Plant;
 
+use crate::node::Node;
 use model::{Goal, Model};
-use node::{Node, Stage, World};
 
 /// Explores a model that fits into a test, and `large` instead where the environment asks for it with
 /// `MODELS=large`; prints what there was to see.
@@ -34,24 +31,6 @@ fn fails(plant: Plant, model: Model) {
     let name = plant.name();
     let violation = report.violation.unwrap_or_else(|| panic!("{name} is not found"));
     println!("{name}, {} states:\n{violation}", report.states);
-}
-
-/// A group whose replica 0 leads and has decided its first slot everywhere, and whose disks know.
-fn led(world: World) -> Stage {
-    let mut stage = Stage::new(world);
-    stage.settle(|_| true);
-    stage.at(0, |world, node, sent| world.stand(0, node, sent));
-    for _ in 0..8 {
-        stage.settle(|_| false);
-        for at in 0..stage.nodes.len() {
-            stage.at(at, |world, node, sent| world.sync(node, sent));
-        }
-    }
-    for node in &mut stage.nodes {
-        assert_eq!(node.replica.status().decided, Slot(1));
-        node.disk.knows_decided(Slot(1));
-    }
-    stage
 }
 
 /// What only says that somebody lives or how its clock stands, or asks after it.

@@ -1,6 +1,7 @@
 //! Nodes and the messages between them, moved by hand.
 
 use mainstay_check::explore::Envelope;
+use mainstay_model::Slot;
 
 use super::{Letter, Node, Sent, World};
 
@@ -21,6 +22,24 @@ impl Stage {
             let node = stage.world.node(at as u16, &mut sent);
             stage.nodes.push(node);
             stage.post(at, sent);
+        }
+        stage
+    }
+
+    /// A group whose replica 0 leads and has decided its first slot everywhere, and whose disks know.
+    pub(crate) fn led(world: World) -> Self {
+        let mut stage = Self::new(world);
+        stage.settle(|_| true);
+        stage.at(0, |world, node, sent| world.stand(0, node, sent));
+        for _ in 0..8 {
+            stage.settle(|_| false);
+            for at in 0..stage.nodes.len() {
+                stage.at(at, |world, node, sent| world.sync(node, sent));
+            }
+        }
+        for node in &mut stage.nodes {
+            assert_eq!(node.replica.status().decided, Slot(1));
+            node.disk.knows_decided(Slot(1));
         }
         stage
     }

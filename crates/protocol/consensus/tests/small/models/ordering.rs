@@ -4,13 +4,13 @@ use mainstay_check::explore::Links;
 use mainstay_model::Plant;
 use mainstay_model::plant::Planted;
 
-use crate::model::{Goal, Model, allowed};
-use crate::node::World;
-use crate::{TWO_DECIDED, chatter, fails, holds, led};
+use super::model::{Goal, Model, allowed};
+use super::{TWO_DECIDED, chatter, fails, holds};
+use crate::node::{Stage, World};
 
 /// Two requests in two slots, on their way at once; a follower crashes and comes back.
 fn two_slots(planted: Option<Plant>) -> Model {
-    let begins = led(World {
+    let begins = Stage::led(World {
         planted: Planted(planted),
         sync_at_once: false,
         lost: chatter,
@@ -21,7 +21,7 @@ fn two_slots(planted: Option<Plant>) -> Model {
         restarts: allowed(1, &[1]),
         goals: vec![Goal {
             name: "both are decided everywhere",
-            holds: |nodes| crate::decided_everywhere(nodes, 3),
+            holds: |nodes| super::decided_everywhere(nodes, 3),
         }],
         ..Model::new(begins)
     }
