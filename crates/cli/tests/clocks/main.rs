@@ -1,0 +1,131 @@
+//! Expiry and leader changes among real processes whose calendar clocks disagree, and jump.
+//!
+//! This binary is its own program: called with a command of `mainstay`, it is that program, by a
+//! calendar clock that is wrong by as many milliseconds as the file beside the replica's configuration
+//! says at that moment; called by `cargo test`, it runs the tests below. So nothing in the shipped
+//! program can move a clock.
+
+#[path = "../world/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
+mod world;
+
+mod group;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use group::{Group, MINUTE_MS, MS_PER_S};
+use mainstay_kv::{RedisFront, Store};
+use mainstay_model::Timestamp;
+use mainstay_node::WallClock;
+
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    ("a_key_goes_when_it_is_due_whatever_the_leaders_clock_shows", due_under_a_wrong_leader),
+    ("leaders_whose_clocks_disagree_never_turn_time_back", leaders_that_disagree),
+    ("a_clock_that_jumps_by_hours_moves_no_expiry", one_clock_jumps),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some("replica" | "init" | "status") = arguments.first().map(String::as_str) {
+        return mainstay_cli::run_by::<Store, RedisFront>(wrong_clock(&arguments));
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let exact = arguments.iter().any(|argument| argument == "--exact");
+    let filters: Vec<_> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| {
+        let fits =
+            |filter: &&&String| if exact { name == **filter } else { name.contains(**filter) };
+        filters.is_empty() || filters.iter().any(|filter| fits(&filter))
+    };
+    let mut failed = 0;
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
+        let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += u32::from(!passed);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The system's clock, wrong by what the file says; right where there is none.
+fn wrong_clock(arguments: &[String]) -> WallClock {
+    let config = arguments.iter().skip_while(|word| *word != "--config").nth(1);
+    let file = config.map(|config| offset_file(Path::new(config)));
+    WallClock::new(move || {
+        let told = file.as_ref().and_then(|file| fs::read_to_string(file).ok());
+        let offset_ms = told.and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(0);
+        let right = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let shown = right.as_nanos() as i128 + i128::from(offset_ms) * 1_000_000;
+        Timestamp(u64::try_from(shown).unwrap_or(0))
+    })
+}
+
+/// Where it stands by how much the clock of the replica with this configuration is wrong.
+fn offset_file(config: &Path) -> PathBuf {
+    config.with_extension("clock-offset-ms")
+}
+
+/// The leader's clock jumps by ten minutes, forward or back, before the key is set: it has at most a
+/// tenth of an influence on how fast time passes, and so has the right moment.
+fn due_under_a_wrong_leader() {
+    for offset_ms in [10 * MINUTE_MS, -10 * MINUTE_MS] {
+        let group = Group::start([0; 3]);
+        let leader = group.leader();
+        group.set_offset(leader, offset_ms);
+        // The leader has read its clock anew before it orders this.
+        group.count(leader);
+        let mut watch = group.set_with_px(leader, "k", 2 * MS_PER_S);
+        // Every read is checked: not gone before it is due, not there after.
+        while !watch.read_everywhere(&group) {}
+        watch.must_have_lasted(Duration::from_secs(2));
+    }
+}
+
+/// Clocks that are wrong by minutes, each of them leading in its turn.
+fn leaders_that_disagree() {
+    let mut group = Group::start([2 * MINUTE_MS, 0, -2 * MINUTE_MS]);
+    let leader = group.leader();
+    let mut watch = group.set_with_px(leader, "k", 60 * MINUTE_MS);
+    for _ in 0..6 {
+        let leader = group.leader();
+        group.kill(leader);
+        let next = group.leader();
+        assert_ne!(next, leader);
+        // Time passes with what is ordered.
+        group.count(next);
+        assert!(!watch.read_everywhere(&group), "an hour has not passed");
+        group.restart(leader);
+    }
+    // One clock of three is ahead: the group's time never is.
+    assert!(group.latest_time_ms() <= group::now_ms(), "the clock that is ahead has won");
+}
+
+/// One clock at a time jumps by five hours, forward and back, at the leader and elsewhere, and offices
+/// change meanwhile: the lower median of the quorum's clocks is not the one that jumped.
+fn one_clock_jumps() {
+    let mut group = Group::start([0; 3]);
+    let mut watch = group.set_with_px(group.leader(), "k", 5 * MINUTE_MS);
+    for (round, hours) in [5, -5, 5].into_iter().enumerate() {
+        let leader = group.leader();
+        let jumps = if round == 1 { (leader + 1) % 3 } else { leader };
+        group.set_offset(jumps, hours * 60 * MINUTE_MS);
+        group.count(leader);
+        assert!(!watch.read_everywhere(&group), "five minutes have not passed");
+        // Somebody else takes over; the one that jumped is part of its quorum or not.
+        group.kill(leader);
+        let next = group.leader();
+        group.count(next);
+        assert!(!watch.read_everywhere(&group), "five minutes have not passed");
+        group.restart(leader);
+        group.set_offset(jumps, 0);
+        watch.must_have_at_least_left();
+    }
+}
