@@ -84,7 +84,7 @@ fn due_under_a_wrong_leader() {
         group.count(leader);
         let mut watch = group.set_with_px(leader, "k", 2 * MS_PER_S);
         // Every read is checked: not gone before it is due, not there after.
-        while !watch.read_everywhere(&group) {}
+        world::wait_until("the key goes", || watch.read_everywhere(&group));
         watch.must_have_lasted(Duration::from_secs(2));
     }
 }
