@@ -205,6 +205,7 @@ fn silent(index: u16, asked: &Asked, error: &io::Error) -> ReplicaStatus {
         segments: 0,
         clients: 0,
         uptime_s: 0,
+        turns: 0,
     }
 }
 

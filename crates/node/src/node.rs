@@ -142,6 +142,8 @@ pub(crate) struct Node<F: Front> {
     pub(crate) stopped: Option<String>,
 
     pub(crate) started: Instant,
+    /// How many turns were taken: many where nothing happens mean that the loop does not sleep.
+    pub(crate) turns: u64,
     pub(crate) view: View,
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) blocked: Option<Slot>,
@@ -227,6 +229,7 @@ impl<F: Front> Node<F> {
             applied: Slot::NONE,
             stopped: None,
             started: now,
+            turns: 0,
             view: View { index: config.me.index, port: parts.port, ..View::default() },
             leaderless_since: Some(now),
             blocked: None,
@@ -327,6 +330,7 @@ impl<F: Front> Node<F> {
     }
 
     fn turn(&mut self) {
+        self.turns += 1;
         self.take_in_news();
         self.accept();
         self.links.deadlines(&self.registry, &mut self.machines);

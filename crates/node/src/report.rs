@@ -48,6 +48,7 @@ impl<F: Front> Node<F> {
                 segments: self.log.segments,
                 clients: self.clients as u64,
                 uptime_s: self.view.uptime_s,
+                turns: self.turns,
             },
             warnings: self.warnings(&status),
             configuration: Some(self.configuration()),

@@ -99,6 +99,9 @@ pub struct ReplicaStatus {
     /// Seconds since the node started.
     #[serde(default)]
     pub uptime_s: u64,
+    /// Turns that the loop of the node has taken since.
+    #[serde(default)]
+    pub turns: u64,
 }
 
 /// What a replica is in its group.

@@ -1,32 +1,40 @@
-//! A node that has nothing to do does nothing. One test: it measures the whole process.
+//! A node that has nothing to do does nothing: its loop takes few turns.
 
 mod harness;
 
-use std::thread;
-use std::time::Duration;
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::Instant;
 
 use harness::{Cluster, PATIENCE};
 use mainstay_node::StateName;
 
-/// Processor time that this process has used.
-fn used() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("a Linux system");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
-    let ticks: u64 = fields[12..14].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
-}
+/// The most turns a second of a node that only keeps up its timers and its peers. One that never sleeps
+/// takes tens of thousands.
+const TURNS_MAX: f64 = 500.0;
 
-/// A loop that never sleeps uses all of the time or, beside other processes, much of it; idle nodes
-/// use a few hundredths. Looks after everything that has a timer of seconds has met it.
-fn assert_idle(when: &str) {
-    thread::sleep(Duration::from_secs(2));
-    let span = Duration::from_millis(500);
-    let is_idle = || {
-        let before = used();
-        thread::sleep(span);
-        used().saturating_sub(before) < span / 5
-    };
-    assert!((0..10).any(|_| is_idle()), "the processor is busy {when}");
+/// Looks at the turns that are taken until somebody who says nothing is sent away, which takes seconds
+/// and needs no other event.
+fn assert_idle(cluster: &Cluster, when: &str) {
+    let turns = |index| cluster.status(index).expect("a status").replica.turns;
+    let began = Instant::now();
+    let before: Vec<u64> = (0..3).map(turns).collect();
+    let mut silent: Vec<_> = (0..3)
+        .map(|index| {
+            let silent = TcpStream::connect(cluster.configs[index].peers[index]).expect("a port");
+            silent.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            silent
+        })
+        .collect();
+    for silent in &mut silent {
+        silent.read_to_end(&mut Vec::new()).expect("it is closed in time");
+    }
+    let patience = cluster.configs[0].limits.handshake_timeout;
+    assert!(began.elapsed() >= patience, "silence is borne for {patience:?}");
+    for (index, before) in before.into_iter().enumerate() {
+        let rate = (turns(index) - before) as f64 / began.elapsed().as_secs_f64();
+        assert!(rate < TURNS_MAX, "replica {index} takes {rate:.0} turns a second {when}");
+    }
 }
 
 #[test]
@@ -43,12 +51,12 @@ fn nodes_sleep_whatever_is_left_open() {
     let mut slow = cluster.client(0);
     slow.send(&"get big\n".repeat(50));
     slow.send("get b");
-    assert_idle("while a client takes nothing");
+    assert_idle(&cluster, "while a client takes nothing");
     drop(slow);
 
     // Executors that have stopped, with a command open.
     client.send("panic\n");
     assert_eq!(client.line(), "-Uncertain");
     cluster.until(0, |s| s.replica.state == StateName::Failed);
-    assert_idle("when the executor has stopped");
+    assert_idle(&cluster, "when the executor has stopped");
 }
