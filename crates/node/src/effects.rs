@@ -90,9 +90,21 @@ impl<F: Front> Node<F> {
             }
             Observation::Leader(None) => tracing::info!("no leader is known"),
             Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
-            Observation::Diverged { at } => {
-                tracing::error!("a quorum has another state than this replica at slot {at}");
+            Observation::Diverged { at, times } => tracing::error!(
+                "a quorum has another state than this replica at slot {at}; its checkpoint is \
+                 fetched ({times} times in a row: if this goes on, the service does not do the \
+                 same on all replicas)"
+            ),
+            Observation::TransferWaits { after } => {
+                tracing::info!("the checkpoint that follows slot {after} is near and waited for");
             }
+            Observation::Transferred { slot } => {
+                tracing::info!("the checkpoint of slot {slot} was fetched");
+            }
+            Observation::TransferOutrun { slot, times } => tracing::warn!(
+                "the log after slot {slot} was gone before its checkpoint was fetched ({times} \
+                 times in a row): let the others keep more of it"
+            ),
             Observation::Behind { peer, behind: true } => {
                 tracing::debug!("replica {peer} is behind: it is sent no values for now");
             }

@@ -18,6 +18,9 @@ const MILLI: u64 = 1_000_000;
 /// restored, and nothing expires so far.
 pub const DORMANT: &[Plant] = &[
     Plant::SegmentWithPromiseDiscarded,
+    Plant::UnstableCheckpointTransferred,
+    Plant::DiscardedAboveOwnCheckpoint,
+    Plant::DigestNotCompared,
     Plant::ExpiryByLocalClock,
     Plant::SessionsLeftOutOfCheckpoint,
     Plant::CountersLeftOutOfCheckpoint,

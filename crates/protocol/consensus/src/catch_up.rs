@@ -1,22 +1,38 @@
 //! Learning what was decided without this replica, giving it to others, and handing it to the
 //! executor. All of it deals in decided values only.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use mainstay_model::{
     Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, Timestamp,
 };
 
 use crate::door::{Effect, ReadPurpose};
-use crate::message::{Body, CatchUp, Decided};
+use crate::message::{Body, CatchUp, Decided, Report};
 use crate::replica::{Cx, Office, Replica};
+use crate::settings::CatchUpPolicy;
+
+/// How many pages one replica is given within a resend interval.
+const PAGES_MAX: u32 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     from: Slot,
-    to: ReplicaId,
+    /// Who; all if `None`.
+    to: Option<ReplicaId>,
     at: Instant,
+}
+
+/// What another replica was given last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Given {
+    from: Slot,
+    at: Instant,
+    /// How many pages since when.
+    pages: u32,
+    since: Instant,
 }
 
 /// What is missing here, and who was asked for it.
@@ -31,12 +47,30 @@ pub(crate) struct CatchUpState {
     turn: usize,
     /// How many in a row answered that their logs begin above what is missing.
     too_late: usize,
+    /// Who gave the last page, if it is to give the next one.
+    gives: Option<ReplicaId>,
+    /// When all were last asked, or told how far this replica is.
+    multicast_at: Instant,
+    multicast_due: bool,
+    /// What was known as decided then, and one interval earlier.
+    decided_then: (Slot, Slot),
+    given: BTreeMap<u16, Given>,
 }
 
 impl CatchUpState {
     pub(crate) fn new(decided_upto: Slot) -> Self {
-        let watermark = (Ballot::ZERO, Slot::NONE);
-        Self { target: decided_upto, watermark, asked: None, turn: 0, too_late: 0 }
+        Self {
+            target: decided_upto,
+            watermark: (Ballot::ZERO, Slot::NONE),
+            asked: None,
+            turn: 0,
+            too_late: 0,
+            gives: None,
+            multicast_at: Instant(0),
+            multicast_due: false,
+            decided_then: (decided_upto, decided_upto),
+            given: BTreeMap::new(),
+        }
     }
 }
 
@@ -92,7 +126,7 @@ impl<P: Plants> Replica<P> {
         (self.catch_up.target >= next).then_some((next, self.catch_up.target))
     }
 
-    /// Asks one replica for the next missing page, unless one has been asked.
+    /// Asks for the next missing page, unless that has been done.
     pub(crate) fn ask_for_missing(&mut self, cx: &mut Cx<'_>) {
         if self.log.begins_too_late() {
             return self.begin_transfer(cx);
@@ -109,9 +143,26 @@ impl<P: Plants> Replica<P> {
             self.catch_up.too_late = 0;
             return self.begin_transfer(cx);
         }
-        let to = donors[self.catch_up.turn % donors.len()];
+        let to = match (self.settings.catch_up, self.catch_up.gives.take()) {
+            (CatchUpPolicy::Query, _) => Some(donors[self.catch_up.turn % donors.len()]),
+            (CatchUpPolicy::Multicast { .. }, Some(to)) => Some(to),
+            (CatchUpPolicy::Multicast { .. }, None) if self.catch_up.multicast_due => None,
+            (CatchUpPolicy::Multicast { .. }, None) => return,
+        };
         self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic });
-        self.send(cx, to, Body::CatchUp(CatchUp { from, upto }));
+        match to {
+            Some(to) => self.send(cx, to, Body::CatchUp(CatchUp { from, upto })),
+            None => {
+                self.catch_up.multicast_due = false;
+                self.multicast(cx, &Body::CatchUp(CatchUp { from, upto }));
+            }
+        }
+    }
+
+    fn multicast(&self, cx: &mut Cx<'_>, body: &Body) {
+        for peer in self.peers() {
+            self.send(cx, peer, body.clone());
+        }
     }
 
     /// Whether something missing was asked for and has not come.
@@ -131,18 +182,81 @@ impl<P: Plants> Replica<P> {
         donors
     }
 
-    pub(crate) fn catch_up_deadline(&self) -> Option<Instant> {
-        self.catch_up.asked.map(|asked| asked.at.after(self.settings.resend_interval))
-    }
-
-    pub(crate) fn catch_up_tick(&mut self, cx: &mut Cx<'_>) {
-        if self.catch_up_deadline().is_some_and(|at| cx.now.monotonic >= at) {
-            self.catch_up.asked = None;
-            self.catch_up.turn += 1;
+    fn multicast_interval(&self) -> Option<Duration> {
+        match self.settings.catch_up {
+            CatchUpPolicy::Query => None,
+            CatchUpPolicy::Multicast { interval } => Some(interval.max(Duration::from_millis(1))),
         }
     }
 
+    fn asked_until(&self) -> Option<Instant> {
+        self.catch_up.asked.map(|asked| asked.at.after(self.settings.resend_interval))
+    }
+
+    pub(crate) fn catch_up_deadline(&self) -> Option<Instant> {
+        let multicast = self.multicast_interval().map(|i| self.catch_up.multicast_at.after(i));
+        self.asked_until().into_iter().chain(multicast).min()
+    }
+
+    pub(crate) fn catch_up_tick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.monotonic;
+        if self.asked_until().is_some_and(|at| now >= at) {
+            self.catch_up.asked = None;
+            self.catch_up.turn += 1;
+        }
+        let Some(interval) = self.multicast_interval() else { return };
+        if now < self.catch_up.multicast_at.after(interval) {
+            return;
+        }
+        self.catch_up.multicast_at = now;
+        self.catch_up.decided_then = (self.log.decided_upto, self.catch_up.decided_then.0);
+        // What is missing is asked for at the end of this turn.
+        self.catch_up.multicast_due = self.missing().is_some();
+        if !self.catch_up.multicast_due && !self.transfers() {
+            let (accepted_upto, decided_upto) = (self.log.accepted_upto, self.log.decided_upto);
+            self.multicast(cx, &Body::Report(Report { accepted_upto, decided_upto }));
+        }
+    }
+
+    /// Another replica knows of nothing it lacks. If it knows less than was known here one interval
+    /// ago, it is told so; then it asks.
+    pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Report) {
+        if m.accepted_upto < m.decided_upto {
+            return self.ignore(cx, "report that contradicts itself");
+        }
+        if m.decided_upto < self.catch_up.decided_then.1 {
+            self.give(cx, from, m.decided_upto.next(), Vec::new());
+        }
+    }
+
+    /// Whether the question of `from` is answered now: not twice at once, not more pages than there
+    /// can be need for, and by a leader that was asked along with all others only if the question
+    /// comes again.
+    fn may_give(&mut self, now: Instant, to: ReplicaId, from: Slot) -> bool {
+        let interval = self.settings.resend_interval;
+        let asked_with_others = self.leads() && self.multicast_interval().is_some();
+        let fresh = Given { from: Slot::NONE, at: now, pages: 0, since: now };
+        let given = self.catch_up.given.entry(to.index).or_insert(fresh);
+        if now >= given.since.after(interval) {
+            (given.pages, given.since) = (0, now);
+        }
+        let again = given.from == from;
+        let at_once = again && now < given.at.after(interval / 2);
+        if at_once || given.pages >= PAGES_MAX {
+            return false;
+        }
+        (given.from, given.at) = (from, now);
+        given.pages += 1;
+        again || !asked_with_others
+    }
+
     pub(crate) fn on_catch_up(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CatchUp) {
+        if m.from == Slot::NONE || m.from > m.upto {
+            return self.ignore(cx, "question for slots that cannot be");
+        }
+        if !self.may_give(cx.now.monotonic, from, m.from) {
+            return self.ignore(cx, "question for slots that comes too soon");
+        }
         let known = if self.plants.has(Plant::UndecidedGivenAway) {
             self.log.accepted_upto
         } else {
@@ -174,7 +288,8 @@ impl<P: Plants> Replica<P> {
     }
 
     pub(crate) fn on_decided(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Decided) {
-        let asked = self.catch_up.asked.filter(|asked| asked.to == from && asked.from == m.from);
+        let answers = |asked: &Asked| asked.from == m.from && asked.to.is_none_or(|to| to == from);
+        let asked = self.catch_up.asked.filter(answers);
         self.raise_target(m.decided_upto);
         let useful = !m.entries.is_empty();
         let mut slot = m.from;
@@ -189,6 +304,7 @@ impl<P: Plants> Replica<P> {
             if useful {
                 self.catch_up.asked = None;
                 self.catch_up.too_late = 0;
+                self.catch_up.gives = Some(from);
             } else {
                 if m.truncated_upto >= m.from {
                     self.catch_up.too_late += 1;
@@ -204,6 +320,13 @@ impl<P: Plants> Replica<P> {
     /// time for an answer has passed.
     fn try_next_donor(&mut self) {
         let donors = self.donors().len().max(1);
+        if self.catch_up.asked.is_some_and(|asked| asked.to.is_none()) {
+            // The others were asked, too.
+            if self.catch_up.too_late >= donors {
+                self.catch_up.asked = None;
+            }
+            return;
+        }
         if !(self.catch_up.turn + 1).is_multiple_of(donors) {
             self.catch_up.asked = None;
             self.catch_up.turn += 1;

@@ -3,23 +3,35 @@
 //!
 //! When a checkpoint is due is a function of the log and decided where the log is applied; here it
 //! is only known when one is durable. A checkpoint is stable once a quorum of voting replicas holds
-//! it durably with one digest.
+//! it durably with one digest. Who has seen that says so: a replica that comes back to a group whose
+//! others are partly down need not see the quorum itself.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mainstay_model::{CheckpointId, Instant, Plants, ReplicaId, ReplicaSet, Slot};
+use mainstay_model::{CheckpointId, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot};
 
 use crate::door::{Effect, Observation};
-use crate::message::{Body, CheckpointIs};
+use crate::message::{Body, CheckpointAsk, CheckpointIs};
 use crate::replica::{Cx, Replica};
 
-/// How many slots at which checkpoints were announced are remembered.
+/// How many slots at which checkpoints were announced, or agreed upon, are remembered.
 const SLOTS_MAX: usize = 8;
 /// How many checkpoints of its own a replica tells about: as many as worlds keep.
 const OWN_MAX: usize = 2;
 /// How many resend intervals lie between two announcements of a checkpoint that is not stable yet.
 const ANNOUNCE_INTERVALS: u32 = 5;
+/// For how many resend intervals the log is kept for a transfer that nothing is heard of: its
+/// receiver may be starting again.
+const WANT_INTERVALS: u32 = 100;
+
+/// What another replica last told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Told {
+    held: Vec<CheckpointId>,
+    load: u32,
+    truncated_upto: Slot,
+}
 
 /// Checkpoints here and elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,19 +40,37 @@ pub(crate) struct Checkpoints {
     own: Vec<CheckpointId>,
     /// Who announced which; the highest [`SLOTS_MAX`] slots.
     announced: BTreeMap<Slot, BTreeMap<u64, ReplicaSet>>,
-    stable: Option<CheckpointId>,
+    told: BTreeMap<u16, Told>,
+    /// Which digest a quorum held; the highest [`SLOTS_MAX`] slots. The last one is *stable*.
+    agreed: BTreeMap<Slot, u64>,
     diverged: Option<Slot>,
+    /// How often in a row, see [`Observation::Diverged`].
+    diverged_times: u32,
+    /// The last checkpoint that was fetched.
+    adopted: Slot,
     announced_at: Instant,
+    /// Who will want the log above which slot, and when that was last heard.
+    wants: BTreeMap<u16, (Slot, Instant)>,
+    /// What the world was last told to discard, and to keep.
+    discard_told: Option<(Slot, Option<Slot>)>,
 }
 
 impl Checkpoints {
-    pub(crate) fn new(own: Option<CheckpointId>) -> Self {
+    /// `own` is what the executor starts from, `truncated_upto` what the log has discarded.
+    pub(crate) fn new(own: Option<CheckpointId>, truncated_upto: Slot) -> Self {
+        // A log that begins right after a checkpoint was cut there because that one was stable.
+        let stable = own.filter(|own| own.slot == truncated_upto);
         Self {
             own: own.into_iter().collect(),
             announced: BTreeMap::new(),
-            stable: None,
+            told: BTreeMap::new(),
+            agreed: stable.into_iter().map(|stable| (stable.slot, stable.digest)).collect(),
             diverged: None,
+            diverged_times: 0,
+            adopted: Slot::NONE,
             announced_at: Instant(0),
+            wants: BTreeMap::new(),
+            discard_told: None,
         }
     }
 
@@ -49,7 +79,20 @@ impl Checkpoints {
     }
 
     pub(crate) fn stable(&self) -> Option<CheckpointId> {
-        self.stable
+        let last = self.agreed.last_key_value();
+        last.map(|(slot, digest)| CheckpointId { slot: *slot, digest: *digest })
+    }
+
+    /// Whether a quorum is known to have held it.
+    pub(crate) fn is_agreed(&self, checkpoint: CheckpointId) -> bool {
+        self.agreed.get(&checkpoint.slot) == Some(&checkpoint.digest)
+    }
+
+    /// The slot of the checkpoint before the one of `slot`, as far as it is known.
+    pub(crate) fn agreed_before(&self, slot: Slot) -> Slot {
+        let told = self.told.values().flat_map(|told| &told.held).map(|held| held.slot);
+        let known = self.agreed.keys().copied().chain(told);
+        known.filter(|at| *at < slot).max().unwrap_or(Slot::NONE)
     }
 
     pub(crate) fn diverged(&self) -> bool {
@@ -78,22 +121,54 @@ impl Checkpoints {
         digests.entry(checkpoint.digest).or_default().insert(who);
     }
 
-    /// What others told is asked for anew; what is stable stays known.
-    pub(crate) fn forget_holders(&mut self) {
-        self.announced.clear();
-        self.stable = None;
+    /// Notes that a quorum held it; what was agreed upon first stays.
+    fn agree(&mut self, checkpoint: CheckpointId) {
+        self.agreed.entry(checkpoint.slot).or_insert(checkpoint.digest);
+        if self.agreed.len() > SLOTS_MAX {
+            self.agreed.pop_first();
+        }
     }
 
-    /// Who holds `checkpoint`, as far as they told.
-    pub(crate) fn holders(&self, checkpoint: CheckpointId) -> ReplicaSet {
-        let digests = self.announced.get(&checkpoint.slot);
-        digests.and_then(|d| d.get(&checkpoint.digest)).copied().unwrap_or_default()
+    /// Who told that it holds `checkpoint`, and how much it has to do.
+    pub(crate) fn holders(&self, checkpoint: CheckpointId) -> impl Iterator<Item = (u16, u32)> {
+        let held = self.told.iter().filter(move |(_, told)| told.held.contains(&checkpoint));
+        held.map(|(who, told)| (*who, told.load))
+    }
+
+    pub(crate) fn is_held_elsewhere(&self, checkpoint: CheckpointId) -> bool {
+        self.holders(checkpoint).next().is_some()
+    }
+
+    /// `who` told that it does not hold `checkpoint` any more.
+    pub(crate) fn forget_held(&mut self, who: u16, checkpoint: CheckpointId) {
+        if let Some(told) = self.told.get_mut(&who) {
+            told.held.retain(|held| *held != checkpoint);
+        }
+    }
+
+    /// The highest one that anybody told of, whether a quorum holds it or not.
+    pub(crate) fn highest_told(&self) -> Option<CheckpointId> {
+        self.told.values().flat_map(|told| &told.held).copied().max()
+    }
+
+    /// Nobody else has the log up to here, as far as they told.
+    pub(crate) fn log_begins_after(&self) -> Option<Slot> {
+        self.told.values().map(|told| told.truncated_upto).min()
+    }
+
+    /// The lowest slot above which the log is wanted.
+    fn wanted_above(&self) -> Option<Slot> {
+        self.wants.values().map(|(above, _)| *above).min()
     }
 }
 
 impl<P: Plants> Replica<P> {
     /// A checkpoint of this replica's own is durable.
     pub(crate) fn on_checkpointed(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
+        if let Some(at) = self.checkpoints.diverged {
+            // It was being written when this replica stopped executing.
+            return cx.out.push(Effect::StopExecuting { at, wrong: Vec::from([checkpoint]) });
+        }
         let own = &mut self.checkpoints.own;
         if own.last().is_some_and(|last| last.slot >= checkpoint.slot) {
             return self.ignore(cx, "checkpoint that a fetched one has overtaken");
@@ -104,102 +179,162 @@ impl<P: Plants> Replica<P> {
         own.push(checkpoint);
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
-            self.tell_checkpoints(cx, None);
+            self.tell_all_checkpoints(cx);
         }
         self.settle_checkpoints(cx);
     }
 
-    /// Tells one replica, or all, which checkpoints this one holds. One that does not vote counts in
-    /// no quorum and keeps silent.
-    pub(crate) fn tell_checkpoints(&mut self, cx: &mut Cx<'_>, to: Option<ReplicaId>) {
-        if !self.votes || self.checkpoints.own.is_empty() || self.checkpoints.diverged() {
-            return;
-        }
-        let told = CheckpointIs { held: self.checkpoints.own.clone() };
-        if let Some(to) = to {
-            return self.send(cx, to, Body::CheckpointIs(told));
-        }
+    /// What this replica tells about its checkpoints. One that does not vote counts in no quorum and
+    /// keeps silent; one whose state is wrong holds none.
+    fn checkpoints_told(&self) -> Option<CheckpointIs> {
+        let held = match self.checkpoints.diverged() {
+            true => Vec::new(),
+            false => self.checkpoints.own.clone(),
+        };
+        self.votes.then(|| CheckpointIs {
+            held,
+            stable: self.checkpoints.stable(),
+            truncated_upto: self.log.truncated_upto,
+            load: self.giving.load(),
+        })
+    }
+
+    fn tell_all_checkpoints(&mut self, cx: &mut Cx<'_>) {
         self.checkpoints.announced_at = cx.now.monotonic;
+        let Some(told) = self.checkpoints_told() else { return };
         for peer in self.peers() {
             self.send(cx, peer, Body::CheckpointIs(told.clone()));
         }
     }
 
+    pub(crate) fn on_checkpoint_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CheckpointAsk) {
+        if let Some(told) = self.checkpoints_told() {
+            self.send(cx, from, Body::CheckpointIs(told));
+        }
+        match m.wanted_above {
+            Some(above) => {
+                self.checkpoints.wants.insert(from.index, (above, cx.now.monotonic));
+            }
+            None => {
+                self.checkpoints.wants.remove(&from.index);
+            }
+        }
+        self.discard(cx);
+    }
+
     /// While the last own checkpoint is not stable it is announced again, and asked for.
     fn announces(&self) -> bool {
         let own = self.checkpoints.own();
-        self.votes && !self.checkpoints.diverged() && own > self.checkpoints.stable
+        self.votes && !self.checkpoints.diverged() && own > self.checkpoints.stable()
     }
 
     pub(crate) fn checkpoint_deadline(&self) -> Option<Instant> {
-        let interval = self.settings.resend_interval * ANNOUNCE_INTERVALS;
-        self.announces().then(|| self.checkpoints.announced_at.after(interval))
+        let heard = self.checkpoints.wants.values().map(|(_, heard)| *heard).min();
+        let want = heard.map(|at| at.after(self.settings.resend_interval * WANT_INTERVALS));
+        let announce = self.announces().then(|| self.announce_at());
+        want.into_iter().chain(announce).min()
+    }
+
+    fn announce_at(&self) -> Instant {
+        self.checkpoints.announced_at.after(self.settings.resend_interval * ANNOUNCE_INTERVALS)
     }
 
     pub(crate) fn checkpoint_tick(&mut self, cx: &mut Cx<'_>) {
-        if self.checkpoint_deadline().is_some_and(|at| cx.now.monotonic >= at) {
-            self.tell_checkpoints(cx, None);
-            for peer in self.peers() {
-                self.send(cx, peer, Body::CheckpointAsk);
+        let now = cx.now.monotonic;
+        if self.announces() && now >= self.announce_at() {
+            self.tell_all_checkpoints(cx);
+            if !self.transfers() {
+                let ask = CheckpointAsk { wanted_above: None };
+                for peer in self.peers() {
+                    self.send(cx, peer, Body::CheckpointAsk(ask));
+                }
             }
+        }
+        let lasts = self.settings.resend_interval * WANT_INTERVALS;
+        let wants = self.checkpoints.wants.len();
+        self.checkpoints.wants.retain(|_, (_, heard)| now < heard.after(lasts));
+        if self.checkpoints.wants.len() < wants {
+            self.discard(cx);
         }
     }
 
     pub(crate) fn on_checkpoint_is(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CheckpointIs) {
-        for checkpoint in m.held.into_iter().take(OWN_MAX) {
-            self.checkpoints.announce(from.index, checkpoint);
+        let CheckpointIs { mut held, stable, truncated_upto, load } = m;
+        held.truncate(OWN_MAX);
+        for checkpoint in &held {
+            self.checkpoints.announce(from.index, *checkpoint);
+        }
+        self.checkpoints.told.insert(from.index, Told { held, load, truncated_upto });
+        if let Some(stable) = stable {
+            self.checkpoints.agree(stable);
         }
         self.settle_checkpoints(cx);
         self.choose_checkpoint(cx);
+        self.meet_donors();
+        self.look_for_newer(cx);
+        self.go_on_fetching(cx);
     }
 
-    /// Looks for a checkpoint that a quorum holds with one digest; what lies below it and below this
-    /// replica's own need not be kept; one of its own that differs means that it has diverged.
+    /// Looks for checkpoints that a quorum holds with one digest; what lies below the last one and
+    /// below this replica's own need not be kept; one of its own that differs means that it has
+    /// diverged.
     fn settle_checkpoints(&mut self, cx: &mut Cx<'_>) {
         let configuration = &self.configuration;
-        let agreed = self.checkpoints.announced.iter().rev().find_map(|(slot, digests)| {
+        let agreed = self.checkpoints.announced.iter().filter_map(|(slot, digests)| {
             let quorum = digests.iter().find(|(_, set)| configuration.is_quorum(**set));
             quorum.map(|(digest, _)| CheckpointId { slot: *slot, digest: *digest })
         });
-        let Some(agreed) = agreed.filter(|agreed| Some(*agreed) > self.checkpoints.stable) else {
-            return self.compare_own(cx);
-        };
-        self.checkpoints.stable = Some(agreed);
-        self.raise_target(agreed.slot);
-        self.compare_own(cx);
+        for checkpoint in agreed.collect::<Vec<_>>() {
+            self.checkpoints.agree(checkpoint);
+        }
+        if let Some(stable) = self.checkpoints.stable() {
+            self.raise_target(stable.slot);
+        }
+        if !self.plants.has(Plant::DigestNotCompared) {
+            self.compare_own(cx);
+        }
         self.discard(cx);
     }
 
     /// Compares every own checkpoint with what a quorum says of its slot.
     fn compare_own(&mut self, cx: &mut Cx<'_>) {
+        let Checkpoints { own, agreed, adopted, .. } = &self.checkpoints;
         if self.checkpoints.diverged() {
             return;
         }
-        let configuration = &self.configuration;
-        let differs = |own: &&CheckpointId| {
-            self.checkpoints.announced.get(&own.slot).is_some_and(|digests| {
-                digests
-                    .iter()
-                    .any(|(digest, set)| *digest != own.digest && configuration.is_quorum(*set))
-            })
-        };
-        let Some(at) = self.checkpoints.own.iter().find(differs).map(|own| own.slot) else {
+        let known = |own: &&CheckpointId| agreed.contains_key(&own.slot);
+        let differs = |own: &&CheckpointId| agreed.get(&own.slot) != Some(&own.digest);
+        let Some(at) = own.iter().filter(known).find(differs).map(|own| own.slot) else {
+            if own.iter().filter(known).any(|own| own.slot > *adopted) {
+                self.checkpoints.diverged_times = 0;
+            }
             return;
         };
+        let (good, wrong) = own.iter().partition(|own| own.slot < at);
+        self.checkpoints.own = good;
         self.checkpoints.diverged = Some(at);
-        let wrong = self.checkpoints.own.iter().filter(|own| own.slot >= at).copied().collect();
+        self.checkpoints.diverged_times += 1;
+        let times = self.checkpoints.diverged_times;
         cx.out.push(Effect::StopExecuting { at, wrong });
-        cx.observe(Observation::Diverged { at });
-        self.begin_transfer(cx);
+        cx.observe(Observation::Diverged { at, times });
+        self.begin_transfer_after(cx, times - 1);
     }
 
-    pub(crate) fn discard(&mut self, cx: &mut Cx<'_>) {
-        let (Some(own), Some(stable)) = (self.checkpoints.own(), self.checkpoints.stable) else {
+    /// Tells the world what the log need not keep, if that has changed.
+    fn discard(&mut self, cx: &mut Cx<'_>) {
+        let (Some(own), Some(stable)) = (self.checkpoints.own(), self.checkpoints.stable()) else {
             return;
         };
-        let upto = own.slot.min(stable.slot);
-        if upto > self.log.truncated_upto && !self.checkpoints.diverged() {
-            cx.out.push(Effect::Discard { upto, wanted_above: None });
+        let mut upto = own.slot.min(stable.slot);
+        if self.plants.has(Plant::DiscardedAboveOwnCheckpoint) {
+            upto = stable.slot;
+        }
+        let wanted_above = self.checkpoints.wanted_above().filter(|above| *above < upto);
+        let told = Some((upto, wanted_above));
+        let lower = upto <= self.log.truncated_upto || self.checkpoints.diverged();
+        if !lower && self.checkpoints.discard_told != told {
+            self.checkpoints.discard_told = told;
+            cx.out.push(Effect::Discard { upto, wanted_above });
         }
     }
 
@@ -223,14 +358,20 @@ impl<P: Plants> Replica<P> {
 
     /// A fetched checkpoint stands in the place of the state.
     pub(crate) fn adopt_checkpoint(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
+        if checkpoint.slot > self.log.decided_upto && self.leads() {
+            // It does not know whether what was decided there is what it proposed.
+            self.step_down(cx, self.settings.election_timeout * 2);
+        }
         self.checkpoints.diverged = None;
+        self.checkpoints.adopted = checkpoint.slot;
         self.checkpoints.own = Vec::from([checkpoint]);
+        self.checkpoints.agree(checkpoint);
         self.restart_delivery(checkpoint.slot);
         self.log.truncated_upto = self.log.truncated_upto.max(checkpoint.slot);
         self.acceptor.certain_upto(checkpoint.slot);
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
-            self.tell_checkpoints(cx, None);
+            self.tell_all_checkpoints(cx);
         }
         self.settle_checkpoints(cx);
     }

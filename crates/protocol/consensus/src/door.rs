@@ -106,8 +106,8 @@ pub enum Input {
         /// The piece; empty if it is not held.
         bytes: Bytes,
     },
-    /// What came of [`Effect::StoreChunk`]. The next pieces are asked for as these answers come, so
-    /// that what waits for the disk is bounded.
+    /// What came of [`Effect::StoreChunk`], in the order of those. The next pieces are asked for as
+    /// these answers come, so that what waits for the disk is bounded.
     ChunkStored {
         /// Of which checkpoint.
         checkpoint: CheckpointId,
@@ -118,7 +118,7 @@ pub enum Input {
     },
     /// What came of [`Effect::Install`]. If it was installed, it is durable, the log has been told
     /// that it begins after it, and the executor goes on from it; everything delivered before is
-    /// forgotten.
+    /// forgotten, and of a checkpoint of the state before nothing is told any more.
     Installed {
         /// Which.
         checkpoint: CheckpointId,
@@ -188,7 +188,8 @@ pub enum Effect {
         /// Slots above this one are wanted by whoever fetches a checkpoint now.
         wanted_above: Option<Slot>,
     },
-    /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`].
+    /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`]. The world keeps a
+    /// checkpoint for some seconds after its last piece was read.
     ReadChunk {
         /// Whom it is for.
         to: ReplicaId,
@@ -198,8 +199,8 @@ pub enum Effect {
         chunk: u32,
     },
     /// Append a piece of a checkpoint that is being fetched: [`Input::ChunkStored`]. Pieces come in
-    /// order, without a hole, from 0 or from where [`crate::Start::partial`] ends; pieces of another
-    /// checkpoint than before take the place of what was being fetched.
+    /// order, without a hole, from 0 or from where [`crate::Start::partial`] ends; piece 0 takes the
+    /// place of whatever was being fetched before.
     StoreChunk {
         /// Of which checkpoint.
         checkpoint: CheckpointId,
@@ -327,6 +328,9 @@ pub enum Observation {
     Diverged {
         /// The slot.
         at: Slot,
+        /// How often in a row, without a checkpoint of its own in between that was right. From the
+        /// second time on the state is fetched anew only after a pause, each one longer.
+        times: u32,
     },
     /// A leader: a follower has fallen behind, so that it is sent no values, or it is taken up again.
     Behind {
@@ -339,6 +343,24 @@ pub enum Observation {
     Transfer {
         /// The slot it covers.
         slot: Slot,
+    },
+    /// A checkpoint is needed, and the next one is near: it is waited for.
+    TransferWaits {
+        /// The slot of the one that could be fetched at once.
+        after: Slot,
+    },
+    /// A checkpoint was fetched and stands.
+    Transferred {
+        /// The slot it covers.
+        slot: Slot,
+    },
+    /// Nobody has the log any more that follows a checkpoint which was being fetched: a newer one is
+    /// fetched, faster.
+    TransferOutrun {
+        /// The slot it covers.
+        slot: Slot,
+        /// How often in a row. The bandwidth that transfers may use doubles each time.
+        times: u32,
     },
     /// A slot cannot be taken over until a replica that is certain about it answers.
     Blocked {

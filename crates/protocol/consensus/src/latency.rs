@@ -129,7 +129,7 @@ impl<P: Plants> Replica<P> {
     /// The end of a step: what was being timed may have come about.
     pub(crate) fn take_time(&mut self, now: Instant) {
         let decided_upto = self.log.decided_upto;
-        let stored = self.transfer.progress(self.chunk_bytes()).map_or(0, |(_, stored, _)| stored);
+        let stored = self.transfer.progress().map_or(0, |(_, stored, _)| stored);
         let learned = decided_upto.0.saturating_add(stored);
         if learned != self.latencies.learned.0 || !(self.transfers() || self.catches_up()) {
             self.latencies.learned = (learned, now);

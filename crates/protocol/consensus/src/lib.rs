@@ -22,7 +22,8 @@
 //! | `hand_over`, `instructions` | a leader that hands over; what an operator may tell a group |
 //! | `catch_up` | learning and giving away decided values, delivering them to the executor |
 //! | `checkpoints` | which checkpoints a quorum holds; what the log need not keep |
-//! | [`transfer`] | fetching a checkpoint when the log no longer reaches back far enough |
+//! | `transfer`, `fetch` | fetching a checkpoint when the log no longer reaches back far enough |
+//! | `donor` | giving one away, in pieces |
 //! | `reads` | linearizable reads at any replica |
 //! | `decided_time` | the clock of the group, as its leader runs it |
 //! | `submissions`, `queue` | requests on their way to the leader, and where they wait |
@@ -102,10 +103,12 @@ mod candidate;
 mod catch_up;
 mod checkpoints;
 mod decided_time;
+mod donor;
 pub mod door;
 mod duplicates;
 mod election;
 mod estimate;
+mod fetch;
 mod flow;
 mod hand_over;
 mod instructions;
@@ -122,11 +125,11 @@ mod replica;
 pub mod settings;
 mod slowness;
 mod submissions;
-pub mod transfer;
+mod transfer;
 mod window;
 pub mod wire;
 
 pub use door::{Effect, Input, Instruction, Observation, ReadPurpose, Refusal, Rejection, Role};
 pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};
-pub use settings::{Batching, LeaderPolicy, Settings, SlowLeader, Window};
+pub use settings::{Batching, CatchUpPolicy, LeaderPolicy, Settings, SlowLeader, Window};

@@ -56,7 +56,7 @@ pub enum Body {
     /// The leader's answer to it.
     ReadSlot(ReadSlot),
     /// Asks which checkpoints a replica holds.
-    CheckpointAsk,
+    CheckpointAsk(CheckpointAsk),
     /// The checkpoints a voting replica holds durably.
     CheckpointIs(CheckpointIs),
     /// Asks for a piece of a checkpoint.
@@ -69,6 +69,10 @@ pub enum Body {
     Instruct(Instruct),
     /// What came of it.
     Instructed(Instructed),
+    /// Why a piece is not given.
+    ChunkRefused(ChunkRefused),
+    /// How far a replica is that knows of nothing it lacks.
+    Report(Report),
 }
 
 /// Candidate to all: asks for a promise not to answer lower ballots, and for what was accepted from
@@ -240,7 +244,8 @@ pub struct StepDown {
     pub decided_upto: Slot,
 }
 
-/// A replica that lags to any that may be up to date (the leader last).
+/// A replica that lags to one that may be up to date (the leader last), or to all, see
+/// [`crate::CatchUpPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CatchUp {
     /// The first slot it wants.
@@ -325,12 +330,27 @@ pub struct ReadSlot {
     pub slot: Slot,
 }
 
+/// A replica that fetches a checkpoint or needs one, or whose own is not stable yet, to all; every
+/// few resend intervals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CheckpointAsk {
+    /// Slots above this one will be asked for once the checkpoint stands: they are to be kept. Lasts
+    /// until the next of these messages, and some seconds at most.
+    pub wanted_above: Option<Slot>,
+}
+
 /// A voting replica to all, when a checkpoint of its own is durable and until one is stable at that
-/// slot, and in answer to [`Body::CheckpointAsk`].
+/// slot, and in answer to [`CheckpointAsk`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointIs {
     /// What it holds, ascending.
     pub held: Vec<CheckpointId>,
+    /// The highest checkpoint that a quorum is known to hold with one digest.
+    pub stable: Option<CheckpointId>,
+    /// Every slot up to here is no longer in the sender's log.
+    pub truncated_upto: Slot,
+    /// How many pieces of checkpoints it is giving away at present.
+    pub load: u32,
 }
 
 /// A replica that is too far behind for the log, to one that holds the checkpoint.
@@ -349,9 +369,9 @@ pub struct Chunk {
     pub checkpoint: CheckpointId,
     /// Which piece.
     pub chunk: u32,
-    /// How many bytes the whole checkpoint has; 0 if the sender does not hold it (any more).
+    /// How many bytes the whole checkpoint has.
     pub total: u64,
-    /// The piece; empty if the sender does not hold it.
+    /// The piece.
     pub bytes: Bytes,
 }
 
@@ -371,4 +391,37 @@ pub struct Instructed {
     pub number: u64,
     /// Carried out, or why not.
     pub outcome: Result<(), Refusal>,
+}
+
+/// The other answer to [`ChunkAsk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkRefused {
+    /// Of which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Which piece.
+    pub chunk: u32,
+    /// Why.
+    pub reason: ChunkRefusal,
+}
+
+/// Why a piece of a checkpoint is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChunkRefusal {
+    /// The checkpoint is not held (any more), or has no such piece.
+    Gone,
+    /// No quorum is known to hold the checkpoint with that digest.
+    Unstable,
+    /// Too many pieces are being read already.
+    Busy,
+}
+
+/// A replica that knows of nothing it lacks, to all, every interval of
+/// [`crate::CatchUpPolicy::Multicast`]: perhaps it was not told. Whoever knew more one interval ago
+/// answers with an empty [`Decided`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// The highest slot in which the sender accepted anything.
+    pub accepted_upto: Slot,
+    /// Every slot up to here is decided, as far as the sender knows.
+    pub decided_upto: Slot,
 }

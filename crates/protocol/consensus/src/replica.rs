@@ -14,6 +14,7 @@ use crate::acceptor::Acceptor;
 use crate::candidate::Candidate;
 use crate::catch_up::{CatchUpState, Delivery};
 use crate::checkpoints::Checkpoints;
+use crate::donor::Giving;
 use crate::door::{Effect, Input, Instruction, Observation, Role};
 use crate::election::Election;
 use crate::instructions::Instructions;
@@ -94,6 +95,7 @@ pub struct Replica<P = NoPlants> {
     pub(crate) slowness: Slowness,
     pub(crate) pauses: Pauses,
     pub(crate) instructions: Instructions,
+    pub(crate) giving: Giving,
     /// Work was left for the end of the turn, see [`Replica::deadline`].
     pub(crate) flush_due: bool,
     /// Asked not to lead (again).
@@ -206,12 +208,13 @@ impl<P: Plants> Replica<P> {
             submissions: Submissions::default(),
             reads: Reads::default(),
             wake: None,
-            checkpoints: Checkpoints::new(checkpoint),
+            checkpoints: Checkpoints::new(checkpoint, truncated_upto),
             transfer: Transfer::new(partial),
             latencies: Latencies::default(),
             slowness: Slowness::default(),
             pauses: Pauses::new(now.monotonic),
             instructions: Instructions::default(),
+            giving: Giving::default(),
             flush_due: true,
             retired: false,
             // A question of an earlier start must not be answered to this one.
@@ -295,13 +298,15 @@ impl<P: Plants> Replica<P> {
             Body::NotLeader(m) => self.on_not_leader(cx, from, m),
             Body::ReadAsk(m) => self.on_read_ask(cx, from, m),
             Body::ReadSlot(m) => self.on_read_slot(cx, m),
-            Body::CheckpointAsk => self.tell_checkpoints(cx, Some(from)),
+            Body::CheckpointAsk(m) => self.on_checkpoint_ask(cx, from, m),
             Body::CheckpointIs(m) => self.on_checkpoint_is(cx, from, m),
             Body::ChunkAsk(m) => self.on_chunk_ask(cx, from, m),
             Body::Chunk(m) => self.on_chunk(cx, from, m),
             Body::Learned(m) => self.on_learned(cx, from, m),
             Body::Instruct(m) => self.on_instruct(cx, from, m),
             Body::Instructed(m) => self.on_instructed(cx, m),
+            Body::ChunkRefused(m) => self.on_chunk_refused(cx, from, m),
+            Body::Report(m) => self.on_report(cx, from, m),
         }
     }
 
@@ -475,7 +480,7 @@ impl<P: Plants> Replica<P> {
             checkpoint: self.checkpoints.own().map_or(Slot::NONE, |own| own.slot),
             stable: self.checkpoints.stable().map_or(Slot::NONE, |stable| stable.slot),
             diverged: self.checkpoints.diverged_at(),
-            transfer: self.transfer.progress(self.chunk_bytes()),
+            transfer: self.transfer.progress(),
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
             room: self.quorum_has_room(),
             time: self.log.time,

@@ -46,6 +46,21 @@ impl Default for SlowLeader {
     }
 }
 
+/// How a replica learns what was decided without it (Chai 2009, section 4.3). Both ways deal in
+/// pages of [`Settings::page_bytes_max`], one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CatchUpPolicy {
+    /// On a gap, one replica is asked, then the next; the leader last (the source asks the leader:
+    /// "primary-based query").
+    Query,
+    /// Every interval all are asked, or told how far this replica is if it knows of no gap
+    /// ("multicasting-based query", 100 ms). Who answers first gives the pages that follow.
+    Multicast {
+        /// The time between two questions.
+        interval: Duration,
+    },
+}
+
 /// Timing and bounds of one replica. All replicas of a group should use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -104,6 +119,14 @@ pub struct Settings {
     pub page_bytes_max: usize,
     /// The most bytes of values handed to the executor that it has not yet applied.
     pub deliver_bytes_max: usize,
+    /// How it catches up.
+    pub catch_up: CatchUpPolicy,
+    /// The most bytes a second that a replica fetches of checkpoints, from all donors together; as
+    /// many as there is room for if `None`. Doubles whenever the group outruns a transfer.
+    pub transfer_bytes_per_second: Option<u64>,
+    /// How long a transfer waits for the next checkpoint, if that is near; zero for never (Chai
+    /// 2009, section 4.4.6).
+    pub checkpoint_wait_max: Duration,
 }
 
 /// When requests become a proposal.
@@ -160,6 +183,9 @@ impl Default for Settings {
             window_bytes_max: 64 << 20,
             page_bytes_max: 1 << 20,
             deliver_bytes_max: 64 << 20,
+            catch_up: CatchUpPolicy::Query,
+            transfer_bytes_per_second: None,
+            checkpoint_wait_max: Duration::from_secs(1),
         }
     }
 }

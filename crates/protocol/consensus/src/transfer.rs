@@ -2,51 +2,52 @@
 //! own state has diverged (Chai 2009 calls it by that name; DESIGN rule 8).
 //!
 //! Only a checkpoint that a quorum holds with one digest is fetched, in pieces, several at once, from
-//! those that hold it (the leader only if nobody else does); the whole is checked against that digest
+//! those that hold it (the leader only if nobody else can); the whole is checked against that digest
 //! before it is used. Memory is bounded by the pieces under way, whatever the size of the state.
+//!
+//! The bandwidth is bounded here, at the receiver: it alone knows what all donors give together, and
+//! what it does not ask for waits nowhere.
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use core::time::Duration;
 
-use bytes::Bytes;
-use mainstay_model::{CheckpointId, Instant, Plants, ReplicaId, Slot};
+use mainstay_model::time::nanos;
+use mainstay_model::{CheckpointId, Instant, Plant, Plants, ReplicaId, Slot};
 
 use crate::door::{Effect, Observation};
-use crate::message::{Body, Chunk, ChunkAsk};
+use crate::fetch::{Fetch, Taken};
+use crate::message::{Body, CheckpointAsk, Chunk, ChunkAsk, ChunkRefusal, ChunkRefused};
 use crate::replica::{Cx, PartialCheckpoint, Replica};
 
-/// How many pieces are asked for at once.
-const CHUNKS_ASKED_MAX: u32 = 8;
-
-/// A checkpoint that is being fetched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Fetch {
-    checkpoint: CheckpointId,
-    total: Option<u64>,
-    /// Pieces below this one are stored.
-    stored: u32,
-    /// Pieces that came before their turn.
-    early: BTreeMap<u32, Bytes>,
-    asked: BTreeMap<u32, (ReplicaId, Instant)>,
-    installing: bool,
-}
-
-impl Fetch {
-    fn chunks(&self, chunk_bytes: u64) -> Option<u32> {
-        self.total.map(|total| u32::try_from(total.div_ceil(chunk_bytes)).unwrap_or(u32::MAX))
-    }
-}
+/// How many resend intervals a donor has for its first piece, and lie between two questions who
+/// holds what.
+const PATIENCE_INTERVALS: u32 = 5;
+/// How often the pause after a failure, or the bandwidth after an outrun transfer, doubles at most.
+const DOUBLINGS_MAX: u32 = 7;
 
 /// Whether this replica needs a checkpoint, and how far it has got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Transfer {
-    /// Since when it is asked who holds one; `None` while none is needed.
-    asked_at: Option<Instant>,
+    /// Whether a checkpoint is needed, so that the log of others is of no use.
+    needed: bool,
+    /// Whether one was fetched, and the log that follows it is not all there yet.
+    follows: bool,
+    /// When it was last asked who holds one.
+    asked_at: Instant,
     fetch: Option<Fetch>,
-    /// Whose turn it is to be asked for a piece.
-    turn: usize,
     /// What an interrupted fetch left on disk.
     partial: Option<PartialCheckpoint>,
+    /// Until when the checkpoint after this one is waited for.
+    waits: Option<(CheckpointId, Instant)>,
+    /// Nothing is fetched before.
+    not_before: Instant,
+    /// How often in a row what was fetched turned out to be of no use, or could not be stored.
+    failures: u32,
+    /// How often in a row the log after what was fetched was gone.
+    outrun: u32,
+    /// When the bandwidth allows the next piece.
+    next_piece_at: Instant,
+    /// When it was last seen to what can be done; what was due before is done.
+    looked_at: Instant,
 }
 
 impl Transfer {
@@ -55,212 +56,333 @@ impl Transfer {
     }
 
     /// Slot, bytes stored, bytes in all (0 while unknown).
-    pub(crate) fn progress(&self, chunk_bytes: u64) -> Option<(Slot, u64, u64)> {
+    pub(crate) fn progress(&self) -> Option<(Slot, u64, u64)> {
         let fetch = self.fetch.as_ref()?;
-        let total = fetch.total.unwrap_or(0);
-        Some((fetch.checkpoint.slot, (u64::from(fetch.stored) * chunk_bytes).min(total), total))
+        let (stored, total) = fetch.progress();
+        Some((fetch.checkpoint.slot, stored, total))
     }
 }
 
 impl<P: Plants> Replica<P> {
     /// Whether a checkpoint is needed, so that the log of others is of no use.
     pub(crate) fn transfers(&self) -> bool {
-        self.transfer.asked_at.is_some()
+        self.transfer.needed
+    }
+
+    fn chunk_bytes(&self) -> u64 {
+        u64::from(self.settings.chunk_bytes.max(1))
+    }
+
+    fn patience(&self) -> Duration {
+        self.settings.resend_interval * PATIENCE_INTERVALS
     }
 
     pub(crate) fn begin_transfer(&mut self, cx: &mut Cx<'_>) {
-        if !self.transfers() {
-            self.ask_for_checkpoints(cx);
-            self.choose_checkpoint(cx);
+        if self.transfers() {
+            return;
         }
+        self.transfer.needed = true;
+        if core::mem::take(&mut self.transfer.follows) {
+            self.transfer_outrun(cx, self.checkpoints.own().map_or(Slot::NONE, |own| own.slot));
+        }
+        self.ask_for_checkpoints(cx);
+        self.choose_checkpoint(cx);
     }
 
+    /// As [`Replica::begin_transfer`], but not before a pause that doubles with every time.
+    pub(crate) fn begin_transfer_after(&mut self, cx: &mut Cx<'_>, times: u32) {
+        if times > 0 {
+            let pause = self.patience() * (1 << times.min(DOUBLINGS_MAX));
+            self.transfer.not_before = cx.now.monotonic.after(pause);
+        }
+        self.transfer.follows = false;
+        self.begin_transfer(cx);
+    }
+
+    fn transfer_outrun(&mut self, cx: &mut Cx<'_>, slot: Slot) {
+        self.transfer.outrun = (self.transfer.outrun + 1).min(DOUBLINGS_MAX);
+        cx.observe(Observation::TransferOutrun { slot, times: self.transfer.outrun });
+    }
+
+    /// Which part of the others' logs will be needed once what is being fetched stands.
+    fn wanted_above(&self) -> Option<Slot> {
+        let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint.slot);
+        let above = fetched.or(self.transfer.follows.then_some(Slot::NONE))?;
+        Some(above.max(self.log.decided_upto))
+    }
+
+    /// Asks all who holds what, and tells them what they are to keep.
     fn ask_for_checkpoints(&mut self, cx: &mut Cx<'_>) {
-        self.transfer.asked_at = Some(cx.now.monotonic);
+        self.transfer.asked_at = cx.now.monotonic;
+        let ask = CheckpointAsk { wanted_above: self.wanted_above() };
         for peer in self.peers() {
-            self.send(cx, peer, Body::CheckpointAsk);
+            self.send(cx, peer, Body::CheckpointAsk(ask));
         }
     }
 
     /// Begins to fetch the highest stable checkpoint, if one is needed and known.
     pub(crate) fn choose_checkpoint(&mut self, cx: &mut Cx<'_>) {
-        if !self.transfers() || self.transfer.fetch.is_some() {
+        self.transfer.looked_at = cx.now.monotonic;
+        let early = cx.now.monotonic < self.transfer.not_before;
+        if !self.transfers() || self.transfer.fetch.is_some() || early {
             return;
         }
         let needed_from = match self.checkpoints.diverged_at() {
             Some(at) => at,
             None => self.log.applied_upto.next().max(self.log.truncated_upto),
         };
-        let Some(checkpoint) = self.checkpoints.stable().filter(|s| s.slot >= needed_from) else {
-            return;
+        let begun = self.transfer.partial.map(|partial| partial.checkpoint);
+        let begun = begun.filter(|begun| {
+            self.checkpoints.is_agreed(*begun) && self.checkpoints.is_held_elsewhere(*begun)
+        });
+        let stable = if self.plants.has(Plant::UnstableCheckpointTransferred) {
+            self.checkpoints.highest_told()
+        } else {
+            self.checkpoints.stable()
+        };
+        let useful = |checkpoint: &CheckpointId| checkpoint.slot >= needed_from;
+        let checkpoint = match (begun.filter(useful), stable.filter(useful)) {
+            (Some(begun), _) => begun,
+            (None, Some(stable)) if !self.waits_for_next(cx, stable) => stable,
+            _ => return,
         };
         cx.observe(Observation::Transfer { slot: checkpoint.slot });
-        let partial =
-            self.transfer.partial.take().filter(|partial| partial.checkpoint == checkpoint);
-        self.transfer.fetch = Some(Fetch {
-            checkpoint,
-            total: partial.map(|partial| partial.total),
-            stored: partial.map_or(0, |partial| partial.chunks),
-            early: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            installing: false,
-        });
-        if self.all_stored() {
-            return self.install(cx);
-        }
-        self.ask_for_chunks(cx);
-    }
-
-    fn all_stored(&self) -> bool {
-        let fetch = self.transfer.fetch.as_ref();
-        fetch.is_some_and(|fetch| fetch.chunks(self.chunk_bytes()) == Some(fetch.stored))
-    }
-
-    fn install(&mut self, cx: &mut Cx<'_>) {
-        let Some(fetch) = &mut self.transfer.fetch else { return };
-        fetch.installing = true;
-        cx.out.push(Effect::Install { checkpoint: fetch.checkpoint });
-    }
-
-    /// Those that hold the checkpoint; the leader only if nobody else does.
-    fn chunk_donors(&self, checkpoint: CheckpointId) -> Vec<ReplicaId> {
-        let holders = self.checkpoints.holders(checkpoint);
-        let leader = self.election.leader.map(|ballot| ballot.leader);
-        let usable =
-            |peer: &ReplicaId| holders.contains(peer.index) && !self.election.is_suspected(*peer);
-        let mut donors: Vec<ReplicaId> = self.peers().filter(usable).collect();
-        if donors.len() > 1 {
-            donors.retain(|peer| Some(*peer) != leader);
-        }
-        donors
-    }
-
-    pub(crate) fn chunk_bytes(&self) -> u64 {
-        u64::from(self.settings.chunk_bytes.max(1))
-    }
-
-    fn ask_for_chunks(&mut self, cx: &mut Cx<'_>) {
-        let Some(fetch) = &self.transfer.fetch else { return };
-        if fetch.installing {
-            return;
-        }
-        let checkpoint = fetch.checkpoint;
         let chunk_bytes = self.chunk_bytes();
-        let donors = self.chunk_donors(checkpoint);
+        let fits = |p: &PartialCheckpoint| {
+            p.checkpoint == checkpoint && u64::from(p.chunks) <= p.total.div_ceil(chunk_bytes)
+        };
+        let partial = self.transfer.partial.take().filter(fits);
+        self.transfer.waits = None;
+        self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial));
+        self.meet_donors();
+        // What is to be kept is known only now.
+        self.ask_for_checkpoints(cx);
+        self.go_on_fetching(cx);
+    }
+
+    /// If the checkpoint after `stable` is near, it is better to wait for it: whoever installs the
+    /// older one has almost a whole interval to execute again (Chai 2009, section 4.4.6 and figure 3).
+    fn waits_for_next(&mut self, cx: &mut Cx<'_>, stable: CheckpointId) -> bool {
+        if let Some((after, until)) = self.transfer.waits
+            && after == stable
+        {
+            return cx.now.monotonic < until;
+        }
+        let wait = self.settings.checkpoint_wait_max;
+        let since = self.catch_up.target.0.saturating_sub(stable.slot.0);
+        let interval = stable.slot.0 - self.checkpoints.agreed_before(stable.slot).0;
+        let near = since >= interval - interval / 4 && since - interval / 4 <= interval;
+        if wait.is_zero() || !near {
+            return false;
+        }
+        self.transfer.waits = Some((stable, cx.now.monotonic.after(wait)));
+        cx.observe(Observation::TransferWaits { after: stable.slot });
+        true
+    }
+
+    /// Whoever told that it holds what is being fetched can be asked for it.
+    pub(crate) fn meet_donors(&mut self) {
         let Some(fetch) = &mut self.transfer.fetch else { return };
-        if donors.is_empty() {
+        for (who, load) in self.checkpoints.holders(fetch.checkpoint) {
+            fetch.meet(who, load);
+        }
+    }
+
+    /// Stores, asks, or installs: whatever comes next.
+    pub(crate) fn go_on_fetching(&mut self, cx: &mut Cx<'_>) {
+        self.transfer.looked_at = cx.now.monotonic;
+        let Some(fetch) = &mut self.transfer.fetch else { return };
+        if fetch.complete() {
+            if !core::mem::replace(&mut fetch.installing, true) {
+                cx.out.push(Effect::Install { checkpoint: fetch.checkpoint });
+            }
             return;
         }
-        // Until the length is known, only the first piece can be asked for.
-        let end = fetch.chunks(chunk_bytes).unwrap_or(1).min(fetch.stored + CHUNKS_ASKED_MAX);
-        let mut asks = Vec::new();
-        for chunk in fetch.stored..end {
-            if fetch.early.contains_key(&chunk) || fetch.asked.contains_key(&chunk) {
-                continue;
-            }
-            let to = donors[self.transfer.turn % donors.len()];
-            self.transfer.turn += 1;
-            fetch.asked.insert(chunk, (to, cx.now.monotonic));
-            asks.push((to, ChunkAsk { checkpoint, chunk }));
+        let now = cx.now.monotonic;
+        while let Some((chunk, to)) = self.next_ask(now) {
+            let Some(fetch) = &mut self.transfer.fetch else { return };
+            fetch.ask(chunk, to.index, now);
+            let checkpoint = fetch.checkpoint;
+            self.pay_for_piece(now);
+            self.send(cx, to, Body::ChunkAsk(ChunkAsk { checkpoint, chunk }));
         }
-        for (to, ask) in asks {
-            self.send(cx, to, Body::ChunkAsk(ask));
+    }
+
+    fn next_ask(&mut self, now: Instant) -> Option<(u32, ReplicaId)> {
+        let election = &self.election;
+        let peers = &self.configuration.replicas;
+        let find = |who: u16| peers.iter().copied().find(|peer| peer.index == who);
+        let usable = |who| find(who).is_some_and(|peer| !election.is_suspected(peer));
+        let fetch = self.transfer.fetch.as_mut()?;
+        for peer in peers.iter().filter(|peer| election.is_suspected(**peer)) {
+            fetch.take_back(peer.index);
         }
+        if now < self.transfer.next_piece_at {
+            return None;
+        }
+        let chunk = fetch.next_piece()?;
+        let leader = election.leader.map(|ballot| ballot.leader.index);
+        let to = fetch.choose(now, leader, usable)?;
+        Some((chunk, find(to)?))
+    }
+
+    /// Puts the next piece off for as long as the bandwidth needs for this one.
+    fn pay_for_piece(&mut self, now: Instant) {
+        let Some(rate) = self.settings.transfer_bytes_per_second else { return };
+        let rate = rate.max(1).saturating_mul(1 << self.transfer.outrun);
+        let time = u128::from(self.chunk_bytes()) * u128::from(nanos(Duration::from_secs(1)));
+        let time = Duration::from_nanos(u64::try_from(time / u128::from(rate)).unwrap_or(u64::MAX));
+        self.transfer.next_piece_at = self.transfer.next_piece_at.max(now).after(time);
     }
 
     pub(crate) fn transfer_deadline(&self) -> Option<Instant> {
-        let interval = self.settings.resend_interval * 5;
-        match &self.transfer.fetch {
-            Some(fetch) if fetch.installing => None,
-            Some(fetch) => {
-                let oldest = fetch.asked.values().map(|(_, at)| *at).min();
-                oldest.or(self.transfer.asked_at).map(|at| at.after(interval))
-            }
-            None => self.transfer.asked_at.map(|at| at.after(interval)),
+        let Transfer { needed, follows, asked_at, not_before, looked_at, .. } = self.transfer;
+        if !needed && !follows {
+            return None;
         }
+        let ask = asked_at.after(self.patience());
+        let Some(fetch) = &self.transfer.fetch else {
+            let waits = self.transfer.waits.map(|(_, until)| until);
+            let begins = needed.then_some(not_before.max(waits.unwrap_or(not_before)));
+            return begins.filter(|at| *at > looked_at).into_iter().chain([ask]).min();
+        };
+        let paced = Some(self.transfer.next_piece_at).filter(|at| *at > looked_at);
+        let paced = paced.filter(|_| fetch.next_piece().is_some());
+        let donors = fetch.deadline(looked_at, self.patience());
+        [paced, donors].into_iter().flatten().chain([ask]).min()
     }
 
     pub(crate) fn transfer_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        if self.transfer_deadline().is_none_or(|at| now < at) {
+        let Transfer { needed, follows, asked_at, .. } = self.transfer;
+        if !needed && !follows {
             return;
         }
-        let interval = self.settings.resend_interval * 5;
-        match &mut self.transfer.fetch {
-            None if self.checkpoints.diverged() => self.ask_for_checkpoints(cx),
-            None => {
-                // Nothing that helps is stable (yet): perhaps somebody's log reaches back after all.
-                self.transfer.asked_at = None;
-                self.flush_due = true;
-            }
-            Some(fetch) => {
-                fetch.asked.retain(|_, (_, at)| now < at.after(interval));
-                self.transfer.asked_at = Some(now);
-                self.ask_for_chunks(cx);
-            }
+        let asks = now >= asked_at.after(self.patience());
+        if follows && self.log.decided_upto >= self.catch_up.target {
+            // All is there; the others need not keep their logs any more.
+            self.transfer.follows = false;
+            self.transfer.outrun = 0;
+            return self.ask_for_checkpoints(cx);
         }
-    }
-
-    pub(crate) fn on_chunk_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ChunkAsk) {
-        cx.out.push(Effect::ReadChunk { to: from, checkpoint: m.checkpoint, chunk: m.chunk });
-    }
-
-    pub(crate) fn on_chunk_read(&mut self, cx: &mut Cx<'_>, to: ReplicaId, chunk: Chunk) {
-        self.send(cx, to, Body::Chunk(chunk));
+        if asks {
+            self.ask_for_checkpoints(cx);
+        }
+        let patience = self.patience();
+        match &mut self.transfer.fetch {
+            Some(fetch) => {
+                fetch.expire(now, patience);
+                self.go_on_fetching(cx);
+            }
+            None if needed => {
+                self.choose_checkpoint(cx);
+                let nothing = self.transfer.fetch.is_none() && self.transfer.waits.is_none();
+                let state_is_good = !self.checkpoints.diverged() && !self.log.begins_too_late();
+                if asks && nothing && state_is_good && now >= self.transfer.not_before {
+                    // Nothing that helps is stable (yet): perhaps somebody's log reaches back after all.
+                    self.transfer.needed = false;
+                    self.flush_due = true;
+                }
+            }
+            None => {}
+        }
     }
 
     pub(crate) fn on_chunk(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Chunk) {
-        let chunk_bytes = self.chunk_bytes();
         let Some(fetch) = &mut self.transfer.fetch else {
             return self.ignore(cx, "piece of a checkpoint that is not being fetched");
         };
-        let asked = fetch.asked.get(&m.chunk).is_some_and(|(to, _)| *to == from);
-        if fetch.checkpoint != m.checkpoint || fetch.installing || !asked {
-            return self.ignore(cx, "piece of a checkpoint that was not asked for");
+        match fetch.take(from.index, m, cx.now.monotonic) {
+            Taken::Useless(why) => self.ignore(cx, why),
+            Taken::Contradicts => {
+                self.ignore(cx, "piece of a checkpoint that does not fit the others");
+                self.fail_transfer(cx);
+            }
+            Taken::Store(pieces) => {
+                let (checkpoint, total) = (fetch.checkpoint, fetch.total());
+                for (chunk, bytes) in pieces {
+                    cx.out.push(Effect::StoreChunk { checkpoint, total, chunk, bytes });
+                }
+                self.go_on_fetching(cx);
+            }
         }
-        fetch.asked.remove(&m.chunk);
-        if m.total == 0 {
-            return self.begin_transfer_anew(cx);
+    }
+
+    pub(crate) fn on_chunk_refused(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ChunkRefused) {
+        let patience = self.patience();
+        let Some(fetch) = self.transfer.fetch.as_mut().filter(|f| f.checkpoint == m.checkpoint)
+        else {
+            return self.ignore(cx, "refused piece of a checkpoint that is not being fetched");
+        };
+        let newest = self.checkpoints.stable().is_none_or(|s| s.slot <= m.checkpoint.slot);
+        match m.reason {
+            // Whoever starts again hears only after a while what a quorum holds.
+            ChunkRefusal::Unstable if newest => {
+                fetch.pause(from.index, cx.now.monotonic.after(patience));
+            }
+            ChunkRefusal::Busy => fetch.pause(from.index, cx.now.monotonic.after(patience)),
+            ChunkRefusal::Gone | ChunkRefusal::Unstable => {
+                fetch.part(from.index);
+                self.checkpoints.forget_held(from.index, m.checkpoint);
+            }
         }
-        let offset = u64::from(m.chunk) * chunk_bytes;
-        let len = chunk_bytes.min(m.total.saturating_sub(offset));
-        if fetch.total.is_some_and(|total| total != m.total) || m.bytes.len() as u64 != len {
-            self.ignore(cx, "piece of a checkpoint that does not fit the others");
-            return self.begin_transfer_anew(cx);
-        }
-        fetch.total = Some(m.total);
-        fetch.early.insert(m.chunk, m.bytes);
-        while let Some(bytes) = fetch.early.remove(&fetch.stored) {
-            let (checkpoint, chunk) = (fetch.checkpoint, fetch.stored);
-            cx.out.push(Effect::StoreChunk { checkpoint, total: m.total, chunk, bytes });
-            fetch.stored += 1;
-        }
-        if self.all_stored() {
-            self.install(cx);
-        } else {
-            self.ask_for_chunks(cx);
-        }
+        self.look_for_newer(cx);
+        self.go_on_fetching(cx);
     }
 
     pub(crate) fn on_chunk_stored(
         &mut self,
         cx: &mut Cx<'_>,
         checkpoint: CheckpointId,
-        _chunk: u32,
+        chunk: u32,
         stored: bool,
     ) {
-        let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint);
-        if fetched == Some(checkpoint) && !stored {
-            self.ignore(cx, "piece of a checkpoint that the disk has no room for");
-            self.begin_transfer_anew(cx);
+        let Some(fetch) = self.transfer.fetch.as_mut().filter(|f| f.checkpoint == checkpoint)
+        else {
+            return;
+        };
+        if !stored {
+            self.ignore(cx, "piece of a checkpoint that the disk did not keep");
+            return self.fail_transfer(cx);
+        }
+        if fetch.stored(chunk) {
+            self.go_on_fetching(cx);
         }
     }
 
-    /// What was being fetched is gone or does not fit: who holds what is asked anew.
+    /// What was being fetched is gone or was overtaken: who holds what is asked anew.
     fn begin_transfer_anew(&mut self, cx: &mut Cx<'_>) {
-        self.transfer = Transfer { turn: self.transfer.turn + 1, ..Transfer::default() };
-        self.checkpoints.forget_holders();
+        self.transfer.fetch = None;
+        self.transfer.partial = None;
         self.ask_for_checkpoints(cx);
+        self.choose_checkpoint(cx);
+    }
+
+    /// What was being fetched is of no use: it is begun anew, after a pause.
+    fn fail_transfer(&mut self, cx: &mut Cx<'_>) {
+        let pause = self.patience() * (1 << self.transfer.failures.min(DOUBLINGS_MAX));
+        self.transfer.failures += 1;
+        self.transfer.not_before = cx.now.monotonic.after(pause);
+        self.begin_transfer_anew(cx);
+    }
+
+    /// If nobody holds any more what is being fetched, or the log that follows it, a newer one is
+    /// fetched at once.
+    pub(crate) fn look_for_newer(&mut self, cx: &mut Cx<'_>) {
+        let Some(fetch) = self.transfer.fetch.as_ref().filter(|fetch| !fetch.installing) else {
+            return;
+        };
+        let slot = fetch.checkpoint.slot;
+        let newer = self.checkpoints.stable().is_some_and(|stable| stable.slot > slot);
+        let reached = slot.max(self.log.decided_upto);
+        let outrun = self.checkpoints.log_begins_after() > Some(reached);
+        let alone = !fetch.has_donors();
+        if newer && outrun {
+            self.transfer_outrun(cx, slot);
+        }
+        if newer && (outrun || alone) {
+            self.begin_transfer_anew(cx);
+        }
     }
 
     pub(crate) fn on_installed(
@@ -273,10 +395,13 @@ impl<P: Plants> Replica<P> {
         assert!(fetched == Some(checkpoint), "the world installed what was not fetched");
         if !installed {
             self.ignore(cx, "fetched checkpoint whose content is not what its digest says");
-            return self.begin_transfer_anew(cx);
+            return self.fail_transfer(cx);
         }
-        self.transfer = Transfer::default();
+        cx.observe(Observation::Transferred { slot: checkpoint.slot });
+        let outrun = self.transfer.outrun;
+        self.transfer = Transfer { follows: true, outrun, ..Transfer::default() };
         self.adopt_checkpoint(cx, checkpoint);
+        self.ask_for_checkpoints(cx);
         self.flush_due = true;
         self.deliver(cx);
     }

@@ -14,15 +14,16 @@ use mainstay_model::{
 
 use crate::door::{Instruction, Refusal};
 use crate::message::{
-    Accept, Accepted, Body, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward,
-    Instruct, Instructed, Lead, Learned, Message, NotLeader, Prepare, Probe, ProbeReply, Promise,
-    ReadAsk, ReadSlot, Refused, RefusedReason, Request, StepDown,
+    Accept, Accepted, Body, CatchUp, CheckpointAsk, CheckpointIs, Chunk, ChunkAsk, ChunkRefusal,
+    ChunkRefused, Decided, Follow, Forward, Instruct, Instructed, Lead, Learned, Message,
+    NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason,
+    Report, Request, StepDown,
 };
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
 /// The last frame kind of this protocol.
-pub const KIND_LAST: u16 = KIND_FIRST + 22;
+pub const KIND_LAST: u16 = KIND_FIRST + 24;
 
 const ENTRY_LEN_MIN: usize = 24;
 
@@ -48,13 +49,15 @@ impl Message {
                 Body::NotLeader(_) => 13,
                 Body::ReadAsk(_) => 14,
                 Body::ReadSlot(_) => 15,
-                Body::CheckpointAsk => 16,
+                Body::CheckpointAsk(_) => 16,
                 Body::CheckpointIs(_) => 17,
                 Body::ChunkAsk(_) => 18,
                 Body::Chunk(_) => 19,
                 Body::Learned(_) => 20,
                 Body::Instruct(_) => 21,
                 Body::Instructed(_) => 22,
+                Body::ChunkRefused(_) => 23,
+                Body::Report(_) => 24,
             }
     }
 
@@ -78,13 +81,15 @@ impl Message {
             Body::NotLeader(_) => "not-leader",
             Body::ReadAsk(_) => "read-ask",
             Body::ReadSlot(_) => "read-slot",
-            Body::CheckpointAsk => "checkpoint-ask",
+            Body::CheckpointAsk(_) => "checkpoint-ask",
             Body::CheckpointIs(_) => "checkpoint-is",
             Body::ChunkAsk(_) => "chunk-ask",
             Body::Chunk(_) => "chunk",
             Body::Learned(_) => "learned",
             Body::Instruct(_) => "instruct",
             Body::Instructed(_) => "instructed",
+            Body::ChunkRefused(_) => "chunk-refused",
+            Body::Report(_) => "report",
         }
     }
 
@@ -158,13 +163,11 @@ impl Message {
                 out.put_u64(m.number);
                 out.put_slot(m.slot);
             }
-            Body::CheckpointAsk => {}
-            Body::CheckpointIs(m) => {
-                out.put_u32(count(m.held.len()));
-                for checkpoint in &m.held {
-                    put_checkpoint(out, *checkpoint);
-                }
+            Body::CheckpointAsk(m) => {
+                out.put_u8(u8::from(m.wanted_above.is_some()));
+                out.put_slot(m.wanted_above.unwrap_or(Slot::NONE));
             }
+            Body::CheckpointIs(m) => put_checkpoint_is(out, m),
             Body::ChunkAsk(m) => {
                 put_checkpoint(out, m.checkpoint);
                 out.put_u32(m.chunk);
@@ -183,6 +186,19 @@ impl Message {
             Body::Instructed(m) => {
                 out.put_u64(m.number);
                 out.put_u8(m.outcome.map_or_else(refusal_tag, |()| 0));
+            }
+            Body::ChunkRefused(m) => {
+                put_checkpoint(out, m.checkpoint);
+                out.put_u32(m.chunk);
+                out.put_u8(match m.reason {
+                    ChunkRefusal::Gone => 1,
+                    ChunkRefusal::Unstable => 2,
+                    ChunkRefusal::Busy => 3,
+                });
+            }
+            Body::Report(m) => {
+                out.put_slot(m.accepted_upto);
+                out.put_slot(m.decided_upto);
             }
         }
     }
@@ -251,7 +267,7 @@ impl Message {
             }),
             14 => Body::ReadAsk(ReadAsk { number: r.u64()? }),
             15 => Body::ReadSlot(ReadSlot { number: r.u64()?, slot: r.slot()? }),
-            16 => Body::CheckpointAsk,
+            16 => Body::CheckpointAsk(checkpoint_ask(&mut r)?),
             17 => Body::CheckpointIs(checkpoint_is(&mut r)?),
             18 => Body::ChunkAsk(ChunkAsk { checkpoint: checkpoint(&mut r)?, chunk: r.u32()? }),
             19 => Body::Chunk(Chunk {
@@ -263,6 +279,17 @@ impl Message {
             20 => Body::Learned(Learned { ballot: r.ballot()?, decided_upto: r.slot()? }),
             21 => Body::Instruct(instruct(&mut r)?),
             22 => Body::Instructed(Instructed { number: r.u64()?, outcome: outcome(r.u8()?)? }),
+            23 => Body::ChunkRefused(ChunkRefused {
+                checkpoint: checkpoint(&mut r)?,
+                chunk: r.u32()?,
+                reason: match r.u8()? {
+                    1 => ChunkRefusal::Gone,
+                    2 => ChunkRefusal::Unstable,
+                    3 => ChunkRefusal::Busy,
+                    _ => return Err(DecodeError::BadValue("reason of refusal")),
+                },
+            }),
+            24 => Body::Report(Report { accepted_upto: r.slot()?, decided_upto: r.slot()? }),
             _ => return Err(DecodeError::BadValue("frame kind")),
         };
         r.finish()?;
@@ -449,13 +476,36 @@ fn checkpoint(r: &mut Reader) -> Result<CheckpointId, DecodeError> {
     Ok(CheckpointId { slot: r.slot()?, digest: r.u64()? })
 }
 
+fn checkpoint_ask(r: &mut Reader) -> Result<CheckpointAsk, DecodeError> {
+    let (wants, above) = (r.flag("wants")?, r.slot()?);
+    if !wants && above != Slot::NONE {
+        return Err(DecodeError::BadValue("slot"));
+    }
+    Ok(CheckpointAsk { wanted_above: wants.then_some(above) })
+}
+
+fn put_checkpoint_is(out: &mut Vec<u8>, m: &CheckpointIs) {
+    out.put_slot(m.truncated_upto);
+    out.put_u32(m.load);
+    out.put_u8(u8::from(m.stable.is_some()));
+    if let Some(stable) = m.stable {
+        put_checkpoint(out, stable);
+    }
+    out.put_u32(count(m.held.len()));
+    for checkpoint in &m.held {
+        put_checkpoint(out, *checkpoint);
+    }
+}
+
 fn checkpoint_is(r: &mut Reader) -> Result<CheckpointIs, DecodeError> {
+    let (truncated_upto, load) = (r.slot()?, r.u32()?);
+    let stable = if r.flag("stable")? { Some(checkpoint(r)?) } else { None };
     let len = r.count(16)?;
     let mut held = Vec::with_capacity(len);
     for _ in 0..len {
         held.push(checkpoint(r)?);
     }
-    Ok(CheckpointIs { held })
+    Ok(CheckpointIs { held, stable, truncated_upto, load })
 }
 
 fn put_instruct(out: &mut Vec<u8>, m: Instruct) {

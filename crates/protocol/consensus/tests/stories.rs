@@ -1,5 +1,6 @@
 //! What a group of replicas does, told one short story at a time.
 
+#[allow(dead_code, reason = "every file of tests uses a part of it")]
 mod cluster;
 mod slow;
 

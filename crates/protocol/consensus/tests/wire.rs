@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use mainstay_consensus::message::{
-    Accept, Accepted, CatchUp, CheckpointIs, Chunk, ChunkAsk, Decided, Follow, Forward, Instruct,
-    Instructed, Lead, Learned, NotLeader, Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot,
-    Refused, RefusedReason, Request, StepDown,
+    Accept, Accepted, CatchUp, CheckpointAsk, CheckpointIs, Chunk, ChunkAsk, ChunkRefusal,
+    ChunkRefused, Decided, Follow, Forward, Instruct, Instructed, Lead, Learned, NotLeader,
+    Prepare, Probe, ProbeReply, Promise, ReadAsk, ReadSlot, Refused, RefusedReason, Report,
+    Request, StepDown,
 };
 use mainstay_consensus::wire::{KIND_FIRST, KIND_LAST};
 use mainstay_consensus::{Body, Instruction, Message, Refusal};
@@ -99,8 +100,20 @@ fn samples() -> Vec<Message> {
         Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
         Body::ReadAsk(ReadAsk { number: 8 }),
         Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
-        Body::CheckpointAsk,
-        Body::CheckpointIs(CheckpointIs { held: vec![checkpoint] }),
+        Body::CheckpointAsk(CheckpointAsk { wanted_above: None }),
+        Body::CheckpointAsk(CheckpointAsk { wanted_above: Some(Slot(30)) }),
+        Body::CheckpointIs(CheckpointIs {
+            held: vec![checkpoint],
+            stable: Some(checkpoint),
+            truncated_upto: Slot(20),
+            load: 2,
+        }),
+        Body::CheckpointIs(CheckpointIs {
+            held: vec![],
+            stable: None,
+            truncated_upto: Slot::NONE,
+            load: 0,
+        }),
         Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),
         Body::Chunk(Chunk { checkpoint, chunk: 3, total: 9, bytes: Bytes::from_static(b"chunk") }),
         Body::Learned(Learned { ballot: b, decided_upto: Slot(1) }),
@@ -108,6 +121,10 @@ fn samples() -> Vec<Message> {
         Body::Instruct(Instruct { number: 9, instruction: Instruction::ConfirmClockJump }),
         Body::Instructed(Instructed { number: 9, outcome: Ok(()) }),
         Body::Instructed(Instructed { number: 9, outcome: Err(Refusal::Lagging) }),
+        Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Gone }),
+        Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Unstable }),
+        Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Busy }),
+        Body::Report(Report { accepted_upto: Slot(7), decided_upto: Slot(5) }),
     ];
     let message = |body| Message { configuration: ConfigurationId(1), body };
     bodies.into_iter().map(message).collect()

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainstay_consensus::{
-    Effect, Input, Instruction, Message, Refusal, Rejection, Replica, Request, Settings, Start,
-    Status,
+    Effect, Input, Instruction, Message, Observation, PartialCheckpoint, Refusal, Rejection,
+    Replica, Request, Settings, Start, Status,
 };
+use mainstay_model::plant::Planted;
 use mainstay_model::{
-    Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, NoPlants,
-    Now, Prng, Record, RecordKind, Recovered, ReplicaId, RequestId, RequestNumber, Slot, Timestamp,
-    Token, Value,
+    Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, Now, Prng,
+    Record, RecordKind, Recovered, ReplicaId, RequestId, RequestNumber, Slot, Timestamp, Token,
+    Value,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
-/// What [`Settings::chunk_bytes`] is by default.
-const CHUNK_BYTES: u64 = 1 << 20;
+/// For how long a checkpoint that was given away is kept at least.
+const HOLD: u64 = 10_000 * MS;
 
 /// What a disk holds: records up to `durable` survive a crash.
 #[derive(Default)]
@@ -25,13 +26,38 @@ struct Disk {
     durable: usize,
     pending: Vec<(u64, Mark, usize)>,
     truncated_upto: Slot,
-    checkpoint: Option<CheckpointId>,
+    /// Ascending; the last two, and those that are being given away.
+    checkpoints: Vec<CheckpointId>,
+    /// When a piece of a checkpoint was last given away.
+    given: BTreeMap<CheckpointId, u64>,
     /// Pieces of a checkpoint that is being fetched.
     pieces: Vec<Bytes>,
+    fetched: Option<(CheckpointId, u64)>,
+    /// When the last piece is stored.
+    stored_at: u64,
+}
+
+impl Disk {
+    fn checkpoint(&self) -> Option<CheckpointId> {
+        self.checkpoints.last().copied()
+    }
+
+    fn add(&mut self, checkpoint: CheckpointId, now: u64) {
+        self.checkpoints.push(checkpoint);
+        let newest = self.checkpoints.len().saturating_sub(2);
+        let mut at = 0;
+        self.checkpoints.retain(|checkpoint| {
+            at += 1;
+            let held = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
+            at > newest || held
+        });
+    }
 }
 
 struct Node {
-    replica: Option<Replica<NoPlants>>,
+    replica: Option<Replica<Planted>>,
+    /// Counts its starts.
+    boot: u64,
     disk: Disk,
     applied: Slot,
     /// What a slow service is still to apply, and when it has.
@@ -46,7 +72,12 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     /// Messages on their way: (arrival, sequence) to (to, from, message).
     wire: BTreeMap<(u64, u64), (u16, ReplicaId, Message)>,
+    /// What the threads of a replica will tell it: (when, sequence) to (to, boot, input).
+    later: BTreeMap<(u64, u64), (u16, u64, Input)>,
     sequence: u64,
+    /// What replicas are started with.
+    pub(crate) settings: Settings,
+    pub(crate) plants: Planted,
     /// Links that lose everything, from and to.
     pub(crate) cut: BTreeSet<(u16, u16)>,
     /// In a hundred messages, how many are lost, and how many arrive twice.
@@ -61,8 +92,6 @@ pub(crate) struct Cluster {
     pub(crate) slow_disk: BTreeMap<u16, u64>,
     /// Replicas whose service takes so long for each slot.
     pub(crate) slow_service: BTreeMap<u16, u64>,
-    /// Of a replica that starts.
-    pub(crate) settings: Settings,
     /// Kinds of message, by name, and their sender, that are lost.
     pub(crate) lost: BTreeSet<(u16, &'static str)>,
     /// When the service wants time to be decided next.
@@ -86,6 +115,20 @@ pub(crate) struct Cluster {
     pub(crate) stopped: BTreeSet<u16>,
     /// What came of instructions.
     pub(crate) instructed: Vec<(Instruction, Result<(), Refusal>)>,
+    /// The length of a checkpoint.
+    pub(crate) checkpoint_bytes: u64,
+    /// How many slots the log keeps for whoever wants them.
+    pub(crate) log_slots_max: u64,
+    /// How long a donor needs to read a piece.
+    pub(crate) read_time: BTreeMap<u16, u64>,
+    /// Whose disk gives wrong bytes, whose is full.
+    pub(crate) damaged: BTreeSet<u16>,
+    pub(crate) full: BTreeSet<u16>,
+    pub(crate) observed: Vec<(u16, Observation)>,
+    /// How many pieces each replica stored.
+    pub(crate) stored: BTreeMap<u16, u64>,
+    /// Pieces being read by a donor: never more than it may.
+    reading: BTreeMap<u16, u64>,
 }
 
 impl Cluster {
@@ -98,6 +141,7 @@ impl Cluster {
             Configuration { id: ConfigurationId(1), replicas: replicas.collect(), alpha: 64 };
         let nodes = (0..count).map(|_| Node {
             replica: None,
+            boot: 0,
             disk: Disk::default(),
             applied: Slot::NONE,
             to_apply: VecDeque::new(),
@@ -109,7 +153,10 @@ impl Cluster {
             configuration,
             nodes: nodes.collect(),
             wire: BTreeMap::new(),
+            later: BTreeMap::new(),
             sequence: 0,
+            settings: Settings { chunk_bytes: 1 << 10, ..Settings::default() },
+            plants: Planted(None),
             cut: BTreeSet::new(),
             loss: 0,
             duplication: 0,
@@ -119,7 +166,6 @@ impl Cluster {
             stalled_disk: BTreeSet::new(),
             slow_disk: BTreeMap::new(),
             slow_service: BTreeMap::new(),
-            settings: Settings::default(),
             lost: BTreeSet::new(),
             wake: None,
             ahead: vec![0; usize::from(count)],
@@ -134,6 +180,14 @@ impl Cluster {
             gave: BTreeMap::new(),
             stopped: BTreeSet::new(),
             instructed: Vec::new(),
+            checkpoint_bytes: 9_700,
+            log_slots_max: u64::MAX,
+            read_time: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            full: BTreeSet::new(),
+            observed: Vec::new(),
+            stored: BTreeMap::new(),
+            reading: BTreeMap::new(),
         };
         for index in 0..count {
             cluster.start(index, true);
@@ -152,8 +206,15 @@ impl Cluster {
         let durable = node.disk.durable;
         node.disk.records.truncate(durable);
         node.disk.pending.clear();
-        node.disk.pieces.clear();
-        let checkpoint = node.disk.checkpoint;
+        node.boot += 1;
+        let checkpoint = node.disk.checkpoint();
+        let chunks = node.disk.pieces.len() as u32;
+        let partial = node.disk.fetched.map(|(checkpoint, total)| PartialCheckpoint {
+            checkpoint,
+            total,
+            chunks,
+        });
+        self.reading.remove(&index);
         node.applied = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         let content = checkpoint.map(|checkpoint| self.contents[&checkpoint].clone());
         self.delivered[usize::from(index)] = content.unwrap_or_default();
@@ -178,17 +239,48 @@ impl Cluster {
             votes,
             recovered,
             checkpoint,
-            partial: None,
+            partial,
             prng: self.prng.split(),
         };
         let now = self.clocks(index);
         self.nodes[usize::from(index)].replica =
-            Some(Replica::new(start, self.settings, now, NoPlants));
+            Some(Replica::new(start, self.settings, now, self.plants));
     }
 
     /// Everything on its disk is gone.
     pub(crate) fn wipe(&mut self, index: u16) {
         self.nodes[usize::from(index)].disk = Disk::default();
+    }
+
+    /// All checkpoints on its disk turn out bad.
+    pub(crate) fn lose_checkpoints(&mut self, index: u16) {
+        self.nodes[usize::from(index)].disk.checkpoints.clear();
+    }
+
+    /// How far its log has been discarded.
+    pub(crate) fn truncated(&self, index: u16) -> Slot {
+        self.nodes[usize::from(index)].disk.truncated_upto
+    }
+
+    /// What its disk has of a checkpoint that is being fetched.
+    pub(crate) fn partial(&self, index: u16) -> usize {
+        self.nodes[usize::from(index)].disk.pieces.len()
+    }
+
+    pub(crate) fn id(&self, index: u16) -> ReplicaId {
+        self.configuration.replicas[usize::from(index)]
+    }
+
+    /// A message of `from` arrives at `to`.
+    pub(crate) fn hear(&mut self, to: u16, from: u16, body: mainstay_consensus::Body) {
+        let message = Message { configuration: self.configuration.id, body };
+        self.step(to, Input::Message { from: self.id(from), message });
+    }
+
+    fn tell_later(&mut self, index: u16, after: u64, input: Input) {
+        self.sequence += 1;
+        let boot = self.nodes[usize::from(index)].boot;
+        self.later.insert((self.now + after, self.sequence), (index, boot, input));
     }
 
     pub(crate) fn crash(&mut self, index: u16) {
@@ -315,39 +407,51 @@ impl Cluster {
                     return to_apply.push_back((begun.saturating_add(*nanos), slot));
                 }
                 self.step(index, Input::Applied { upto: slot, wake: self.wake });
-                if self.checkpoint_slots > 0 && slot.0 % self.checkpoint_slots == 0 {
+                let due = self.checkpoint_slots > 0 && slot.0 % self.checkpoint_slots == 0;
+                if due && !self.stopped.contains(&index) {
                     self.make_checkpoint(index, slot);
                 }
             }
-            Effect::Discard { upto, wanted_above: _ } => {
+            Effect::Discard { upto, wanted_above } => {
+                let own = self.nodes[at].disk.checkpoint().map_or(Slot::NONE, |own| own.slot);
+                assert!(upto <= own, "the log goes only below the own checkpoint");
+                let wanted = wanted_above.unwrap_or(upto).0;
+                let kept = wanted.max(upto.0.saturating_sub(self.log_slots_max));
                 let disk = &mut self.nodes[at].disk;
-                disk.truncated_upto = disk.truncated_upto.max(upto);
+                disk.truncated_upto = disk.truncated_upto.max(Slot(kept).min(upto));
+                let upto = disk.truncated_upto;
                 self.step(index, Input::Discarded { upto });
             }
             Effect::ReadChunk { to, checkpoint, chunk } => {
-                *self.gave.entry(index).or_default() += 1;
-                let held = self.nodes[at].disk.checkpoint == Some(checkpoint);
-                let all = if held { Self::bytes_of(checkpoint) } else { Bytes::new() };
-                let total = all.len() as u64;
-                let start = (u64::from(chunk) * CHUNK_BYTES).min(total);
-                let bytes = all.slice(start as usize..(start + CHUNK_BYTES).min(total) as usize);
-                self.step(index, Input::ChunkRead { to, checkpoint, chunk, total, bytes });
+                self.read_chunk(index, to, checkpoint, chunk)
             }
-            Effect::StoreChunk { checkpoint, total: _, chunk, bytes } => {
-                let pieces = &mut self.nodes[at].disk.pieces;
+            Effect::StoreChunk { checkpoint, total, chunk, bytes } => {
+                let stored = !self.full.contains(&index);
+                let disk = &mut self.nodes[at].disk;
                 if chunk == 0 {
-                    pieces.clear();
+                    disk.pieces.clear();
+                    disk.fetched = Some((checkpoint, total));
                 }
-                assert_eq!(chunk as usize, pieces.len(), "pieces come in order");
-                pieces.push(bytes);
-                self.step(index, Input::ChunkStored { checkpoint, chunk, stored: true });
+                assert_eq!(disk.fetched, Some((checkpoint, total)), "one checkpoint at a time");
+                if stored {
+                    assert_eq!(chunk as usize, disk.pieces.len(), "pieces come in order");
+                    disk.pieces.push(bytes);
+                }
+                *self.stored.entry(index).or_default() += 1;
+                let ready = disk.stored_at.max(self.now) + self.prng.below(self.sync_max);
+                disk.stored_at = ready;
+                let after = ready - self.now;
+                self.tell_later(index, after, Input::ChunkStored { checkpoint, chunk, stored });
             }
             Effect::Install { checkpoint } => {
                 let pieces = std::mem::take(&mut self.nodes[at].disk.pieces);
-                let installed = pieces.concat() == Self::bytes_of(checkpoint);
+                self.nodes[at].disk.fetched = None;
+                let installed = pieces.concat() == self.bytes_of(checkpoint);
                 if installed {
+                    let now = self.now;
                     let disk = &mut self.nodes[at].disk;
-                    disk.checkpoint = Some(checkpoint);
+                    disk.checkpoints.retain(|other| other.slot < checkpoint.slot);
+                    disk.add(checkpoint, now);
                     disk.truncated_upto = disk.truncated_upto.max(checkpoint.slot);
                     self.nodes[at].applied = checkpoint.slot;
                     self.delivered[at] = self.contents[&checkpoint].clone();
@@ -355,8 +459,9 @@ impl Cluster {
                 }
                 self.step(index, Input::Installed { checkpoint, installed });
             }
-            Effect::StopExecuting { .. } => {
+            Effect::StopExecuting { at: _, wrong } => {
                 self.stopped.insert(index);
+                self.nodes[at].disk.checkpoints.retain(|own| !wrong.contains(own));
             }
             Effect::ReadAt { token, slot } => {
                 self.reads.insert(token, slot);
@@ -365,14 +470,38 @@ impl Cluster {
             Effect::Instructed { instruction, outcome } => {
                 self.instructed.push((instruction, outcome));
             }
-            Effect::Observe(_) => {}
+            Effect::Observe(observation) => self.observed.push((index, observation)),
         }
     }
 
-    /// A checkpoint of two pieces and a half.
-    fn bytes_of(checkpoint: CheckpointId) -> Bytes {
-        let byte = (checkpoint.digest ^ checkpoint.slot.0) as u8;
-        Bytes::from(vec![byte; CHUNK_BYTES as usize * 5 / 2])
+    /// The content of a checkpoint: every piece another one.
+    fn bytes_of(&self, checkpoint: CheckpointId) -> Bytes {
+        let byte = |at: u64| (checkpoint.digest ^ checkpoint.slot.0 ^ (at >> 10)) as u8;
+        (0..self.checkpoint_bytes).map(byte).collect()
+    }
+
+    fn read_chunk(&mut self, index: u16, to: ReplicaId, checkpoint: CheckpointId, chunk: u32) {
+        *self.gave.entry(index).or_default() += 1;
+        let reading = self.reading.entry(index).or_default();
+        *reading += 1;
+        assert!(*reading <= 16, "a donor's memory is bounded");
+        let now = self.now;
+        let disk = &mut self.nodes[usize::from(index)].disk;
+        let held = disk.checkpoints.contains(&checkpoint);
+        if held {
+            disk.given.insert(checkpoint, now);
+        }
+        let all = if held { self.bytes_of(checkpoint) } else { Bytes::new() };
+        let (total, len) = (all.len() as u64, u64::from(self.settings.chunk_bytes));
+        let start = (u64::from(chunk) * len).min(total);
+        let mut bytes = all.slice(start as usize..(start + len).min(total) as usize).to_vec();
+        if self.damaged.contains(&index) && !bytes.is_empty() {
+            bytes[0] ^= 1;
+        }
+        let after = self.read_time.get(&index).copied().unwrap_or(0);
+        let bytes = Bytes::from(bytes);
+        let input = Input::ChunkRead { to, checkpoint, chunk, total, bytes };
+        self.tell_later(index, after, input);
     }
 
     fn make_checkpoint(&mut self, index: u16, slot: Slot) {
@@ -382,7 +511,8 @@ impl Cluster {
         self.delivered[at].hash(&mut hasher);
         let checkpoint = CheckpointId { slot, digest: hasher.finish() };
         self.contents.insert(checkpoint, self.delivered[at].clone());
-        self.nodes[at].disk.checkpoint = Some(checkpoint);
+        let now = self.now;
+        self.nodes[at].disk.add(checkpoint, now);
         self.step(index, Input::Checkpointed { checkpoint });
     }
 
@@ -434,7 +564,9 @@ impl Cluster {
                 node.to_apply.front().map(|(ready, _)| (*ready, index))
             });
         let applied = applied.min();
-        let first = [message, sync.map(|s| s.0), deadline.map(|d| d.0), applied.map(|a| a.0)];
+        let told = self.later.first_key_value().map(|((at, _), _)| *at);
+        let applied_at = applied.map(|a| a.0);
+        let first = [message, told, sync.map(|s| s.0), deadline.map(|d| d.0), applied_at];
         let next = first.into_iter().flatten().min().unwrap_or(end).max(self.now);
         if next > end {
             self.now = end;
@@ -444,6 +576,16 @@ impl Cluster {
         if message.is_some_and(|at| at <= next) {
             if let Some((_, (to, from, message))) = self.wire.pop_first() {
                 self.step(to, Input::Message { from, message });
+            }
+        } else if told.is_some_and(|at| at <= next) {
+            let Some((_, (index, boot, input))) = self.later.pop_first() else { return };
+            if self.nodes[usize::from(index)].boot == boot && self.is_up(index) {
+                if let (Input::ChunkRead { .. }, Some(reading)) =
+                    (&input, self.reading.get_mut(&index))
+                {
+                    *reading -= 1;
+                }
+                self.step(index, input);
             }
         } else if sync.is_some_and(|(at, _)| at <= next) {
             let index = sync.map_or(0, |(_, index)| index);

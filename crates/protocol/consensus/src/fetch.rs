@@ -1,0 +1,258 @@
+//! A checkpoint that is being fetched: which pieces are where, and who is asked for the next one.
+//!
+//! Every donor has a window of its own, one piece at first, and one more with every piece that it
+//! gives, so that a fast one gives more than a slow one. A donor that makes no progress within its
+//! time is asked for less, its pieces are asked of others, and its next time is twice as long: what
+//! counts is the progress of each donor, never the time a transfer takes as a whole. A piece that
+//! comes late is as good as any other.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use mainstay_model::{CheckpointId, Instant};
+
+use crate::message::Chunk;
+use crate::replica::PartialCheckpoint;
+
+/// How many pieces may be asked for, early, or on their way to the disk.
+const PIECES_MAX: u32 = 8;
+/// How often the time of a donor doubles at most.
+const DOUBLINGS_MAX: u32 = 7;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Donor {
+    /// How many pieces may be asked of it at once.
+    window: u32,
+    /// When it was last asked after a rest, or gave a piece.
+    since: Instant,
+    /// How often its time has doubled.
+    doublings: u32,
+    /// Others are asked first until then.
+    paused_until: Instant,
+    /// How many pieces it said that it gives.
+    load: u32,
+}
+
+/// What came of a piece.
+pub(crate) enum Taken {
+    /// These pieces are to be stored, in this order.
+    Store(Vec<(u32, Bytes)>),
+    /// It is of no use; why.
+    Useless(&'static str),
+    /// It contradicts what was told before.
+    Contradicts,
+}
+
+/// See the module.
+///
+/// Invariant: `kept ≤ handed`; pieces in `early` and `asked` lie in `handed..kept + PIECES_MAX`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fetch {
+    pub(crate) checkpoint: CheckpointId,
+    /// The length of a piece; the last one has what is left.
+    chunk_bytes: u64,
+    total: Option<u64>,
+    /// Pieces below this one were handed to the disk.
+    handed: u32,
+    /// Pieces below this one are on disk.
+    kept: u32,
+    /// Pieces that came before their turn.
+    early: BTreeMap<u32, Bytes>,
+    /// Which piece was asked of whom.
+    asked: BTreeMap<u32, u16>,
+    donors: BTreeMap<u16, Donor>,
+    pub(crate) installing: bool,
+}
+
+impl Fetch {
+    pub(crate) fn new(
+        checkpoint: CheckpointId,
+        chunk_bytes: u64,
+        partial: Option<PartialCheckpoint>,
+    ) -> Self {
+        let there = partial.map_or(0, |partial| partial.chunks);
+        Self {
+            checkpoint,
+            chunk_bytes,
+            total: partial.map(|partial| partial.total),
+            handed: there,
+            kept: there,
+            early: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            donors: BTreeMap::new(),
+            installing: false,
+        }
+    }
+
+    fn chunks(&self) -> Option<u32> {
+        self.total.map(|total| u32::try_from(total.div_ceil(self.chunk_bytes)).unwrap_or(u32::MAX))
+    }
+
+    /// Whether every piece is on disk.
+    pub(crate) fn complete(&self) -> bool {
+        self.chunks() == Some(self.kept)
+    }
+
+    /// Bytes on disk, bytes in all (0 while unknown).
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        let total = self.total.unwrap_or(0);
+        ((u64::from(self.kept) * self.chunk_bytes).min(total), total)
+    }
+
+    /// Notes that `who` holds the checkpoint, and how much it has to do.
+    pub(crate) fn meet(&mut self, who: u16, load: u32) {
+        let new =
+            Donor { window: 1, since: Instant(0), doublings: 0, paused_until: Instant(0), load: 0 };
+        self.donors.entry(who).or_insert(new).load = load;
+    }
+
+    /// `who` does not hold the checkpoint (any more).
+    pub(crate) fn part(&mut self, who: u16) {
+        self.donors.remove(&who);
+        self.take_back(who);
+    }
+
+    pub(crate) fn has_donors(&self) -> bool {
+        !self.donors.is_empty()
+    }
+
+    /// `who` has too much to do: others are asked until `until`.
+    pub(crate) fn pause(&mut self, who: u16, until: Instant) {
+        if let Some(donor) = self.donors.get_mut(&who) {
+            donor.paused_until = donor.paused_until.max(until);
+            donor.window = 1;
+        }
+        self.take_back(who);
+    }
+
+    /// What was asked of `who` is to be asked of others.
+    pub(crate) fn take_back(&mut self, who: u16) {
+        self.asked.retain(|_, donor| *donor != who);
+    }
+
+    fn asked_of(&self, who: u16) -> u32 {
+        self.asked.values().filter(|donor| **donor == who).count() as u32
+    }
+
+    /// The first piece that is neither there nor asked for, if memory allows another one. Until the
+    /// length is known, that is only the first one.
+    pub(crate) fn next_piece(&self) -> Option<u32> {
+        if self.installing {
+            return None;
+        }
+        let end = self.chunks().unwrap_or(1).min(self.kept.saturating_add(PIECES_MAX));
+        let free = |chunk: &u32| !self.early.contains_key(chunk) && !self.asked.contains_key(chunk);
+        (self.handed..end).find(free)
+    }
+
+    /// Who is asked for the next piece: the least loaded of those that are `usable`, keep their time
+    /// and have room in their window; `leader` only if no other one is usable at all.
+    pub(crate) fn choose(
+        &self,
+        now: Instant,
+        leader: Option<u16>,
+        usable: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
+        let usable = |who: &u16| usable(*who);
+        let candidates = || self.donors.iter().filter(|(who, _)| usable(who));
+        let prompt = |(_, donor): &(&u16, &Donor)| donor.paused_until <= now;
+        let others = |(who, _): &(&u16, &Donor)| Some(**who) != leader;
+        let mut from: Vec<_> = candidates().filter(others).filter(prompt).collect();
+        if from.is_empty() {
+            from = candidates().filter(prompt).collect();
+        }
+        let free = from.into_iter().map(|(who, donor)| (*who, donor, self.asked_of(*who)));
+        let free = free.filter(|(_, donor, asked)| *asked < donor.window);
+        free.min_by_key(|(who, donor, asked)| (asked + donor.load, *who)).map(|(who, ..)| who)
+    }
+
+    pub(crate) fn ask(&mut self, chunk: u32, who: u16, now: Instant) {
+        let rested = self.asked_of(who) == 0;
+        if let Some(donor) = self.donors.get_mut(&who).filter(|_| rested) {
+            donor.since = now;
+        }
+        self.asked.insert(chunk, who);
+    }
+
+    /// Takes the pieces back that donors did not give in time.
+    pub(crate) fn expire(&mut self, now: Instant, patience: Duration) {
+        for who in self.late(now, patience) {
+            self.take_back(who);
+            let Some(donor) = self.donors.get_mut(&who) else { continue };
+            donor.doublings = (donor.doublings + 1).min(DOUBLINGS_MAX);
+            donor.window = 1;
+            donor.paused_until = now.after(patience * (1 << donor.doublings) / 2);
+        }
+    }
+
+    fn late(&self, now: Instant, patience: Duration) -> Vec<u16> {
+        let until = |donor: &Donor| donor.since.after(patience * (1 << donor.doublings));
+        let asked = self.donors.iter().filter(|(who, _)| self.asked_of(**who) > 0);
+        asked.filter(|(_, donor)| until(donor) <= now).map(|(who, _)| *who).collect()
+    }
+
+    /// When a donor's time is over, or its pause.
+    pub(crate) fn deadline(&self, now: Instant, patience: Duration) -> Option<Instant> {
+        if self.installing {
+            return None;
+        }
+        let until = |donor: &Donor| donor.since.after(patience * (1 << donor.doublings));
+        let asked = self.donors.iter().filter(|(who, _)| self.asked_of(**who) > 0);
+        let late = asked.map(|(_, donor)| until(donor)).min();
+        let paused = self.donors.values().map(|donor| donor.paused_until).filter(|at| *at > now);
+        let rested = paused.min().filter(|_| self.next_piece().is_some());
+        late.into_iter().chain(rested).min()
+    }
+
+    pub(crate) fn take(&mut self, from: u16, m: Chunk, now: Instant) -> Taken {
+        let known = self.donors.contains_key(&from) && m.checkpoint == self.checkpoint;
+        if !known || self.installing {
+            return Taken::Useless("piece of a checkpoint that was not asked for");
+        }
+        let end = self.kept.saturating_add(PIECES_MAX);
+        if m.chunk < self.handed || self.early.contains_key(&m.chunk) {
+            return Taken::Useless("piece of a checkpoint that is there already");
+        }
+        if m.chunk >= end {
+            return Taken::Useless("piece of a checkpoint that was not asked for");
+        }
+        let offset = u64::from(m.chunk) * self.chunk_bytes;
+        let len = self.chunk_bytes.min(m.total.saturating_sub(offset));
+        let other_total = self.total.is_some_and(|total| total != m.total);
+        if other_total || m.bytes.is_empty() || m.bytes.len() as u64 != len {
+            return Taken::Contradicts;
+        }
+        let asked_of = self.asked.remove(&m.chunk);
+        if let Some(donor) = self.donors.get_mut(&from) {
+            donor.since = now;
+            donor.paused_until = Instant(0);
+            if asked_of == Some(from) {
+                donor.window = (donor.window + 1).min(PIECES_MAX);
+                donor.doublings = donor.doublings.saturating_sub(1);
+            }
+        }
+        self.total = Some(m.total);
+        self.early.insert(m.chunk, m.bytes);
+        let mut store = Vec::new();
+        while let Some(bytes) = self.early.remove(&self.handed) {
+            store.push((self.handed, bytes));
+            self.handed += 1;
+        }
+        Taken::Store(store)
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total.unwrap_or(0)
+    }
+
+    /// `chunk` is on disk; false if that cannot be.
+    pub(crate) fn stored(&mut self, chunk: u32) -> bool {
+        let next = chunk == self.kept && chunk < self.handed;
+        if next {
+            self.kept += 1;
+        }
+        next
+    }
+}
