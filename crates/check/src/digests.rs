@@ -3,7 +3,7 @@
 //! (Schneider, "Implementing fault-tolerant services using the state machine approach", 1990: the
 //! outputs of a state machine are determined by the sequence of requests it processes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_model::{ReplicaId, Slot};
 
@@ -14,6 +14,8 @@ use crate::properties::Property;
 #[derive(Clone, Debug, Default)]
 pub struct Digests {
     first: BTreeMap<Slot, (u64, ReplicaId)>,
+    /// Whose state is known to be another.
+    spoiled: BTreeSet<ReplicaId>,
 }
 
 impl Property for Digests {
@@ -23,13 +25,23 @@ impl Property for Digests {
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
         let (replica, slot, digest) = match *observation {
+            Observation::Spoiled { replica } => {
+                self.spoiled.insert(replica);
+                return Ok(());
+            }
+            Observation::Installed { replica, checkpoint, .. } => {
+                self.spoiled.remove(&replica);
+                (replica, checkpoint.slot, checkpoint.digest)
+            }
             Observation::Digest { replica, slot, digest } => (replica, slot, digest),
-            Observation::Checkpointed { replica, checkpoint }
-            | Observation::Installed { replica, checkpoint, .. } => {
+            Observation::Checkpointed { replica, checkpoint } => {
                 (replica, checkpoint.slot, checkpoint.digest)
             }
             _ => return Ok(()),
         };
+        if self.spoiled.contains(&replica) {
+            return Ok(());
+        }
         let (first, whose) = *self.first.entry(slot).or_insert((digest, replica));
         if first == digest {
             return Ok(());
@@ -72,5 +84,18 @@ mod tests {
         };
         assert!(made(8));
         assert!(!made(9));
+    }
+
+    #[test]
+    fn a_spoiled_state_is_one_until_another_takes_its_place() {
+        let mut property = Digests::default();
+        let mut tell = |observation| property.observe(&observation).is_ok();
+        let (replica, other, slot) = (replica(0), replica(1), Slot(4));
+        tell(Observation::Digest { replica: other, slot, digest: 8 });
+        tell(Observation::Spoiled { replica });
+        assert!(tell(Observation::Digest { replica, slot, digest: 9 }));
+        let checkpoint = CheckpointId { slot, digest: 8 };
+        assert!(tell(Observation::Installed { replica, checkpoint, quorum: 1 }));
+        assert!(!tell(Observation::Digest { replica, slot, digest: 9 }));
     }
 }

@@ -129,6 +129,12 @@ pub enum Observation {
         /// How many replicas make a quorum.
         quorum: usize,
     },
+    /// What no program guards against has changed the state of a replica. It holds a state of its own
+    /// from now on, until it takes over another one.
+    Spoiled {
+        /// Where.
+        replica: ReplicaId,
+    },
     /// A client was told what a key with an expiry holds. Nobody but that client writes the key.
     Seen {
         /// The key.

@@ -84,6 +84,8 @@ plants! {
     /// Checkpoints and digests hold the default interval and counters of zero in place of those in
     /// force: whoever restores one has later checkpoints due at other slots.
     CountersLeftOutOfCheckpoint = "counters-left-out-of-checkpoint" in "checkpoints", expect "due-checkpoints|digests|stability";
+    /// Checkpoints and digests hold no decided time: it goes back to zero where one is restored.
+    TimeLeftOutOfCheckpoint = "time-left-out-of-checkpoint" in "checkpoints", expect "decided-time|digests|expiry";
     /// A leader answers reads without a confirming round.
     ReadUnconfirmed = "read-unconfirmed" in "reads", expect "linearizable";
     /// A new leader answers reads before what it took over is decided.
@@ -96,6 +98,16 @@ plants! {
     DamageTakenForTail = "damage-taken-for-tail" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A segment is discarded although it holds the only record of a promise.
     SegmentWithPromiseDiscarded = "segment-with-promise-discarded" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A checkpoint is told of before it is durable: the log it covers goes too early.
+    CheckpointToldBeforeDurable = "checkpoint-told-before-durable" in "checkpoints", expect "stability|invariant";
+    /// A checkpoint that is due while others are still being written is skipped.
+    LateCheckpointSkipped = "late-checkpoint-skipped" in "checkpoints", expect "due-checkpoints";
+    /// A leader changes the interval of checkpoints at its own replica only.
+    IntervalNotDecided = "interval-not-decided" in "checkpoints", expect "due-checkpoints|digests";
+    /// A fetched checkpoint is taken over although its content is not what its name says.
+    InstalledUnchecked = "installed-unchecked" in "transfer", expect "digests|prefix|invariant";
+    /// The log is not told that an installed checkpoint replaces what it holds.
+    LogNotToldOfInstalled = "log-not-told-of-installed" in "transfer", expect "invariant|prefix|agreement|liveness";
 }
 
 /// Whether a given bug is planted. Implemented by [`NoPlants`] for the shipped program.

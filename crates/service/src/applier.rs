@@ -408,7 +408,9 @@ impl<S: Service, P: Plants> Applier<S, P> {
     fn head(&self) -> Head {
         let left_out = self.plants.has(Plant::CountersLeftOutOfCheckpoint);
         let counting = if left_out { Counting::default() } else { self.counting };
-        Head { slot: self.applied_upto, time: self.time, counting }
+        let timeless = self.plants.has(Plant::TimeLeftOutOfCheckpoint);
+        let time = if timeless { Timestamp(0) } else { self.time };
+        Head { slot: self.applied_upto, time, counting }
     }
 
     /// The sessions as they stand in a checkpoint.

@@ -4,10 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use mainstay_check::Observation;
-use mainstay_model::{Instant, Now, Prng};
+use mainstay_model::{Instant, Now, Prng, Slot};
 
 use crate::disk::SimDisk;
-use crate::record::Recorder;
+use crate::record::{Asking, Recorder};
+use crate::registers::Answer;
 use crate::world::{Core, Event, NodeId};
 
 /// What a process may do.
@@ -66,6 +67,17 @@ impl<'a> Cx<'a> {
         self.core.node(self.node).disk_slowness
     }
 
+    /// How many times longer the executor takes than usual.
+    pub fn executor_slowness(&mut self) -> u64 {
+        self.core.node(self.node).executor_slowness
+    }
+
+    /// Once everything was healed: up to where the log was decided then.
+    #[must_use]
+    pub const fn closing(&self) -> Option<Slot> {
+        self.core.closing
+    }
+
     /// Sends one frame; it may be lost.
     pub fn send(&mut self, to: NodeId, bytes: Bytes) {
         self.core.send(self.node, to, bytes);
@@ -97,6 +109,14 @@ impl<'a> Cx<'a> {
         &mut self.core.recorder
     }
 
+    /// A client was answered.
+    pub fn done(&mut self, asking: Asking, answer: Answer) {
+        let time = self.core.time;
+        if let Some(violation) = self.core.recorder.done(asking, time, answer) {
+            self.violated(violation.property, violation.detail);
+        }
+    }
+
     /// Notes that a property does not hold.
     pub fn violated(&mut self, property: &'static str, detail: String) {
         self.core.violated(property, detail);
@@ -120,6 +140,10 @@ impl Cx<'_> {
 
     /// The log of this replica reports damage. If nobody damaged it, that is a violation.
     pub fn damage_found(&mut self, what: &str) {
+        // What cannot be read without power is not damaged.
+        if self.core.node(self.node).disk.has_lost_power() {
+            return;
+        }
         if !self.core.budget.damaged.contains(&self.node) {
             let detail = format!("replica {} reports damage that nobody did: {what}", self.node.0);
             self.violated("invariant", detail);

@@ -37,6 +37,8 @@ struct State {
     sync_fails_next: bool,
     /// The most bytes that all files together may have.
     capacity: Option<u64>,
+    /// How many more changes there will be before the power is lost.
+    changes_left: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,7 @@ impl SimDisk {
             unsynced_names: Vec::new(),
             sync_fails_next: false,
             capacity: None,
+            changes_left: None,
         };
         Self { state: Arc::new(Mutex::new(state)), life: 0 }
     }
@@ -77,11 +80,39 @@ impl SimDisk {
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.locked();
-        if state.life == self.life {
+        if state.life == self.life && state.changes_left != Some(0) {
             Ok(state)
         } else {
             Err(io::Error::other("the process that opened this is gone"))
         }
+    }
+
+    /// A change of the disk; it may be the one at which the power is lost.
+    fn changing(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.alive()?;
+        if let Some(left) = &mut state.changes_left {
+            *left -= 1;
+            if *left == 0 {
+                return Err(io::Error::other("the power is lost"));
+            }
+        }
+        Ok(state)
+    }
+
+    /// The power will be lost at the change after so many more: from then on everything fails.
+    pub fn lose_power_after(&self, changes: u64) {
+        self.locked().changes_left = Some(changes + 1);
+    }
+
+    /// The power will not be lost after all.
+    pub fn keep_power(&self) {
+        self.locked().changes_left.take_if(|left| *left > 0);
+    }
+
+    /// Whether the power was lost at a change, and nobody has noticed yet.
+    #[must_use]
+    pub fn has_lost_power(&self) -> bool {
+        self.locked().changes_left == Some(0)
     }
 
     /// The process ended, the machine did not: what was written stays readable, synced or not,
@@ -90,6 +121,7 @@ impl SimDisk {
     pub fn end_process(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
+        state.changes_left = None;
         state.sync_fails_next = false;
         let evict = state.prng.chance(1, 2);
         if evict {
@@ -105,6 +137,7 @@ impl SimDisk {
     pub fn lose_power(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
+        state.changes_left = None;
         state.sync_fails_next = false;
         let State { prng, files, names, durable_names, unsynced_names, .. } = &mut *state;
         let kept = prng.below(unsynced_names.len() as u64 + 1) as usize;
@@ -126,6 +159,7 @@ impl SimDisk {
     pub fn wipe(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
+        state.changes_left = None;
         state.files.clear();
         state.names.clear();
         state.durable_names.clear();
@@ -145,9 +179,14 @@ impl SimDisk {
     }
 
     /// Flips one bit of what is on the medium, in a sector that a later sync of the same file has
-    /// left behind (so that the damage can be told from a torn tail): the last such sector, or any.
-    /// Returns the file and the offset, or `None` where there is no such sector.
-    pub fn rot(&self, last: bool, wanted: impl Fn(&str) -> bool) -> Option<(String, u64)> {
+    /// left behind (so that the damage can be told from a torn tail), or of a file that `is_whole` (so
+    /// that any damage shows): the last such sector, or any. Returns the file and the offset, or `None` where there is no such sector.
+    pub fn rot(
+        &self,
+        last: bool,
+        wanted: impl Fn(&str) -> bool,
+        is_whole: impl Fn(&str) -> bool,
+    ) -> Option<(String, u64)> {
         let mut state = self.locked();
         let State { prng, files, names, durable_names, .. } = &mut *state;
         let mut places = Vec::new();
@@ -155,7 +194,8 @@ impl SimDisk {
             let Some(content) = files.get(id).filter(|_| wanted(name)) else { continue };
             for (&sector, &sync) in &content.written_in {
                 let used = Content::sector(&content.durable, sector).iter().any(|byte| *byte != 0);
-                if used && sync < content.syncs && !content.dirty.contains(&sector) {
+                let settled = sync < content.syncs || is_whole(name);
+                if used && settled && !content.dirty.contains(&sector) {
                     places.push((name.clone(), *id, sector));
                 }
             }
@@ -286,7 +326,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<SimFile> {
-        let mut state = self.alive()?;
+        let mut state = self.changing()?;
         if state.names.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
@@ -304,7 +344,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.changing()?;
         let id = state.id(from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), id);
@@ -313,7 +353,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.changing()?;
         state.id(name)?;
         state.names.remove(name);
         state.names_changed();
@@ -321,7 +361,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.changing()?;
         state.durable_names = state.names.clone();
         state.unsynced_names.clear();
         let named: BTreeSet<u64> = state.names.values().copied().collect();
@@ -353,7 +393,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.alive()?;
+        let mut state = self.disk.changing()?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -366,11 +406,11 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
-        self.disk.alive()?.grow(self.id, len)
+        self.disk.changing()?.grow(self.id, len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.alive()?;
+        let mut state = self.disk.changing()?;
         let fails = std::mem::take(&mut state.sync_fails_next);
         let State { prng, files, .. } = &mut *state;
         let Some(content) = files.get_mut(&self.id) else {
@@ -464,12 +504,16 @@ mod tests {
     #[test]
     fn rot_hits_only_what_a_later_sync_left_behind() {
         let disk = disk(9);
-        assert_eq!(disk.rot(false, |_| true), None, "the last group cannot be told from a tail");
+        assert_eq!(
+            disk.rot(false, |_| true, |_| false),
+            None,
+            "the last group cannot be told from a tail"
+        );
         let mut file = disk.open("a").unwrap();
         file.write_at(512, &[6; 512]).unwrap();
         file.sync().unwrap();
         let before = content(&disk, "a").unwrap();
-        let (name, offset) = disk.rot(false, |_| true).expect("three sectors qualify");
+        let (name, offset) = disk.rot(false, |_| true, |_| false).expect("three sectors qualify");
         let after = content(&disk.lose_power(), "a").unwrap();
         let changed: Vec<usize> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
         assert_eq!((name.as_str(), changed), ("a", vec![offset as usize]), "exactly one byte");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mainstay_model::Prng;
 
 use crate::process::Ending;
-use crate::world::{Event, NodeId, STEP_COST, World};
+use crate::world::{Event, Harm, NodeId, STEP_COST, World};
 
 /// How long a process has to hand over when it is asked to stop, in nanoseconds.
 const HAND_OVER: u64 = 30_000_000;
@@ -110,12 +110,36 @@ pub enum Fault {
         /// How many times.
         factor: u64,
     },
+    /// Applying takes that many times longer.
+    SlowExecutor {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+        /// How many times.
+        factor: u64,
+    },
     /// The disk has no more room.
     FullDisk {
         /// Whose.
         target: Target,
         /// How long.
         length: u64,
+    },
+    /// The machine loses power in the middle of whatever is done to its disk: after so many more
+    /// changes of it.
+    PowerLossInside {
+        /// Which.
+        target: Target,
+        /// After how many changes.
+        changes: u64,
+    },
+    /// Something goes wrong inside the process.
+    Harm {
+        /// Whose.
+        target: Target,
+        /// What.
+        harm: Harm,
     },
     /// The next sync fails.
     FailSync {
@@ -166,8 +190,15 @@ pub enum Ended {
     Slow,
     /// Its disk was slow.
     SlowDisk,
+    /// Its executor was slow.
+    SlowExecutor,
     /// Its disk was full.
     FullDisk,
+}
+
+impl Ended {
+    const ALL: [Self; 5] =
+        [Self::Pause, Self::Slow, Self::SlowDisk, Self::SlowExecutor, Self::FullDisk];
 }
 
 /// Who lost or may lose what it had promised. As long as these are a minority nothing that was
@@ -234,6 +265,12 @@ impl World {
                     self.end(node, Ending::Wiped, Some(down));
                 }
             }
+            Fault::PowerLossInside { target, changes } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("loses power after {changes} more changes"));
+                self.core.node(node).disk.lose_power_after(changes);
+            }
+            Fault::Harm { target, harm } => self.harm(target, harm),
             Fault::Rot { target, last } => self.rot(target, last),
             Fault::FailSync { target } => {
                 let node = self.aim(target);
@@ -255,6 +292,7 @@ impl World {
             Fault::Pause { .. }
             | Fault::Slow { .. }
             | Fault::SlowDisk { .. }
+            | Fault::SlowExecutor { .. }
             | Fault::FullDisk { .. } => self.begin(&fault),
             Fault::End(node, ended) => self.finish(node, ended),
             Fault::Heal { core } => self.heal(&core),
@@ -274,6 +312,7 @@ impl World {
             Fault::Pause { target, length } => (target, length, Ended::Pause),
             Fault::Slow { target, length, .. } => (target, length, Ended::Slow),
             Fault::SlowDisk { target, length, .. } => (target, length, Ended::SlowDisk),
+            Fault::SlowExecutor { target, length, .. } => (target, length, Ended::SlowExecutor),
             Fault::FullDisk { target, length } => (target, length, Ended::FullDisk),
             _ => return,
         };
@@ -285,6 +324,7 @@ impl World {
             Fault::Pause { .. } => state.paused = true,
             Fault::Slow { step_cost, .. } => state.step_cost = step_cost,
             Fault::SlowDisk { factor, .. } => state.disk_slowness = factor,
+            Fault::SlowExecutor { factor, .. } => state.executor_slowness = factor,
             _ => state.disk.set_full(true),
         }
         self.core.plan(self.core.time + length, Fault::End(node, ended));
@@ -297,9 +337,21 @@ impl World {
             Ended::Pause => state.paused = false,
             Ended::Slow => state.step_cost = STEP_COST,
             Ended::SlowDisk => state.disk_slowness = 1,
+            Ended::SlowExecutor => state.executor_slowness = 1,
             Ended::FullDisk => state.disk.set_full(false),
         }
         self.pump(node);
+    }
+
+    fn harm(&mut self, target: Target, harm: Harm) {
+        let node = self.aim(target);
+        if harm == Harm::Spoil && !self.core.budget.take(node) {
+            return;
+        }
+        self.core.line(node, format_args!("harm: {harm:?}"));
+        if let Some(process) = &mut self.processes[usize::from(node.0)] {
+            process.harm(harm);
+        }
     }
 
     fn rot(&mut self, target: Target, last: bool) {
@@ -307,7 +359,9 @@ impl World {
         if !self.core.budget.take(node) {
             return;
         }
-        let hit = self.core.node(node).disk.rot(last, |name| name != "identity");
+        // All of a checkpoint has a checksum that is not part of it.
+        let is_whole = |name: &str| name.ends_with(".ms") || name.ends_with(".part");
+        let hit = self.core.node(node).disk.rot(last, |name| name != "identity", is_whole);
         if let Some((file, offset)) = hit {
             self.core.line(node, format_args!("a bit of {file} flips at byte {offset}"));
             self.end(node, Ending::PowerLost, Some(20_000_000));
@@ -333,13 +387,15 @@ impl World {
 
     fn heal(&mut self, stay: &[NodeId]) {
         self.core.trace.event(self.core.time, None, format_args!("healed: {stay:?} stay"));
+        self.core.closing = Some(self.core.recorder.decided_upto());
         self.core.network.mend();
         self.core.network.calm();
         self.core.link_notice_max = 5_000_000;
         for node in (0..self.core.replicas).map(NodeId) {
-            for ended in [Ended::Pause, Ended::Slow, Ended::SlowDisk, Ended::FullDisk] {
+            for ended in Ended::ALL {
                 self.finish(node, ended);
             }
+            self.core.node(node).disk.keep_power();
             if !stay.contains(&node) {
                 self.core.node(node).held_down = true;
                 self.end(node, Ending::Killed, None);

@@ -9,7 +9,7 @@
 //! | [`plan`] | from a seed to a world, clients and a schedule of faults |
 //! | [`drive`] | the adapter of each protocol: machine, log, applier and front in one process |
 //! | [`workload`], [`registers`], [`wire`] | clients, their service, and how they speak |
-//! | [`record`] | what is noted for the properties of `check`, which judge it |
+//! | [`record`], [`counts`] | what is noted for the properties of `check`, which judge it; how often what happened |
 //! | [`trace`] | one line an event, a column a replica, and a hash over all of it |
 //! | [`mod@run`], [`many`] | one run; many of them |
 //! | [`scenario`] | scripts by name, with the time by which there must be progress |
@@ -22,6 +22,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod counts;
 pub mod disk;
 pub mod drive;
 pub mod fault;

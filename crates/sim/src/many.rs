@@ -9,6 +9,7 @@ use std::time::Duration;
 use mainstay_model::Plant;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::counts::Counts;
 use crate::run::{RunOptions, RunReport, exit, run};
 use crate::scenario::Scenario;
 
@@ -25,6 +26,8 @@ pub struct Totals {
     pub trace_hash: u64,
     /// The exit code: that of the first run that failed.
     pub exit_code: u8,
+    /// How often what happened.
+    pub counts: Counts,
     /// The histories of how many runs were too hard to judge.
     pub unjudged: u64,
 }
@@ -35,6 +38,7 @@ impl Totals {
         self.seeds += 1;
         self.failures += u64::from(report.violation.is_some());
         self.simulated += report.simulated;
+        self.counts += report.counts;
         let pair = [self.trace_hash.to_le_bytes(), report.trace_hash.to_le_bytes()].concat();
         self.trace_hash = xxh3_64(&pair);
         if self.exit_code == exit::HELD {

@@ -8,11 +8,11 @@ use mainstay_model::plant::Planted;
 use mainstay_model::{ClusterId, Plant, Prng};
 use mainstay_service::SessionLimits;
 
-use crate::drive::boot::{GroupOptions, configuration};
+use crate::drive::boot::{CheckpointPlan, GroupOptions, configuration};
 use crate::fault::{Division, Fault, Target};
 use crate::network::{Delay, NetworkOptions};
 use crate::workload::WorkloadOptions;
-use crate::world::NodeId;
+use crate::world::{Harm, NodeId};
 
 const MILLI: u64 = 1_000_000;
 
@@ -78,11 +78,21 @@ pub enum Kind {
     JumpWall,
     /// Networks are divided.
     Divide,
+    /// Processes are away for long.
+    Away,
+    /// Machines lose power in the middle of a change of the disk.
+    PowerLossInside,
+    /// Executors are slow.
+    SlowExecutor,
+    /// States are spoiled.
+    Spoil,
+    /// Pieces of other checkpoints are given than those asked for.
+    WrongPieces,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Kill,
         Self::Stop,
         Self::PowerLoss,
@@ -96,6 +106,11 @@ impl Kind {
         Self::Wipe,
         Self::JumpWall,
         Self::Divide,
+        Self::Away,
+        Self::PowerLossInside,
+        Self::SlowExecutor,
+        Self::Spoil,
+        Self::WrongPieces,
     ];
 
     fn draw(self, prng: &mut Prng) -> Fault {
@@ -124,8 +139,23 @@ impl Kind {
             Self::Rot => Fault::Rot { target, last: prng.chance(1, 2) },
             Self::Wipe => Fault::Wipe { target, down: short },
             Self::JumpWall => {
-                let by = prng.below(7_200_000 * MILLI) as i64 - (3_600_000 * MILLI) as i64;
-                Fault::JumpWall { target, by }
+                // Up to three hours, either way.
+                let by = prng.below(21_600_000 * MILLI) as i64 - (10_800_000 * MILLI) as i64;
+                let small = prng.chance(1, 2);
+                Fault::JumpWall { target, by: if small { by / 10_000 } else { by } }
+            }
+            Self::Away => {
+                let down = prng.between(800 * MILLI, 4_000 * MILLI);
+                Fault::Kill { target, down }
+            }
+            Self::PowerLossInside => Fault::PowerLossInside { target, changes: prng.below(40) },
+            Self::SlowExecutor => {
+                Fault::SlowExecutor { target, length: long, factor: prng.between(5, 2_000) }
+            }
+            Self::Spoil => Fault::Harm { target, harm: Harm::Spoil },
+            Self::WrongPieces => {
+                let count = prng.between(1, 8) as u32;
+                Fault::Harm { target: Target::Any, harm: Harm::WrongPieces(count) }
             }
             Self::Divide => {
                 let divisions = [
@@ -162,7 +192,7 @@ impl Plan {
             session_clients: prng.between(1, 3) as u16,
             workload: draw_workload(&mut prng, plants),
             network: draw_network(&mut prng),
-            drift_ppm_max: *prng.pick(&[0, 100, 10_000, 250_000]).unwrap_or(&0),
+            drift_ppm_max: *prng.pick(&[0, 100, 10_000, 100_000, 250_000]).unwrap_or(&0),
             link_notice_max: *prng.pick(&[1, 50, 1_000]).unwrap_or(&1) * MILLI,
             group,
             damaged_max: usize::from((replicas - 1) / 2),
@@ -197,6 +227,8 @@ impl Plan {
                 operations: 60,
                 keys: 3,
                 read_percent: 30,
+                lease_percent: 5,
+                lease_millis_max: 400,
                 depth: 1,
                 think_max: 50 * MILLI,
                 patience: 1_000 * MILLI,
@@ -208,7 +240,7 @@ impl Plan {
             group: GroupOptions {
                 disk_latency: prng.between(50_000, 2_000_000),
                 apply_latency: 2_000,
-                ordering: Settings::default(),
+                ordering: Settings { chunk_bytes: 512, ..Settings::default() },
                 ..draw_group(&mut Prng::new(0), replicas, plants)
             },
             damaged_max: 0,
@@ -251,6 +283,8 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         ordering.queue_requests_max = prng.between(2, 20) as usize;
     }
     draw_flow(&mut prng.clone().split(), &mut ordering);
+    ordering.chunk_bytes = 512;
+    let requests_min = *prng.pick(&[2, 5, 12]).unwrap_or(&5);
     let sessions_max = *prng.pick(&[4096, 4096, 8, 12]).unwrap_or(&4096);
     GroupOptions {
         cluster: ClusterId(0x5eed),
@@ -261,6 +295,12 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         plants,
         disk_latency: *prng.pick(&[30_000, 300_000, 2_000_000, 8_000_000]).unwrap_or(&300_000),
         apply_latency: *prng.pick(&[2_000, 50_000, 2_000_000]).unwrap_or(&2_000),
+        checkpoints: CheckpointPlan {
+            requests_min,
+            requests_max: requests_min * prng.between(1, 6),
+            keep_bytes: *prng.pick(&[0, 0, 12_000]).unwrap_or(&0),
+            wanted_bytes_max: *prng.pick(&[0, 100_000]).unwrap_or(&0),
+        },
     }
 }
 
@@ -285,6 +325,8 @@ fn draw_workload(prng: &mut Prng, plants: Planted) -> WorkloadOptions {
         operations: prng.between(10, 50),
         keys: prng.between(1, 4) as u32,
         read_percent: *prng.pick(&[10, 30, 60]).unwrap_or(&30),
+        lease_percent: *prng.pick(&[0, 5, 20]).unwrap_or(&5),
+        lease_millis_max: *prng.pick(&[5, 300, 2_000]).unwrap_or(&300),
         depth: *prng.pick(&[1, 1, 3, 6]).unwrap_or(&1),
         think_max: *prng.pick(&[20, 100, 300]).unwrap_or(&100) * MILLI,
         patience: *prng.pick(&[400, 2_000]).unwrap_or(&2_000) * MILLI,

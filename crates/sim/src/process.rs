@@ -45,8 +45,12 @@ impl World {
         self.core.schedule(self.core.time + down, Event::Start { node, boot });
     }
 
-    /// Ends the process of `node` if it asked for it.
+    /// Ends the process of `node` if it asked for it, or if its machine lost power meanwhile.
     pub(crate) fn stop_if_asked(&mut self, node: NodeId) {
+        if self.core.node(node).disk.has_lost_power() {
+            let down = self.core.prng.between(20_000_000, 200_000_000);
+            return self.end(node, Ending::PowerLost, Some(down));
+        }
         if let Some(why) = self.core.node(node).stop.take() {
             self.core.line(node, format_args!("stops: {why}"));
             let down = self.core.prng.between(20_000_000, 200_000_000);

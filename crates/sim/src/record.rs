@@ -1,21 +1,63 @@
 //! What is noted down during a run, and judged by the properties of `check`.
 
+use std::collections::BTreeMap;
+
 use mainstay_check::{History, Model, Observation, Operation as Judged, OperationId, Properties};
 use mainstay_check::{Place, Verdict};
-use mainstay_model::{Batch, ReplicaId, RequestNumber, SessionId, Slot, Value};
+use mainstay_model::{Batch, ReplicaId, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_service::{Applied, Command};
 
-use crate::registers::{Answer, Register, Request};
+use crate::counts::Counts;
+use crate::registers::{Answer, Operation, Register, Request};
 use crate::world::{NodeId, Violation};
 
 /// How many steps the search of the linearizability checker may take in one run.
 const STEPS_MAX: u64 = mainstay_check::linearizability::STEPS_MAX;
+
+/// Something a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// An operation on a register, which is judged with all others at the end.
+    Register(OperationId),
+    /// One on a lease, which is judged by itself.
+    Lease(u64),
+}
+
+/// An operation on a lease that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct LeaseAsked {
+    key: u32,
+    looks: bool,
+    /// Whether nothing else of the lease was open.
+    alone: bool,
+    /// How often the lease had been asked for when this was asked, this time included.
+    version: u64,
+    /// A decided time that somebody had reached by then.
+    time_before: Timestamp,
+}
+
+/// What is known of a lease. Only one client asks for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeaseKnown {
+    /// How often it was asked for.
+    version: u64,
+    /// How many times nobody knows yet, or ever, what came of that.
+    open: u64,
+    /// Until when it was given last, if that is certain.
+    until: Option<Timestamp>,
+}
 
 /// Everything that checkers look at.
 #[derive(Debug, Default)]
 pub struct Recorder {
     properties: Properties,
     history: History<Request, Answer>,
+    leases_asked: BTreeMap<u64, LeaseAsked>,
+    leases: BTreeMap<u32, LeaseKnown>,
+    /// The highest decided time that anybody has reached.
+    time: Timestamp,
+    /// What happened, counted.
+    pub(crate) counts: Counts,
     operations: usize,
     decided_upto: Slot,
     executed_upto: Slot,
@@ -35,19 +77,68 @@ fn renamed(violation: mainstay_check::Violation) -> Violation {
 
 impl Recorder {
     /// A client asks something. Until something else is said the outcome is unknown.
-    pub fn invoked(&mut self, client: NodeId, request: &Request, time: u64) -> OperationId {
+    pub fn invoked(&mut self, client: NodeId, request: &Request, time: u64) -> Asking {
         self.operations += 1;
-        self.history.invoke(u64::from(client.0), request.clone(), time)
+        if !request.operation.is_about_lease() {
+            let client = u64::from(client.0);
+            return Asking::Register(self.history.invoke(client, request.clone(), time));
+        }
+        let looks = request.operation == Operation::Look;
+        let known = self.leases.entry(request.key).or_default();
+        let alone = known.open == 0;
+        if !looks {
+            known.version += 1;
+            known.open += 1;
+        }
+        let (key, version, time_before) = (request.key, known.version, self.time);
+        let id = self.operations as u64;
+        self.leases_asked.insert(id, LeaseAsked { key, looks, alone, version, time_before });
+        Asking::Lease(id)
     }
 
     /// It was answered.
-    pub fn done(&mut self, operation: OperationId, time: u64, answer: Answer) {
-        self.history.returned(operation, answer, time);
+    pub fn done(&mut self, asking: Asking, time: u64, answer: Answer) -> Option<Violation> {
+        match asking {
+            Asking::Register(operation) => {
+                self.history.returned(operation, answer, time);
+                None
+            }
+            Asking::Lease(id) => self.lease_done(id, time, &answer),
+        }
+    }
+
+    fn lease_done(&mut self, id: u64, at: u64, answer: &Answer) -> Option<Violation> {
+        let LeaseAsked { key, looks, alone, version, time_before } =
+            self.leases_asked.remove(&id)?;
+        let Answer::Lease { until, time } = *answer else {
+            let detail = format!("{answer:?} is no answer to what was asked of lease {key}");
+            return Some(Violation { property: "expiry", time: at, detail });
+        };
+        let (found, time) = (until.map(Timestamp), Timestamp(time));
+        let known = self.leases.entry(key).or_default();
+        if !looks {
+            known.open -= 1;
+            known.until = found;
+        }
+        let certain = alone && known.open == 0 && known.version == version;
+        if !certain && !looks {
+            known.until = None;
+        }
+        let set = known.until.filter(|_| certain);
+        let key = u64::from(key);
+        self.observe(at, &Observation::Seen { key, set, found, time, time_before })
     }
 
     /// It was certainly not carried out.
-    pub fn not_done(&mut self, operation: OperationId) {
-        self.history.not_done(operation);
+    pub fn not_done(&mut self, asking: Asking) {
+        match asking {
+            Asking::Register(operation) => self.history.not_done(operation),
+            Asking::Lease(id) => {
+                if let Some(LeaseAsked { key, looks: false, .. }) = self.leases_asked.remove(&id) {
+                    self.leases.entry(key).or_default().open -= 1;
+                }
+            }
+        }
     }
 
     /// How many operations clients asked for.
@@ -73,12 +164,14 @@ impl Recorder {
     pub(crate) fn observe(&mut self, time: u64, observation: &Observation) -> Option<Violation> {
         match *observation {
             Observation::Decided { slot, .. } => self.decided_upto = self.decided_upto.max(slot),
+            Observation::Time { time, .. } => self.time = self.time.max(time),
             Observation::Executed { place, .. } if place.slot > self.executed_upto => {
                 self.executed_upto = place.slot;
                 self.progress.push(time);
             }
             _ => {}
         }
+        self.counts.observe(observation);
         self.properties.observe(time, observation).err().map(renamed)
     }
 
@@ -104,6 +197,10 @@ pub(crate) fn executed(
 ) -> Vec<Observation> {
     let Ok(batch) = Batch::decode(value) else { return Vec::new() };
     // Sessions end on account of several commands, and at the end of a slot.
+    let ended = applied.iter().filter_map(|applied| match *applied {
+        Applied::Ended { session } => Some(Observation::SessionEnded { replica, slot, session }),
+        _ => None,
+    });
     let told = applied.iter().filter(|applied| !matches!(applied, Applied::Ended { .. }));
     let mut applied = told.peekable();
     let mut all = Vec::new();
@@ -121,6 +218,7 @@ pub(crate) fn executed(
             Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {}
         }
     }
+    all.extend(ended);
     all
 }
 
@@ -161,7 +259,7 @@ impl Model for RegisterModel {
     }
 
     fn partitions(&self, operations: &[&Judged<Request, Answer>]) -> Option<Vec<Vec<usize>>> {
-        let mut parts = std::collections::BTreeMap::<u32, Vec<usize>>::new();
+        let mut parts = BTreeMap::<u32, Vec<usize>>::new();
         for (at, operation) in operations.iter().enumerate() {
             parts.entry(operation.op.key).or_default().push(at);
         }

@@ -1,14 +1,18 @@
-//! The service that simulated clients use: a few registers, so that everybody contends for them.
+//! The service that simulated clients use: a few registers, so that everybody contends for them; leases,
+//! which expire by decided time; and a journal of what was asked, which gives the state some size.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use mainstay_model::Prng;
-use mainstay_service::contract::Apply;
-use mainstay_service::{Context, QueryContext};
+use mainstay_model::time::nanos;
+use mainstay_model::{Prng, Timestamp};
+use mainstay_service::{Checkpoint, Context, QueryContext, RestoreError, Service};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
-/// What a client may ask, always of one register.
+/// What a client may ask, always of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Operation {
     /// The value.
@@ -26,6 +30,10 @@ pub enum Operation {
         /// What it becomes.
         value: String,
     },
+    /// Takes the lease of the key for so many milliseconds, anew if it is held.
+    Lease(u64),
+    /// Until when the lease of the key is held.
+    Look,
 }
 
 /// A register's value; `None` while unset.
@@ -38,6 +46,13 @@ pub enum Answer {
     Value(Register),
     /// The register holds no number.
     NoNumber,
+    /// The lease of the key.
+    Lease {
+        /// Until when it is held, in nanoseconds of decided time; `None` if it is not.
+        until: Option<u64>,
+        /// The decided time of the answer.
+        time: u64,
+    },
     /// The bytes are no request.
     Malformed,
 }
@@ -46,7 +61,13 @@ impl Operation {
     /// Whether it changes nothing.
     #[must_use]
     pub const fn is_read(&self) -> bool {
-        matches!(self, Self::Get)
+        matches!(self, Self::Get | Self::Look)
+    }
+
+    /// Whether it is about a lease and not about a register.
+    #[must_use]
+    pub const fn is_about_lease(&self) -> bool {
+        matches!(self, Self::Lease(_) | Self::Look)
     }
 
     /// Carries the operation out on a register.
@@ -73,6 +94,7 @@ impl Operation {
                 }
                 Answer::Value(old)
             }
+            Self::Lease(_) | Self::Look => Answer::Malformed,
         }
     }
 
@@ -99,6 +121,8 @@ impl fmt::Display for Operation {
             Self::Increment => f.write_str("INCR"),
             Self::Append(more) => write!(f, "APPEND {more}"),
             Self::Exchange { expected, value } => write!(f, "CAS {expected:?} {value}"),
+            Self::Lease(millis) => write!(f, "LEASE {millis} ms"),
+            Self::Look => f.write_str("LOOK"),
         }
     }
 }
@@ -110,26 +134,98 @@ pub struct Request {
     pub key: u32,
     /// What about it.
     pub operation: Operation,
+    /// Makes no difference to the answer; only the journal knows it.
+    pub mark: bool,
 }
 
-/// The registers.
+/// How many entries the journal keeps.
+const JOURNAL_MAX: usize = 512;
+
+/// The replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registers(BTreeMap<u32, String>);
+pub struct Registers {
+    registers: BTreeMap<u32, String>,
+    /// Until when each lease is held.
+    leases: BTreeMap<u32, u64>,
+    /// A hash of each request and of what stood before it: equal journals mean equal pasts.
+    journal: Vec<u64>,
+}
 
 impl Registers {
-    fn carry_out(&mut self, request: &[u8], reply: &mut Vec<u8>) {
-        let answer = match postcard::from_bytes::<Request>(request) {
-            Ok(Request { key, operation }) => {
-                let mut register = self.0.remove(&key);
+    fn change(&mut self, cx: &Context, request: &[u8]) -> Answer {
+        let last = self.journal.last().copied().unwrap_or_default();
+        self.journal.push(xxh3_64(&[&last.to_le_bytes(), request].concat()));
+        if self.journal.len() > JOURNAL_MAX {
+            self.journal.drain(..JOURNAL_MAX / 2);
+        }
+        match postcard::from_bytes::<Request>(request) {
+            Ok(Request { key, operation: Operation::Lease(millis), .. }) => {
+                let until = cx.time.0.saturating_add(nanos(Duration::from_millis(millis)));
+                self.leases.insert(key, until);
+                self.look(key, cx.time)
+            }
+            Ok(Request { key, operation, .. }) => {
+                let mut register = self.registers.remove(&key);
                 let answer = operation.apply(&mut register);
                 if let Some(value) = register {
-                    self.0.insert(key, value);
+                    self.registers.insert(key, value);
                 }
                 answer
             }
             Err(_) => Answer::Malformed,
+        }
+    }
+
+    fn look(&self, key: u32, time: Timestamp) -> Answer {
+        Answer::Lease { until: self.leases.get(&key).copied(), time: time.0 }
+    }
+}
+
+impl Service for Registers {
+    type Checkpoint = Self;
+
+    fn apply(&mut self, cx: &Context, request: &[u8], reply: &mut Vec<u8>) {
+        let answer = self.change(cx, request);
+        reply.extend(encode(&answer));
+    }
+
+    fn query(&self, cx: &QueryContext, request: &[u8], reply: &mut Vec<u8>) {
+        let answer = match postcard::from_bytes::<Request>(request) {
+            Ok(Request { key, operation: Operation::Get, .. }) => {
+                Answer::Value(self.registers.get(&key).cloned())
+            }
+            Ok(Request { key, operation: Operation::Look, .. }) => self.look(key, cx.time),
+            Ok(_) | Err(_) => Answer::Malformed,
         };
         reply.extend(encode(&answer));
+    }
+
+    fn checkpoint(&mut self) -> Self {
+        self.clone()
+    }
+
+    fn restore(source: &mut dyn Read) -> Result<Self, RestoreError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes)?;
+        postcard::from_bytes(&bytes).map_err(|error| RestoreError::Invalid(error.to_string()))
+    }
+
+    fn version() -> u32 {
+        1
+    }
+
+    fn advance(&mut self, time: Timestamp) {
+        self.leases.retain(|_, until| *until > time.0);
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.leases.values().min().copied().map(Timestamp)
+    }
+}
+
+impl Checkpoint for Registers {
+    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(&encode(&self))
     }
 }
 
@@ -142,18 +238,10 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("plain values of this file can always be written")
 }
 
-impl Apply for Registers {
-    fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
-        self.carry_out(request, reply);
-    }
-
-    fn query(&self, _: &QueryContext, request: &[u8], reply: &mut Vec<u8>) {
-        self.clone().carry_out(request, reply);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use mainstay_model::Slot;
+
     use super::*;
 
     #[test]
@@ -168,5 +256,46 @@ mod tests {
         assert_eq!(exchange.apply(&mut register), value("13"), "not what was expected");
         assert_eq!(Operation::Set("x".into()).apply(&mut register), value("13"), "the old one");
         assert_eq!(Operation::Increment.apply(&mut register), Answer::NoNumber, "no number");
+    }
+
+    #[test]
+    fn leases_end_by_decided_time() {
+        let mut service = Registers::default();
+        let lease = encode(&Request { key: 1, operation: Operation::Lease(5), mark: false });
+        let look = encode(&Request { key: 1, operation: Operation::Look, mark: false });
+        let (session, number) = Default::default();
+        let at = |time: u64| Timestamp(time * 1_000_000);
+        let cx = Context { slot: Slot(1), time: at(10), seed: 0, session, number };
+        let mut reply = Vec::new();
+        service.apply(&cx, &lease, &mut reply);
+        let held = |time| Answer::Lease { until: Some(at(15).0), time };
+        assert_eq!(postcard::from_bytes::<Answer>(&reply), Ok(held(at(10).0)));
+        assert_eq!(service.wake(), Some(at(15)));
+        let seen = |service: &Registers, time| {
+            let mut reply = Vec::new();
+            service.query(&QueryContext { slot: Slot(1), time: at(time) }, &look, &mut reply);
+            postcard::from_bytes::<Answer>(&reply)
+        };
+        service.advance(at(14));
+        assert_eq!(seen(&service, 14), Ok(held(at(14).0)));
+        service.advance(at(15));
+        assert_eq!(seen(&service, 15), Ok(Answer::Lease { until: None, time: at(15).0 }));
+        assert_eq!(service.wake(), None);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let mut service = Registers::default();
+        let (session, number) = Default::default();
+        let cx = Context { slot: Slot(1), time: Timestamp(1), seed: 0, session, number };
+        for millis in 0..600 {
+            let operation = Operation::Lease(millis.into());
+            let request = Request { key: millis % 3, operation, mark: false };
+            service.apply(&cx, &encode(&request), &mut Vec::new());
+        }
+        let mut bytes = Vec::new();
+        service.checkpoint().write(&mut bytes).unwrap();
+        assert_eq!(Registers::restore(&mut bytes.as_slice()).unwrap(), service);
+        assert!(bytes.len() > 2_000 && bytes.len() < 8_000, "several pieces: {}", bytes.len());
     }
 }

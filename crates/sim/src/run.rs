@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use mainstay_model::{Plant, Prng};
+use mainstay_storage::LogOptions;
 
 use crate::context::Cx;
+use crate::counts::Counts;
 use crate::drive::boot::GroupBoot;
 use crate::fault::Fault;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::workload::{PlainClient, SessionClient};
-use crate::world::{Boot, NodeId, Parts, Process, Violation, World};
+use crate::world::{Boot, NodeId, Parts, Picture, Process, Violation, World};
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct RunReport {
     pub longest_gap: Duration,
     /// Whether it could be told if what clients saw is linearizable.
     pub judged: bool,
+    /// How often what happened.
+    pub counts: Counts,
     /// The first property that did not hold, if any.
     pub violation: Option<Violation>,
     /// The trace, if it was kept.
@@ -138,7 +142,7 @@ pub(crate) fn conclude(world: &mut World, plan: &Plan, core: &[NodeId]) -> bool 
     if world.core.violation.is_none() {
         let time = world.core.time;
         world.core.plan(time, Fault::Heal { core: core.to_vec() });
-        finish(world, core, time + plan.liveness_bound);
+        finish(world, plan, core, time + plan.liveness_bound);
     }
     if world.core.violation.is_none() {
         let replicas = &plan.group.configuration.replicas;
@@ -153,16 +157,16 @@ pub(crate) fn conclude(world: &mut World, plan: &Plan, core: &[NodeId]) -> bool 
 }
 
 /// Runs until all clients have finished and all replicas of `core` agree, or until `bound`.
-fn finish(world: &mut World, core: &[NodeId], bound: u64) {
+fn finish(world: &mut World, plan: &Plan, core: &[NodeId], bound: u64) {
     let step = 100_000_000;
     while world.core.violation.is_none() {
         let time = world.core.time() + step;
         world.run_until(time);
-        if world.core.violation.is_some() || unfinished(world, core).is_none() {
+        if world.core.violation.is_some() || unfinished(world, plan, core).is_none() {
             return;
         }
         if time >= bound {
-            if let Some(what) = unfinished(world, core) {
+            if let Some(what) = unfinished(world, plan, core) {
                 world.core.violated("liveness", what);
             }
             return;
@@ -171,7 +175,7 @@ fn finish(world: &mut World, core: &[NodeId], bound: u64) {
 }
 
 /// What is still missing, if anything.
-fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
+fn unfinished(world: &mut World, plan: &Plan, core: &[NodeId]) -> Option<String> {
     let replicas = world.core.replicas;
     let clients = world.processes.len() as u16 - replicas;
     for client in (replicas..replicas + clients).map(NodeId) {
@@ -180,11 +184,15 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
             return Some(format!("client c{} still waits for {open}", client.0 - replicas));
         }
     }
+    let closing = world.core.closing.unwrap_or_default().0;
     let mut pictures = Vec::new();
     for &node in core {
         let Some(picture) = world.picture(node) else {
             return Some(format!("replica {} does not run", node.0));
         };
+        if let Some(what) = unsettled(&picture, closing, plan.group.checkpoints.keep_bytes) {
+            return Some(format!("replica {} {what}", node.0));
+        }
         pictures.push((node, picture));
     }
     let (first, expected) = *pictures.first()?;
@@ -203,6 +211,24 @@ fn unfinished(world: &mut World, core: &[NodeId]) -> Option<String> {
     )
 }
 
+/// What is still missing at a replica so that its disk is bounded by what it holds.
+fn unsettled(picture: &Picture, closing: u64, keep_bytes: u64) -> Option<String> {
+    let Picture { stable, log_bytes, checkpoints, .. } = *picture;
+    if stable < closing {
+        return Some(format!(
+            "knows a stable checkpoint of {stable}, and none of {closing} or later"
+        ));
+    }
+    if picture.fetches {
+        return Some("still fetches a checkpoint".to_owned());
+    }
+    // What is kept on purpose, the last interval, and whole segments around that.
+    if log_bytes > keep_bytes + 4 * LogOptions::SEGMENT_BYTES_MIN {
+        return Some(format!("has a log of {log_bytes} bytes and should keep {keep_bytes}"));
+    }
+    (checkpoints > 2).then(|| format!("holds {checkpoints} checkpoints"))
+}
+
 pub(crate) fn report(seed: u64, judged: bool, world: World) -> RunReport {
     let core = world.core;
     RunReport {
@@ -214,6 +240,7 @@ pub(crate) fn report(seed: u64, judged: bool, world: World) -> RunReport {
         slots: core.recorder.decided_upto().0,
         judged,
         longest_gap: Duration::ZERO,
+        counts: core.recorder.counts,
         violation: core.violation,
         trace: core.trace.into_lines(),
     }

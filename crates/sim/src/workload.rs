@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay_check::{Observation, OperationId};
+use mainstay_check::Observation;
 use mainstay_model::plant::Planted;
 use mainstay_model::{Nonce, RequestNumber};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::{Applied, ClientSession};
 
 use crate::context::Cx;
-use crate::record::checksum;
+use crate::record::{Asking, checksum};
 use crate::registers::{Answer, Operation, Request, encode};
 use crate::wire::{self, ClientMessage, Told};
 use crate::world::{NodeId, Picture, Process};
@@ -26,6 +26,10 @@ pub struct WorkloadOptions {
     pub keys: u32,
     /// How many of a hundred operations only read.
     pub read_percent: u64,
+    /// How many operations of a hundred are about the client's lease.
+    pub lease_percent: u64,
+    /// The longest lease that is taken, in milliseconds.
+    pub lease_millis_max: u64,
     /// How many operations of one client may be open.
     pub depth: usize,
     /// The longest pause between two operations, in nanoseconds.
@@ -62,12 +66,18 @@ impl Chooser {
 
     fn draw(&mut self, cx: &mut Cx<'_>) -> Request {
         self.left -= 1;
+        if self.unknown < UNKNOWN_MAX && cx.prng().chance(self.options.lease_percent, 100) {
+            let looks = cx.prng().chance(2, 3);
+            let millis = cx.prng().between(1, self.options.lease_millis_max);
+            let operation = if looks { Operation::Look } else { Operation::Lease(millis) };
+            return Request { key: u32::from(cx.node().0), operation, mark: false };
+        }
         let unique = u64::from(cx.node().0) * 1_000 + self.left;
         let key = cx.prng().below(u64::from(self.options.keys)) as u32;
         let only_reads = self.unknown >= UNKNOWN_MAX;
         let read_percent = if only_reads { 100 } else { self.options.read_percent };
         let operation = Operation::draw(cx.prng(), read_percent, unique);
-        Request { key, operation }
+        Request { key, operation, mark: false }
     }
 
     fn think(&self, cx: &mut Cx<'_>) {
@@ -96,7 +106,7 @@ fn answer(reply: &[u8]) -> Option<Answer> {
 
 #[derive(Debug)]
 struct Asked {
-    operation: OperationId,
+    operation: Asking,
     request: Request,
     since: u64,
 }
@@ -157,14 +167,13 @@ impl Process for PlainClient {
         let Some(asked) = self.open.remove(&id) else { return };
         match outcome {
             Told::Reply(reply) => {
-                let time = cx.time();
                 let Some(answer) = answer(&reply) else {
                     let number = asked.operation;
                     return cx
                         .violated("linearizable", format!("no answer in the reply to {number:?}"));
                 };
                 cx.line(format_args!("done {:?}: {answer:?}", asked.operation));
-                cx.recorder().done(asked.operation, time, answer);
+                cx.done(asked.operation, answer);
             }
             Told::NotDone if asked.request.operation.is_read() => self.again.push(asked),
             Told::NotDone => cx.recorder().not_done(asked.operation),
@@ -214,7 +223,7 @@ pub struct SessionClient {
     session: ClientSession<Planted>,
     id: u64,
     /// Which operation each open number is, and the checksum of what it asks.
-    writes: BTreeMap<RequestNumber, (OperationId, u32)>,
+    writes: BTreeMap<RequestNumber, (Asking, u32)>,
     reads: BTreeMap<u64, Asked>,
     again: Vec<Asked>,
     /// When something was last heard of what is open.
@@ -314,7 +323,7 @@ impl SessionClient {
                 if let Some(session) = self.session.id() {
                     cx.observe(&Observation::Acknowledged { session, number, checksum });
                 }
-                cx.recorder().done(operation, time, answer);
+                cx.done(operation, answer);
             }
             Some(SessionEvent::Opened(_)) => self.send(cx),
             Some(SessionEvent::SendAgain(_) | SessionEvent::Refused) => self.retry_soon(cx),
@@ -360,7 +369,7 @@ impl Process for SessionClient {
                     Told::Reply(reply) => {
                         let Some(answer) = answer(&reply) else { return };
                         cx.line(format_args!("done {:?}: {answer:?}", asked.operation));
-                        cx.recorder().done(asked.operation, time, answer);
+                        cx.done(asked.operation, answer);
                     }
                     Told::NotDone | Told::Unknown => {
                         self.again.push(asked);

@@ -11,7 +11,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use mainstay_model::Prng;
+use mainstay_model::{Prng, Slot};
 
 use crate::clock::NodeClock;
 use crate::context::Cx;
@@ -37,6 +37,8 @@ pub trait Process {
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: u64);
     /// It will be stopped shortly and may hand over what it leads.
     fn retire(&mut self, _cx: &mut Cx<'_>) {}
+    /// Something goes wrong inside it.
+    fn harm(&mut self, _harm: Harm) {}
     /// How it stands, for faults that aim and for the end of the run.
     fn picture(&mut self) -> Picture;
 }
@@ -52,6 +54,23 @@ pub struct Picture {
     pub digest: u64,
     /// Requests not yet answered or not yet asked.
     pub open: usize,
+    /// The last slot of which it holds a checkpoint and knows a stable one.
+    pub stable: u64,
+    /// Whether it fetches a checkpoint.
+    pub fetches: bool,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+    /// How many checkpoints it holds.
+    pub checkpoints: usize,
+}
+
+/// What may go wrong inside a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// Its state becomes another than the log says, in a way that no answer tells.
+    Spoil,
+    /// So many times it gives a piece of another checkpoint than the one asked for.
+    WrongPieces(u32),
 }
 
 /// Starts processes.
@@ -161,6 +180,8 @@ pub(crate) struct Node {
     pub(crate) step_cost: u64,
     /// How many times longer its disk takes than usual.
     pub(crate) disk_slowness: u64,
+    /// How many times longer its executor takes than usual.
+    pub(crate) executor_slowness: u64,
     busy_until: u64,
     pub(crate) inbox: VecDeque<Event>,
     wake_at: Option<u64>,
@@ -195,6 +216,8 @@ pub struct Core {
     pub(crate) trace: Trace,
     pub(crate) recorder: Recorder,
     pub(crate) violation: Option<Violation>,
+    /// What was decided when everything was healed.
+    pub(crate) closing: Option<Slot>,
 }
 
 /// Usual cost of one event, in nanoseconds.
@@ -257,6 +280,7 @@ impl World {
             trace: Trace::new(parts.replicas, parts.keep_trace),
             recorder: Recorder::default(),
             violation: None,
+            closing: None,
             prng: parts.prng,
         };
         for b in 0..count {
@@ -353,6 +377,11 @@ impl World {
         let mut cx = Cx::new(node, &mut self.core);
         match crate::panics::caught(|| catch_unwind(AssertUnwindSafe(|| call(&mut cx)))) {
             Ok(result) => Some(result),
+            Err(_) if self.core.node(node).disk.has_lost_power() => {
+                // What a machine does that has no power any more is of no account.
+                self.stop_if_asked(node);
+                None
+            }
             Err(panic) => {
                 let detail = format!("replica {}: {}", node.0, panic_text(panic.as_ref()));
                 self.core.violated("invariant", detail);
@@ -438,6 +467,7 @@ impl Node {
             paused: false,
             step_cost: STEP_COST,
             disk_slowness: 1,
+            executor_slowness: 1,
             busy_until: 0,
             inbox: VecDeque::new(),
             wake_at: None,

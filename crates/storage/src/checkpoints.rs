@@ -25,7 +25,10 @@ pub use content::Content;
 pub(crate) use decode::decode_any;
 pub use error::CheckpointError;
 pub use incoming::{Incoming, Partial};
-use layout::{Fault, Head, file_name, id_of, incoming_id_of, incoming_name, is_temporary};
+use layout::{
+    Fault, Head, file_name, id_of, incoming_id_of, incoming_name, is_temporary, stable_id_of,
+    stable_name,
+};
 pub use writer::CheckpointWriter;
 
 /// After how many bytes a file that is written or fetched is synced: so little that a sync of the log
@@ -84,6 +87,8 @@ struct Folder<D> {
     holds: BTreeMap<CheckpointId, u64>,
     /// What was fetched of one, as long as nobody goes on with it.
     partial: Option<Head>,
+    /// The newest one that was noted as stable.
+    stable: Option<CheckpointId>,
     is_writing: bool,
     is_fetching: bool,
 }
@@ -133,6 +138,7 @@ impl<D: Disk> Checkpoints<D> {
             damaged: Vec::new(),
             holds: BTreeMap::new(),
             partial: None,
+            stable: None,
             is_writing: false,
             is_fetching: false,
         };
@@ -154,7 +160,26 @@ impl<D: Disk> Checkpoints<D> {
         self.lock().held.keys().next_back().copied()
     }
 
-    /// All durable checkpoints, oldest first: the two newest, and those on hold.
+    /// The newest checkpoint that [`Checkpoints::note_stable`] was told of, now or by an earlier process,
+    /// held or not.
+    #[must_use]
+    pub fn stable(&self) -> Option<CheckpointId> {
+        self.lock().stable
+    }
+
+    /// Makes durable that a quorum held `id`. To be called before the log gives up anything that it
+    /// covers: after a restart this replica may be the only one left that knows it, and that can give
+    /// it to others; so, if it is held, it stays until a later one is noted. Cheap for one that is not
+    /// later than the last.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn note_stable(&self, id: CheckpointId) -> Result<(), CheckpointError> {
+        self.lock().note_stable(id)
+    }
+
+    /// All durable checkpoints, oldest first: the two newest, the newest one noted as stable, and
+    /// those on hold.
     #[must_use]
     pub fn held(&self) -> Vec<CheckpointId> {
         self.lock().held.keys().copied().collect()
@@ -368,11 +393,13 @@ impl<D: Disk> Checkpoints<D> {
         self.lock().sync()
     }
 
-    /// Gives up an older checkpoint where there is no room for the next one; false if there is none
-    /// but the newest, or it is on hold.
+    /// Gives up a checkpoint where there is no room for the next one: the oldest but the one noted as
+    /// stable, or, where there is none such, but the newest. False if there is none, or it is on hold.
     fn make_way(&self) -> Result<bool, CheckpointError> {
         let mut folder = self.lock();
-        let older = folder.held.keys().rev().skip(1).last().copied();
+        let newest = folder.held.keys().next_back().copied();
+        let stays = folder.stable.filter(|stable| folder.held.contains_key(stable)).or(newest);
+        let older = folder.held.keys().find(|id| Some(**id) != stays).copied();
         let Some(older) = older.filter(|older| !folder.holds.contains_key(older)) else {
             return Ok(false);
         };
@@ -447,6 +474,11 @@ impl<D: Disk> Folder<D> {
                     Ok(None) => {}
                     _ => unwanted.push(name),
                 }
+            } else if let Some(id) = stable_id_of(self.options.group, &name) {
+                // Likewise.
+                let group = self.options.group;
+                unwanted.extend(self.stable.map(|older| stable_name(group, older)));
+                self.stable = Some(id);
             } else if is_temporary(&name) {
                 unwanted.push(name);
             }
@@ -512,10 +544,30 @@ impl<D: Disk> Folder<D> {
         if is_changed { self.sync() } else { Ok(()) }
     }
 
-    /// Removes all but the newest, what is on hold, and `kept`.
+    fn note_stable(&mut self, id: CheckpointId) -> Result<(), CheckpointError> {
+        if self.stable.is_some_and(|stable| stable >= id) {
+            return Ok(());
+        }
+        let name = stable_name(self.options.group, id);
+        match self.disk.create(&name) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(failed(&name, "make", source)),
+        }
+        self.sync()?;
+        if let Some(older) = self.stable.replace(id) {
+            // If it stays, or comes back, the later one counts.
+            let _ = self.disk.remove(&stable_name(self.options.group, older));
+        }
+        Ok(())
+    }
+
+    /// Removes all but the newest, what is stable or on hold, and `kept`.
     fn tidy(&mut self, kept: Option<CheckpointId>) -> Result<(), CheckpointError> {
         let older = self.held.keys().rev().skip(KEPT);
-        let is_free = |id: &&CheckpointId| !self.holds.contains_key(id) && Some(**id) != kept;
+        let is_free = |id: &&CheckpointId| {
+            !self.holds.contains_key(id) && Some(**id) != kept && Some(**id) != self.stable
+        };
         let newest = self.held.keys().next_back();
         let is_older = |damaged: &&CheckpointId| newest.is_some_and(|newest| *damaged < newest);
         let damaged = self.damaged.iter().filter(is_older);

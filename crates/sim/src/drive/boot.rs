@@ -1,13 +1,13 @@
 //! Starting a replica: its identity, what an operator does about a lost or damaged folder, its log.
 
 use mainstay_model::plant::Planted;
-use mainstay_model::{ClusterId, Configuration, Epoch, GroupId, Recovered, ReplicaId};
+use mainstay_model::{ClusterId, Configuration, Epoch, GroupId, Recovered, ReplicaId, Slot};
 use mainstay_service::SessionLimits;
-use mainstay_storage::{Identity, Log, LogOptions, OnDamage, OpenError, Style};
+use mainstay_storage::{AppendError, Identity, Log, LogOptions, OnDamage, OpenError, Style};
 
 use crate::context::Cx;
 use crate::disk::SimDisk;
-use crate::drive::consensus::ReplicaProcess;
+use crate::drive::consensus::{Kept, ReplicaProcess};
 use crate::world::Process;
 
 /// What all replicas of a run have in common.
@@ -29,6 +29,21 @@ pub struct GroupOptions {
     pub disk_latency: u64,
     /// How long applying a batch usually takes, in nanoseconds.
     pub apply_latency: u64,
+    /// How often checkpoints are made, and how much of the log is kept.
+    pub checkpoints: CheckpointPlan,
+}
+
+/// How often checkpoints are made, and how much of the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// Leaders set the interval to between so many requests,
+    pub requests_min: u64,
+    /// and so many.
+    pub requests_max: u64,
+    /// How many bytes of the log are kept for who lags a little.
+    pub keep_bytes: u64,
+    /// How many bytes it may have until nothing more is kept for those who fetch a checkpoint.
+    pub wanted_bytes_max: u64,
 }
 
 /// The configuration of the first `count` replicas.
@@ -57,7 +72,7 @@ impl GroupBoot {
         let me = self.group.configuration.replicas[index];
         let disk = cx.disk();
         let mut identity = self.identity(cx, &disk, me)?;
-        let (log, recovered) = match open_log(&disk, &self.group, &identity) {
+        let (mut log, mut recovered) = match open_log(&disk, &self.group, &identity) {
             Ok(opened) => opened,
             Err(OpenError::Damaged(damage)) => {
                 let what = damage.to_string();
@@ -85,8 +100,15 @@ impl GroupBoot {
             recovered.accepted.keys().collect::<Vec<_>>(),
             if identity.amnesiac { ", amnesiac" } else { "" }
         ));
+        let kept = Kept::open(cx, &self.group, disk).map_err(|error| error.to_string())?;
+        let slot = kept.checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
+        if slot > recovered.decided_upto {
+            go_on_after(&mut log, &mut recovered, slot).map_err(|error| error.to_string())?;
+        }
         let group = self.group.clone();
-        Ok(Box::new(ReplicaProcess::new(cx, group, (me, !identity.amnesiac), log, recovered)))
+        let process =
+            ReplicaProcess::new(cx, group, (me, !identity.amnesiac), log, recovered, kept);
+        Ok(Box::new(process))
     }
 
     fn identity(
@@ -120,6 +142,21 @@ impl GroupBoot {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// A checkpoint was taken over that the log was not told of.
+fn go_on_after(
+    log: &mut Log<SimDisk, Planted>,
+    recovered: &mut Recovered,
+    slot: Slot,
+) -> Result<(), AppendError> {
+    log.begin_after(GroupId::FIRST, slot)?;
+    recovered.truncated_upto = slot;
+    recovered.uncertain.retain(|range| range.last > slot);
+    for range in &mut recovered.uncertain {
+        range.first = range.first.max(slot.next());
+    }
+    Ok(())
 }
 
 fn open_log(

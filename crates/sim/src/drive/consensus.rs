@@ -1,30 +1,36 @@
 //! Joins a replica of `consensus` to the world: machine, log, applier, detector and front in one
 //! process, each with the delays of the thread it has in reality.
 
+mod checkpoints;
+mod disk;
+mod executor;
+mod transfer;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use checkpoints::Keeping;
+pub(crate) use checkpoints::Kept;
+use disk::Job;
 use mainstay_check::Observation;
-use mainstay_consensus::{
-    Body, Effect, Input, Message, ReadPurpose, Replica, Request, Role, Start,
-};
+use mainstay_consensus::{Body, Effect, Input, Message, Replica, Request, Role, Start};
 use mainstay_detect::Detector;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    Entry, GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
+    GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
-use mainstay_service::{Applier, Command, Plain};
-use mainstay_storage::{AppendError, Log};
+use mainstay_service::{Applier, CheckpointInterval, Command};
+use mainstay_storage::Log;
+use transfer::{Piece, Pieces};
 
 use crate::context::Cx;
 use crate::disk::SimDisk;
 use crate::drive::boot::GroupOptions;
 use crate::drive::front::{Asker, Front, Read, Todo};
-use crate::record;
 use crate::registers::Registers;
 use crate::wire::{self, ClientMessage, Told};
-use crate::world::{NodeId, Picture, Process};
+use crate::world::{Harm, NodeId, Picture, Process};
 
 const MACHINE: u64 = 0;
 const DETECT: u64 = 1;
@@ -32,15 +38,13 @@ const DISK: u64 = 2;
 const EXECUTOR: u64 = 3;
 const RETRY: u64 = 4;
 const TICK: u64 = 5;
+const WRITER: u64 = 6;
+const TRANSFER: u64 = 7;
 
 const TICK_NANOS: u64 = 100_000_000;
 
-/// What waits for the disk's thread.
-#[derive(Debug)]
-enum Job {
-    Write(Mark, Vec<Record>),
-    Read { from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose },
-}
+/// The replicated state of a replica.
+type State = Applier<Registers, Planted>;
 
 /// Whose a submission or a read is.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub(crate) struct ReplicaProcess {
     machine: Replica<Planted>,
     effects: Vec<Effect>,
     armed: Option<Instant>,
+    /// The highest stable checkpoint known.
+    stable: Slot,
     role: Role,
     detector: Detector,
     detector_armed: Option<Instant>,
@@ -65,9 +71,23 @@ pub(crate) struct ReplicaProcess {
     at_work: Vec<Job>,
     disk_busy: bool,
     had_room: bool,
-    applier: Applier<Plain<Registers>, Planted>,
+    /// What need not be kept here, and above what it is wanted elsewhere.
+    discardable: Option<(Slot, Option<Slot>)>,
+    applier: State,
     deliveries: VecDeque<(Slot, Value)>,
     executing: bool,
+    /// A checkpoint is due that was not taken yet.
+    owes_checkpoint: bool,
+    /// It has diverged.
+    stopped: bool,
+    /// What was fetched is being taken over.
+    installing: bool,
+    keeping: Keeping,
+    pieces: Pieces,
+    /// Its state is to be spoiled with the next request.
+    wants_spoiling: bool,
+    /// An interval that only this replica sets, where that is the planted bug.
+    local_interval: Option<CheckpointInterval>,
     front: Front,
     retry_armed: bool,
     applied_at_tick: Slot,
@@ -84,6 +104,7 @@ impl ReplicaProcess {
         (me, votes): (ReplicaId, bool),
         log: Log<SimDisk, Planted>,
         recovered: Recovered,
+        kept: Kept,
     ) -> Self {
         let now = cx.now();
         let configuration = group.configuration.clone();
@@ -91,8 +112,9 @@ impl ReplicaProcess {
             configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
         let prng = cx.prng().split();
         let nonce = Nonce(u128::from(cx.prng().next_u64()));
-        let (checkpoint, partial) = (None, None);
+        let Kept { keeping, state, checkpoint, partial } = kept;
         let start = Start { me, configuration, votes, recovered, checkpoint, partial, prng };
+        let resumable = partial.map(|partial| (partial.checkpoint, partial.chunks));
         let plants = group.plants;
         let had_room = log.has_room();
         Self {
@@ -100,6 +122,7 @@ impl ReplicaProcess {
             machine: Replica::new(start, group.ordering, now, plants),
             effects: Vec::new(),
             armed: None,
+            stable: Slot::NONE,
             role: if votes { Role::Follower } else { Role::Learner },
             detector: Detector::new(peers, group.detection, now.monotonic),
             detector_armed: None,
@@ -108,9 +131,17 @@ impl ReplicaProcess {
             at_work: Vec::new(),
             disk_busy: false,
             had_room,
-            applier: Applier::new(Plain::default(), group.sessions, 11, plants),
+            discardable: None,
+            applier: state,
             deliveries: VecDeque::new(),
             executing: false,
+            owes_checkpoint: false,
+            stopped: false,
+            installing: false,
+            keeping,
+            pieces: Pieces::new(resumable),
+            wants_spoiling: false,
+            local_interval: None,
             front: Front::new(nonce, plants),
             retry_armed: false,
             applied_at_tick: Slot::NONE,
@@ -139,6 +170,11 @@ impl ReplicaProcess {
             self.carry_out(cx, effect);
         }
         self.effects = effects;
+        let stable = self.machine.status().stable;
+        if stable > self.stable {
+            self.stable = stable;
+            cx.recorder().counts.stable += 1;
+        }
         self.arm(cx, now);
     }
 
@@ -189,148 +225,32 @@ impl ReplicaProcess {
                 self.on_rejected(cx, token);
             }
             Effect::ReadChunk { to, checkpoint, chunk } => {
-                let gone =
-                    Input::ChunkRead { to, checkpoint, chunk, total: 0, bytes: Bytes::new() };
-                self.step(cx, gone);
+                self.on_piece(cx, Piece::Read { to, checkpoint, chunk });
             }
-            Effect::Discard { .. }
-            | Effect::StoreChunk { .. }
-            | Effect::Install { .. }
-            | Effect::StopExecuting { .. } => unreachable!("no checkpoint was made"),
+            Effect::StoreChunk { checkpoint, total, chunk, bytes } => {
+                self.on_piece(cx, Piece::Store { checkpoint, total, chunk, bytes });
+            }
+            Effect::Install { checkpoint } => self.on_piece(cx, Piece::Install { checkpoint }),
+            Effect::Discard { upto, wanted_above } => {
+                self.discardable = Some((upto, wanted_above));
+                if !self.disk_busy {
+                    self.discard(cx);
+                }
+            }
+            Effect::StopExecuting { at, wrong } => self.stop_executing(cx, at, &wrong),
             Effect::Instructed { instruction, outcome } => {
                 cx.line(format_args!("{instruction:?}: {outcome:?}"));
             }
             Effect::Observe(observation) => {
-                if let mainstay_consensus::Observation::Role { role, .. } = observation {
-                    self.role = role;
+                match observation {
+                    mainstay_consensus::Observation::Role { role, .. } => self.role = role,
+                    mainstay_consensus::Observation::Transfer { .. } => {
+                        cx.recorder().counts.transfers += 1;
+                    }
+                    _ => {}
                 }
                 cx.line(format_args!("* {observation:?}"));
             }
-        }
-    }
-
-    // The disk's thread.
-
-    fn work(&mut self, cx: &mut Cx<'_>) {
-        if self.disk_busy || self.jobs.is_empty() {
-            return;
-        }
-        self.disk_busy = true;
-        self.at_work.extend(self.jobs.drain(..));
-        for job in &self.at_work {
-            let Job::Write(_, records) = job else { continue };
-            if let Err(error) = self.log.append(records) {
-                return cx.stop(format!("append: {error}"));
-            }
-        }
-        let usual = self.group.disk_latency * cx.disk_slowness();
-        let nanos = cx.prng().between(usual / 4 + 1, usual * 2 + 1);
-        cx.timer_in(nanos, DISK);
-    }
-
-    fn on_disk(&mut self, cx: &mut Cx<'_>) {
-        let jobs = std::mem::take(&mut self.at_work);
-        let mark = jobs.iter().rev().find_map(|job| match job {
-            Job::Write(mark, _) => Some(*mark),
-            Job::Read { .. } => None,
-        });
-        if let Some(mark) = mark {
-            if let Err(error) = self.log.sync() {
-                return cx.stop(format!("sync: {error}"));
-            }
-            cx.line(format_args!("durable {mark}"));
-            self.step(cx, Input::Durable { mark });
-        }
-        for job in jobs {
-            if let Job::Read { from, upto, bytes_max, purpose } = job {
-                let entries = self.read_log(cx, from, upto, bytes_max);
-                self.step(cx, Input::LogRead { from, purpose, entries });
-            }
-        }
-        self.disk_busy = false;
-        self.look_for_room(cx);
-        self.work(cx);
-    }
-
-    fn read_log(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: Slot,
-        upto: Slot,
-        bytes_max: usize,
-    ) -> Vec<Entry> {
-        match self.log.read(GroupId::FIRST, from, upto, bytes_max) {
-            Ok(entries) => {
-                cx.line(format_args!("read {from}..={upto} from the log: {}", entries.len()));
-                entries
-            }
-            Err(error) => {
-                // At the next start the log is classified, and what is damaged is fetched anew.
-                cx.stop(error.to_string());
-                Vec::new()
-            }
-        }
-    }
-
-    fn look_for_room(&mut self, cx: &mut Cx<'_>) {
-        match self.log.prepare() {
-            Ok(()) | Err(AppendError::NoRoom { .. }) => {}
-            Err(error) => return cx.stop(format!("prepare: {error}")),
-        }
-        let entries = self.log.has_room();
-        if entries != self.had_room {
-            self.had_room = entries;
-            cx.line(format_args!("room for entries: {entries}"));
-            self.step(cx, Input::Room { entries });
-        }
-    }
-
-    // The executor's thread.
-
-    fn execute(&mut self, cx: &mut Cx<'_>) {
-        if !self.executing && !self.deliveries.is_empty() {
-            self.executing = true;
-            let usual = self.group.apply_latency;
-            let nanos = cx.prng().between(usual / 4 + 1, usual * 2 + 1);
-            cx.timer_in(nanos, EXECUTOR);
-        }
-    }
-
-    fn on_executor(&mut self, cx: &mut Cx<'_>) {
-        self.executing = false;
-        let Some((slot, value)) = self.deliveries.pop_front() else { return };
-        let mut applied = Vec::new();
-        let (replica, checksum) = (self.me, value.checksum());
-        cx.observe(&Observation::Applied { replica, slot, checksum });
-        if let Err(error) = self.applier.apply(slot, &value, &mut applied) {
-            return cx.violated("invariant", format!("replica {replica}: {error}"));
-        }
-        if self.applier.checkpoint_due() {
-            drop(self.applier.checkpoint());
-        }
-        for observation in record::executed(replica, slot, &value, &applied) {
-            cx.observe(&observation);
-        }
-        let digest = self.applier.digest().unwrap_or_default();
-        cx.observe(&Observation::Digest { replica, slot, digest });
-        let mut todo = Vec::new();
-        for applied in &applied {
-            let nonce = Nonce(u128::from(cx.prng().next_u64()));
-            self.front.on_applied(applied, || nonce, &mut todo);
-        }
-        let wake = self.applier.wake();
-        self.step(cx, Input::Applied { upto: slot, wake });
-        self.carry_out_todo(cx, todo);
-        self.answer_reads(cx);
-        self.trim_sessions(cx);
-        self.execute(cx);
-    }
-
-    fn trim_sessions(&mut self, cx: &mut Cx<'_>) {
-        if self.role == Role::Leader
-            && let Some(trim) = self.applier.trim()
-        {
-            self.submit(cx, Origin::Own, trim.encode());
         }
     }
 
@@ -391,7 +311,26 @@ impl ReplicaProcess {
         if !self.had_room {
             self.look_for_room(cx);
         }
+        self.tidy_checkpoints(cx);
+        self.set_interval(cx);
+        self.close(cx);
         cx.timer_in(TICK_NANOS, TICK);
+    }
+
+    /// Everything was healed: as leader, has the log go on until there is a stable checkpoint of what
+    /// stood in it then.
+    fn close(&mut self, cx: &mut Cx<'_>) {
+        let Some(decided) = cx.closing() else { return };
+        if self.role == Role::Leader && self.machine.status().stable < decided {
+            let interval = CheckpointInterval { requests: 3, ..CheckpointInterval::MIN };
+            let command = Command::SetCheckpointInterval(interval).encode();
+            self.submit(cx, Origin::Own, command);
+        }
+    }
+
+    /// How many replicas make a quorum.
+    fn quorum(&self) -> usize {
+        self.group.configuration.replicas.len() / 2 + 1
     }
 
     fn on_rejected(&mut self, cx: &mut Cx<'_>, token: Token) {
@@ -410,31 +349,6 @@ impl ReplicaProcess {
         let mut todo = Vec::new();
         self.front.on_read_done(asker.client, &mut todo);
         self.carry_out_todo(cx, todo);
-    }
-
-    fn answer_reads(&mut self, cx: &mut Cx<'_>) {
-        let applied = self.applier.applied_upto();
-        let generation = self.front.generation();
-        let number = self.front.session().and_then(|id| self.applier.session_applied_upto(id));
-        let mut done = Vec::new();
-        for (&token, read) in &self.reads {
-            let lost = read.after.is_some() && read.generation != generation;
-            let ready = read.slot.is_some_and(|slot| applied >= slot)
-                && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
-            if lost || ready {
-                done.push((token, lost));
-            }
-        }
-        for (token, lost) in done {
-            let Some(read) = self.reads.remove(&token) else { continue };
-            let mut reply = Vec::new();
-            let outcome = if lost || self.applier.query(&read.body, &mut reply).is_err() {
-                Told::NotDone
-            } else {
-                Told::Reply(Bytes::from(reply))
-            };
-            self.end_read(cx, read.asker, outcome);
-        }
     }
 
     fn on_client(&mut self, cx: &mut Cx<'_>, client: NodeId, frame: &Frame) {
@@ -503,6 +417,11 @@ impl Process for ReplicaProcess {
     fn start(&mut self, cx: &mut Cx<'_>) {
         let applied_upto = self.applier.applied_upto();
         cx.observe(&Observation::Started { replica: self.me, applied_upto });
+        if applied_upto > Slot::NONE {
+            cx.line(format_args!("starts from the checkpoint of {applied_upto}"));
+            cx.recorder().counts.restored += 1;
+            self.observe_state(cx);
+        }
         let now = cx.now();
         self.arm(cx, now);
         self.detect(cx, mainstay_detect::Input::Deadline);
@@ -555,6 +474,8 @@ impl Process for ReplicaProcess {
             }
             DISK => self.on_disk(cx),
             EXECUTOR => self.on_executor(cx),
+            WRITER => self.on_writer(cx),
+            TRANSFER => self.on_transfer(cx),
             RETRY => self.on_retry(cx),
             _ => self.on_tick(cx),
         }
@@ -564,12 +485,24 @@ impl Process for ReplicaProcess {
         self.step(cx, Input::Retire);
     }
 
+    fn harm(&mut self, harm: Harm) {
+        match harm {
+            Harm::Spoil => self.wants_spoiling = true,
+            Harm::WrongPieces(count) => self.pieces.wrong = count,
+        }
+    }
+
     fn picture(&mut self) -> Picture {
+        let status = self.machine.status();
         Picture {
             leads: self.role == Role::Leader,
             applied: self.applier.applied_upto().0,
             digest: self.applier.digest().unwrap_or_default(),
             open: 0,
+            stable: status.stable.0.min(status.checkpoint.0),
+            fetches: status.transfer.is_some(),
+            log_bytes: self.log.bytes(),
+            checkpoints: self.keeping.held.held().len(),
         }
     }
 }

@@ -203,7 +203,7 @@ impl<D: Disk> Incoming<D> {
     }
 
     /// Makes it one of the held checkpoints, durably; it replaces another of the same slot. Whoever
-    /// does so has compared its digest with that of a quorum.
+    /// does so has compared its digest with that of a quorum, so it is noted as stable.
     ///
     /// # Errors
     /// [`CheckpointError::Incomplete`], and others; what was fetched stays.
@@ -213,6 +213,7 @@ impl<D: Disk> Incoming<D> {
         self.file = None;
         let id = self.head.id;
         self.checkpoints.put_in_place(&self.name, &file_name(id), self.head)?;
+        self.checkpoints.note_stable(id)?;
         Ok(id)
     }
 

@@ -22,6 +22,7 @@ const TRAILER_LEN: u64 = 8;
 const MAGIC: [u8; 8] = *b"MNSTYCHK";
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".ms";
+const STABLE_PREFIX: &str = "stable-";
 const INCOMING_PREFIX: &str = "incoming-";
 const INCOMING_SUFFIX: &str = ".part";
 
@@ -39,6 +40,18 @@ pub(super) fn incoming_name(id: CheckpointId) -> String {
 /// log deletes such files.
 pub(super) fn temporary_name(slot: Slot) -> String {
     format!("{PREFIX}{:020}{}", slot.0, crate::layout::TEMPORARY)
+}
+
+/// The name of the empty file which says that a quorum held a checkpoint of `group`.
+pub(super) fn stable_name(group: GroupId, id: CheckpointId) -> String {
+    format!("{STABLE_PREFIX}{:010}-{:020}-{:016x}{SUFFIX}", group.0, id.slot.0, id.digest)
+}
+
+/// Which checkpoint of `group` a file of this name says that about.
+pub(super) fn stable_id_of(group: GroupId, name: &str) -> Option<CheckpointId> {
+    let (_, id) = name.strip_prefix(STABLE_PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?;
+    let id = parse(id)?;
+    (stable_name(group, id) == name).then_some(id)
 }
 
 /// Which checkpoint a file of this name is.

@@ -64,6 +64,34 @@ fn names<T: Place>(place: &mut T) -> Vec<String> {
     names
 }
 
+pub(super) fn stable_one_stays<T: Place>(place: &mut T) {
+    let checkpoints = open(place);
+    assert_eq!(checkpoints.stable(), None);
+    for slot in [3, 8] {
+        write(&checkpoints, slot, b"state");
+    }
+    checkpoints.note_stable(id(3)).expect("noted");
+    for slot in [13, 18] {
+        write(&checkpoints, slot, b"state");
+    }
+    assert_eq!(checkpoints.held(), [3, 13, 18].map(id), "the stable one, and the two newest");
+    drop(checkpoints);
+    let checkpoints = open(place);
+    assert_eq!(checkpoints.stable(), Some(id(3)), "also after a restart");
+    checkpoints.note_stable(id(13)).expect("noted");
+    checkpoints.note_stable(id(8)).expect("an older one changes nothing");
+    assert_eq!(checkpoints.stable(), Some(id(13)));
+    checkpoints.tidy().expect("tidied");
+    assert_eq!(checkpoints.held(), [13, 18].map(id));
+    drop(checkpoints);
+    let checkpoints = open(place);
+    assert_eq!(checkpoints.stable(), Some(id(13)));
+    assert_eq!(checkpoints.held(), [13, 18].map(id));
+    drop(checkpoints);
+    let left = place.open().list().expect("list");
+    assert_eq!(left.iter().filter(|name| name.starts_with("stable-")).count(), 1, "{left:?}");
+}
+
 pub(super) fn comes_back<T: Place>(place: &mut T) {
     let block = 64 * KIB;
     let lens = [0, 1, block - 1, block, block + 1, 16 * block, 16 * block + 1, 37 * block + 11];

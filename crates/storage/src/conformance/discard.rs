@@ -21,6 +21,20 @@ fn segments<T: Place>(place: &mut T) -> Vec<String> {
     names
 }
 
+pub(super) fn decided_is_noted<T: Place>(place: &mut T) {
+    let (mut log, _) = open(place);
+    append_each(&mut log, &accepts(1..=5).into_iter().collect::<Vec<_>>());
+    log.note_decided(GROUP, Slot(5)).expect("it is noted");
+    log.note_decided(GROUP, Slot(3)).expect("that is said already");
+    drop(log);
+    let (mut log, recovered) = open(place);
+    assert_eq!((recovered.decided_upto, recovered.truncated_upto), (Slot(5), Slot::NONE));
+    assert_eq!((recovered.accepted.len(), recovered.uncertain), (0, vec![]));
+    let held: Vec<_> = (1..=5).map(|slot| entry(1, slot, 1000)).collect();
+    assert_eq!(log.read(GROUP, Slot(1), Slot(5), usize::MAX).expect("read"), held);
+    append_each(&mut log, &[accept(1, 6, 1000, 5)]);
+}
+
 pub(super) fn whole_segments<T: Place>(place: &mut T) {
     let (mut log, _) = open(place);
     append_each(&mut log, &[promise(9, 0)]);

@@ -57,6 +57,31 @@ impl<D: Disk, P: Plants> Log<D, P> {
         result
     }
 
+    /// Makes durable that every slot of `group` up to `upto` is decided and stands in the log, with
+    /// everything appended before. A checkpoint is put in its place only after this was said of its
+    /// slot: then one that is above the log's `decided_upto` at start was fetched, and the log has to be
+    /// told ([`Log::begin_after`]); one that the replica made itself never is, and must not take slots
+    /// from the log that others may still want. Cheap if it was said already. Whoever calls this has
+    /// appended every record that was issued before slot `upto` was applied.
+    ///
+    /// # Errors
+    /// As for [`Log::discard`].
+    pub fn note_decided(&mut self, group: GroupId, upto: Slot) -> Result<(), AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let known = self.groups.get(&group).map_or(Slot::NONE, |group| group.known_upto());
+        let result = if upto <= known {
+            self.sync_current().map_err(failed)
+        } else {
+            self.room_for_states(self.groups.len() + 1)?;
+            self.groups.entry(group).or_default().decided_upto = upto;
+            self.write_states()
+        };
+        self.poisoned |= result.is_err();
+        result
+    }
+
     /// Every slot of `group` up to here has been given up.
     #[must_use]
     pub fn truncated_upto(&self, group: GroupId) -> Slot {

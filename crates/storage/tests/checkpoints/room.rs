@@ -45,6 +45,19 @@ fn the_older_checkpoint_makes_way_for_the_next() {
 }
 
 #[test]
+fn the_stable_one_never_makes_way() {
+    let disk = MemoryDisk::default();
+    let checkpoints = open(&disk).expect("open");
+    for slot in [3, 8] {
+        write(&checkpoints, slot).expect("there is room");
+    }
+    checkpoints.note_stable(id(3)).expect("noted");
+    disk.limit_room(Some(0));
+    write(&checkpoints, 13).expect("the other one made way");
+    assert_eq!(checkpoints.held(), [id(3), id(13)]);
+}
+
+#[test]
 fn without_room_nothing_is_left_and_the_log_goes_on() {
     let disk = MemoryDisk::default();
     let mut log = log(&disk);

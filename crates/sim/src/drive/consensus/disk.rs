@@ -1,0 +1,140 @@
+//! The disk's thread: records are appended and synced together, entries are read back, and what
+//! checkpoints cover is given up.
+
+use mainstay_check::Observation;
+use mainstay_consensus::{Input, ReadPurpose};
+use mainstay_model::{Entry, GroupId, Mark, Record, Slot};
+use mainstay_storage::AppendError;
+
+use super::{DISK, ReplicaProcess};
+use crate::context::Cx;
+
+/// What waits for the disk's thread.
+#[derive(Debug)]
+pub(super) enum Job {
+    Write(Mark, Vec<Record>),
+    Read {
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+        purpose: ReadPurpose,
+    },
+    /// A checkpoint of that slot is written: the log has to know the slot as decided first.
+    NoteDecided(Slot),
+}
+
+impl ReplicaProcess {
+    pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
+        if self.disk_busy || self.jobs.is_empty() {
+            return;
+        }
+        self.disk_busy = true;
+        self.at_work.extend(self.jobs.drain(..));
+        for job in &self.at_work {
+            let Job::Write(_, records) = job else { continue };
+            if let Err(error) = self.log.append(records) {
+                return cx.stop(format!("append: {error}"));
+            }
+        }
+        let nanos = self.disk_takes(cx);
+        cx.timer_in(nanos, DISK);
+    }
+
+    /// How long the disk takes this time.
+    pub(super) fn disk_takes(&self, cx: &mut Cx<'_>) -> u64 {
+        let usual = self.group.disk_latency * cx.disk_slowness();
+        cx.prng().between(usual / 4 + 1, usual * 2 + 1)
+    }
+
+    pub(super) fn on_disk(&mut self, cx: &mut Cx<'_>) {
+        let jobs = std::mem::take(&mut self.at_work);
+        let mark = jobs.iter().rev().find_map(|job| match job {
+            Job::Write(mark, _) => Some(*mark),
+            Job::Read { .. } | Job::NoteDecided(_) => None,
+        });
+        if let Some(mark) = mark {
+            if let Err(error) = self.log.sync() {
+                return cx.stop(format!("sync: {error}"));
+            }
+            cx.line(format_args!("durable {mark}"));
+            self.step(cx, Input::Durable { mark });
+        }
+        for job in jobs {
+            match job {
+                Job::Write(..) => {}
+                Job::Read { from, upto, bytes_max, purpose } => {
+                    let Some(entries) = self.read_log(cx, from, upto, bytes_max) else { return };
+                    self.step(cx, Input::LogRead { from, purpose, entries });
+                }
+                Job::NoteDecided(slot) => match self.log.note_decided(GroupId::FIRST, slot) {
+                    Ok(()) => self.finish_checkpoint(cx, slot),
+                    Err(AppendError::NoRoom { .. }) => self.write_again(cx),
+                    Err(error) => return cx.stop(format!("note decided: {error}")),
+                },
+            }
+        }
+        self.disk_busy = false;
+        self.discard(cx);
+        self.look_for_room(cx);
+        self.work(cx);
+    }
+
+    fn read_log(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+    ) -> Option<Vec<Entry>> {
+        match self.log.read(GroupId::FIRST, from, upto, bytes_max) {
+            Ok(entries) => {
+                cx.line(format_args!("read {from}..={upto} from the log: {}", entries.len()));
+                Some(entries)
+            }
+            Err(error) => {
+                // At the next start the log is classified, and what is damaged is fetched anew.
+                cx.damage_found(&error.to_string());
+                cx.stop(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Lets go of what is not needed here, less what is kept for others, once it is noted why it may.
+    pub(super) fn discard(&mut self, cx: &mut Cx<'_>) {
+        let Some((upto, wanted_above)) = self.discardable else { return };
+        let held = self.keeping.held.held();
+        let stable = held.into_iter().find(|held| held.slot == self.stable);
+        if let Some(Err(error)) = stable.map(|stable| self.keeping.held.note_stable(stable)) {
+            return cx.line(format_args!("{error}"));
+        }
+        let options = self.group.checkpoints;
+        let wanted = wanted_above.filter(|_| self.log.bytes() < options.wanted_bytes_max);
+        let upto = wanted.map_or(upto, |above| above.min(upto));
+        let before = self.log.truncated_upto(GroupId::FIRST);
+        let discarded = self.log.discard(GroupId::FIRST, upto, options.keep_bytes);
+        match discarded {
+            Ok(upto) if upto > before => {
+                cx.line(format_args!("discarded up to {upto}: {} B left", self.log.bytes()));
+                let (replica, quorum) = (self.me, self.quorum());
+                cx.observe(&Observation::Discarded { replica, upto, quorum });
+                self.step(cx, Input::Discarded { upto });
+            }
+            Ok(_) | Err(AppendError::NoRoom { .. }) => {}
+            Err(error) => cx.stop(format!("discard: {error}")),
+        }
+    }
+
+    pub(super) fn look_for_room(&mut self, cx: &mut Cx<'_>) {
+        match self.log.prepare() {
+            Ok(()) | Err(AppendError::NoRoom { .. }) => {}
+            Err(error) => return cx.stop(format!("prepare: {error}")),
+        }
+        let entries = self.log.has_room();
+        if entries != self.had_room {
+            self.had_room = entries;
+            cx.line(format_args!("room for entries: {entries}"));
+            self.step(cx, Input::Room { entries });
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The executor's thread: decided values are applied one after the other, checkpoints that become due
+//! are taken, and reads are answered.
+
+use bytes::Bytes;
+use mainstay_check::Observation;
+use mainstay_consensus::{Input, Role};
+use mainstay_model::{Batch, Nonce, Plant, Plants, Slot, Value};
+use mainstay_service::{CheckpointInterval, Command};
+
+use super::{EXECUTOR, Origin, ReplicaProcess};
+use crate::context::Cx;
+use crate::record;
+use crate::registers::{Request, encode};
+use crate::wire::Told;
+
+impl ReplicaProcess {
+    /// Whether nothing is applied now, and nothing is read: another state is about to come, or a
+    /// checkpoint has to be taken first.
+    fn stands(&self) -> bool {
+        self.stopped || self.installing
+    }
+
+    pub(super) fn execute(&mut self, cx: &mut Cx<'_>) {
+        let waits = self.stands() || self.owes_checkpoint;
+        if !self.executing && !waits && !self.deliveries.is_empty() {
+            self.executing = true;
+            let usual = self.group.apply_latency * cx.executor_slowness();
+            let nanos = cx.prng().between(usual / 4 + 1, usual * 2 + 1);
+            cx.timer_in(nanos, EXECUTOR);
+        }
+    }
+
+    pub(super) fn on_executor(&mut self, cx: &mut Cx<'_>) {
+        self.executing = false;
+        if self.stands() || self.owes_checkpoint {
+            return;
+        }
+        let Some((slot, value)) = self.deliveries.pop_front() else { return };
+        let mut applied = Vec::new();
+        let (replica, checksum) = (self.me, value.checksum());
+        cx.observe(&Observation::Applied { replica, slot, checksum });
+        let (given, spoils) = self.given(cx, slot, &value);
+        if let Err(error) = self.applier.apply(slot, &given, &mut applied) {
+            return cx.violated("invariant", format!("replica {replica}: {error}"));
+        }
+        let executed = record::executed(replica, slot, &value, &applied);
+        if spoils && executed.iter().any(|one| matches!(one, Observation::Executed { .. })) {
+            self.wants_spoiling = false;
+            cx.line(format_args!("its state is spoiled in slot {slot}"));
+            cx.observe(&Observation::Spoiled { replica });
+        }
+        for observation in executed {
+            cx.observe(&observation);
+        }
+        self.observe_state(cx);
+        if self.applier.checkpoint_due() {
+            cx.observe(&Observation::Due { replica, slot });
+            self.owes_checkpoint = true;
+            self.take_checkpoint(cx);
+        }
+        let mut todo = Vec::new();
+        for applied in &applied {
+            let nonce = Nonce(u128::from(cx.prng().next_u64()));
+            self.front.on_applied(applied, || nonce, &mut todo);
+        }
+        let wake = self.applier.wake();
+        self.step(cx, Input::Applied { upto: slot, wake });
+        self.carry_out_todo(cx, todo);
+        self.answer_reads(cx);
+        self.trim_sessions(cx);
+        self.execute(cx);
+    }
+
+    /// Tells the properties what the state is now.
+    pub(super) fn observe_state(&mut self, cx: &mut Cx<'_>) {
+        let (replica, slot) = (self.me, self.applier.applied_upto());
+        let digest = self.applier.digest().unwrap_or_default();
+        cx.observe(&Observation::Digest { replica, slot, digest });
+        let time = self.applier.time();
+        cx.observe(&Observation::Time { replica, slot, time });
+    }
+
+    /// What the applier is given for the value of a slot: the value itself, unless something is to go
+    /// wrong. Also whether that spoils the state.
+    fn given(&mut self, cx: &mut Cx<'_>, slot: Slot, value: &Value) -> (Value, bool) {
+        self.applier.tell_local_clock(cx.now().wall);
+        let Ok(mut batch) = Batch::decode(value) else { return (value.clone(), false) };
+        if let Some(interval) = self.local_interval.take() {
+            batch.requests.push(Command::SetCheckpointInterval(interval).encode());
+            return (batch.encode(), false);
+        }
+        if self.wants_spoiling && cx.closing().is_none() && spoil(&mut batch) {
+            cx.line(format_args!("something else is applied in slot {slot}"));
+            return (batch.encode(), true);
+        }
+        (value.clone(), false)
+    }
+
+    fn trim_sessions(&mut self, cx: &mut Cx<'_>) {
+        if self.role == Role::Leader
+            && let Some(trim) = self.applier.trim()
+        {
+            self.submit(cx, Origin::Own, trim.encode());
+        }
+    }
+
+    /// As leader, sets the interval of checkpoints: at first, and now and then to another one.
+    pub(super) fn set_interval(&mut self, cx: &mut Cx<'_>) {
+        let options = self.group.checkpoints;
+        let (unset, late) = (
+            self.applier.checkpoint_interval() == CheckpointInterval::default(),
+            self.owes_checkpoint,
+        );
+        if self.role != Role::Leader || !(unset || late || cx.prng().chance(1, 20)) {
+            return;
+        }
+        // Checkpoints that are not written in time are due less often.
+        let range = if late { options.requests_max } else { options.requests_min };
+        let requests = cx.prng().between(range, options.requests_max);
+        let bytes = cx.prng().between(CheckpointInterval::MIN.bytes, 4 * requests * 512 + 4096);
+        let interval = CheckpointInterval { requests, bytes };
+        cx.line(format_args!("wants {interval:?}"));
+        if self.group.plants.has(Plant::IntervalNotDecided) && !unset {
+            self.local_interval = Some(interval);
+        } else {
+            self.submit(cx, Origin::Own, Command::SetCheckpointInterval(interval).encode());
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self, cx: &mut Cx<'_>) {
+        if self.stands() {
+            return;
+        }
+        let applied = self.applier.applied_upto();
+        let generation = self.front.generation();
+        let number = self.front.session().and_then(|id| self.applier.session_applied_upto(id));
+        let mut done = Vec::new();
+        for (&token, read) in &self.reads {
+            let lost = read.after.is_some() && read.generation != generation;
+            let ready = read.slot.is_some_and(|slot| applied >= slot)
+                && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
+            if lost || ready {
+                done.push((token, lost));
+            }
+        }
+        for (token, lost) in done {
+            let Some(read) = self.reads.remove(&token) else { continue };
+            let mut reply = Vec::new();
+            let outcome = if lost || self.applier.query(&read.body, &mut reply).is_err() {
+                Told::NotDone
+            } else {
+                Told::Reply(Bytes::from(reply))
+            };
+            self.end_read(cx, read.asker, outcome);
+        }
+    }
+}
+
+/// Changes the first request so that its answer stays what it was, and the state does not.
+fn spoil(batch: &mut Batch) -> bool {
+    for request in &mut batch.requests {
+        if let Ok(Command::Request { session, number, acknowledged_upto, body }) =
+            Command::decode(request.clone())
+            && let Ok(mut asked) = postcard::from_bytes::<Request>(&body)
+        {
+            asked.mark = !asked.mark;
+            let body = Bytes::from(encode(&asked));
+            *request = Command::Request { session, number, acknowledged_upto, body }.encode();
+            return true;
+        }
+    }
+    false
+}
