@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mainstay_model::Plant;
-use mainstay_sim::planted::{self, DORMANT};
+use mainstay_sim::planted;
 use mainstay_sim::{RunReport, SCENARIOS, Subject, Totals};
 
 use crate::arguments::SimOptions;
@@ -28,11 +28,7 @@ pub(crate) fn run(options: &SimOptions) -> Result<(), Failure> {
             list_plants();
             Ok(())
         }
-        Some("run") => {
-            let awake = |plant: &&Plant| !DORMANT.contains(plant);
-            let plants: Vec<Plant> = Plant::ALL.iter().filter(awake).copied().collect();
-            find_plants(options, &plants)
-        }
+        Some("run") => find_plants(options, Plant::ALL),
         Some(name) => {
             let plant = Plant::ALL.iter().find(|plant| plant.name() == name).ok_or_else(|| {
                 Failure::usage(format!("no plant is called `{name}`; --plants list names them"))
@@ -59,6 +55,7 @@ fn seeds(options: &SimOptions) -> Result<(), Failure> {
         },
     );
     bar.finish_and_clear();
+    say(&totals.counts.to_string());
     say(&totals.to_string());
     match totals.exit_code {
         0 => Ok(()),
@@ -126,7 +123,7 @@ fn find_plants(options: &SimOptions, plants: &[Plant]) -> Result<(), Failure> {
                     format!("NOT FOUND in {seeds} seeds")
                 }
             };
-            bar.suspend(|| say(&format!("{:28} {:18} {told}", plant.name(), plant.part())));
+            bar.suspend(|| say(&format!("{:32} {:18} {told}", plant.name(), plant.part())));
             bar.inc(1);
         },
     );

@@ -14,18 +14,6 @@ use crate::world::Violation;
 
 const MILLI: u64 = 1_000_000;
 
-/// Plants in parts that no simulated process has yet: nothing discards its log, no checkpoint is
-/// restored, and nothing expires so far.
-pub const DORMANT: &[Plant] = &[
-    Plant::SegmentWithPromiseDiscarded,
-    Plant::UnstableCheckpointTransferred,
-    Plant::DiscardedAboveOwnCheckpoint,
-    Plant::DigestNotCompared,
-    Plant::ExpiryByLocalClock,
-    Plant::SessionsLeftOutOfCheckpoint,
-    Plant::CountersLeftOutOfCheckpoint,
-];
-
 /// How a planted bug was found.
 #[derive(Clone, Debug)]
 pub struct Found {

@@ -4,6 +4,8 @@
 //! "Omni-Paxos: breaking the barriers of partial connectivity", EuroSys 2023, section 2): whenever
 //! one voting replica is connected to a quorum, the group makes progress after bounded time.
 
+mod states;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -118,8 +120,77 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "a leader was cut off with proposals under way, its successor decided otherwise, and \
                 a replica that lost everything asks the old leader what was decided",
         replicas: 3,
-        aim: many_in_flight,
+        aim: all_in_the_log,
         script: stale_donor,
+    },
+    Scenario {
+        name: "slow-follower-disk",
+        about: "the disk of one follower is a hundred times slower for a while: the others go on as if \
+                it were not there, and it catches up afterwards",
+        replicas: 3,
+        aim: states::busy,
+        script: states::slow_follower_disk,
+    },
+    Scenario {
+        name: "slow-leader-disk",
+        about: "the disk of the leader is a hundred times slower for a while, checkpoints included",
+        replicas: 3,
+        aim: states::busy,
+        script: states::slow_leader_disk,
+    },
+    Scenario {
+        name: "away-for-long",
+        about: "a replica is away while the others discard what it has not seen, and comes back",
+        replicas: 3,
+        aim: states::busy,
+        script: states::away_for_long,
+    },
+    Scenario {
+        name: "transfer-under-fire",
+        about: "a replica that needs the state of the others is killed while it fetches it, again and \
+                again, and so are those that give it",
+        replicas: 5,
+        aim: states::many_pieces,
+        script: states::transfer_under_fire,
+    },
+    Scenario {
+        name: "lone-holder",
+        about: "of the two replicas that hold the stable checkpoint one goes for good and the other \
+                restarts, while the third, which has missed it, comes back",
+        replicas: 3,
+        aim: states::busy,
+        script: states::lone_holder,
+    },
+    Scenario {
+        name: "wrong-pieces",
+        about: "a replica that needs the state of the others is given another one than it asked for",
+        replicas: 3,
+        aim: states::many_pieces,
+        script: states::wrong_pieces,
+    },
+    Scenario {
+        name: "diverged",
+        about: "the state of one replica becomes another than the log says: it is found, stops, \
+                and takes over the state of the others",
+        replicas: 3,
+        aim: states::busy,
+        script: states::diverged,
+    },
+    Scenario {
+        name: "restarts",
+        about: "one replica after the other is killed, over and over, while logs are discarded: what was \
+                promised must outlive the segment that it was written in",
+        replicas: 3,
+        aim: states::busy,
+        script: states::restarts,
+    },
+    Scenario {
+        name: "clocks",
+        about: "clocks drift by a tenth and jump by hours, both ways, and leaders come and go, while \
+                leases are taken and expire",
+        replicas: 3,
+        aim: states::leases,
+        script: states::clocks,
     },
     Scenario {
         name: "leader-kill",
@@ -157,7 +228,10 @@ impl Scenario {
         stage.run_for(600 * MILLI);
         (self.script)(&mut stage);
         let Stage { mut world, longest_gap, .. } = stage;
-        let core: Vec<NodeId> = (0..plan.replicas).map(NodeId).collect();
+        let core: Vec<NodeId> = (0..plan.replicas)
+            .map(NodeId)
+            .filter(|&node| !world.core.node(node).held_down)
+            .collect();
         let judged = conclude(&mut world, &plan, &core);
         RunReport { longest_gap: Duration::from_nanos(longest_gap), ..report(seed, judged, world) }
     }
@@ -208,6 +282,26 @@ impl Stage {
         let time = self.world.core.time();
         self.world.core.plan(time, fault);
         self.run_for(0);
+    }
+
+    /// Runs until that is so, to within a millisecond, but for so many nanoseconds at most; whether it
+    /// became so.
+    fn run_until(&mut self, longest: u64, mut is_so: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.world.core.time() + longest;
+        while !is_so(self) {
+            if self.world.core.time() >= until || self.world.core.violation.is_some() {
+                return false;
+            }
+            self.run_for(MILLI);
+        }
+        true
+    }
+
+    /// Demands what has to have come about by now.
+    fn demand(&mut self, has_come: bool, what: &str) {
+        if !has_come && self.world.core.violation.is_none() {
+            self.world.core.violated("liveness", what.to_owned());
+        }
     }
 
     fn leader(&mut self) -> NodeId {
@@ -331,6 +425,13 @@ fn many_in_flight(plan: &mut Plan) {
     plan.workload.read_percent = 10;
     plan.workload.operations = 200;
     plan.group.ordering.batch_requests_max = 1;
+}
+
+/// The same, and nothing of it is discarded: whoever lags learns it value by value.
+fn all_in_the_log(plan: &mut Plan) {
+    many_in_flight(plan);
+    plan.group.checkpoints.requests_min = 1_000_000;
+    plan.group.checkpoints.requests_max = 1_000_000;
 }
 
 fn damaged_copy(stage: &mut Stage) {

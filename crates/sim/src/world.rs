@@ -58,6 +58,8 @@ pub struct Picture {
     pub stable: u64,
     /// Whether it fetches a checkpoint.
     pub fetches: bool,
+    /// Its log begins after this slot.
+    pub truncated: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
     /// How many checkpoints it holds.

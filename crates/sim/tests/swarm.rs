@@ -22,6 +22,10 @@ fn every_property_holds_and_every_run_is_reproducible() {
         "nearly every history could be judged: {}",
         first.unjudged
     );
+    for (name, count) in first.counts.all() {
+        assert!(count > 0, "no {name} in {SEEDS} seeds: {}", first.counts);
+    }
+    println!("{}", first.counts);
     let mut again = hashes.iter();
     let second = run_many(Subject::Swarm, 1, SEEDS, 1, |report| {
         let expected = again.next().copied();

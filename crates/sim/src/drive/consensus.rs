@@ -501,6 +501,7 @@ impl Process for ReplicaProcess {
             open: 0,
             stable: status.stable.0.min(status.checkpoint.0),
             fetches: status.transfer.is_some(),
+            truncated: self.log.truncated_upto(GroupId::FIRST).0,
             log_bytes: self.log.bytes(),
             checkpoints: self.keeping.held.held().len(),
         }

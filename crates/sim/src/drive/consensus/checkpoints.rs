@@ -238,6 +238,10 @@ impl ReplicaProcess {
         cx.line(format_args!("checkpoint of {slot} durable: {:016x}", checkpoint.digest));
         cx.observe(&Observation::Checkpointed { replica: self.me, checkpoint });
         self.step(cx, Input::Checkpointed { checkpoint });
+        self.discard(cx);
+        if let Err(error) = self.note_stable().and_then(|()| self.keeping.held.tidy()) {
+            cx.line(format_args!("{error}"));
+        }
         self.take_checkpoint(cx);
         self.begin_writing(cx);
         self.execute(cx);

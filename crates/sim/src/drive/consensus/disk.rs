@@ -4,7 +4,7 @@
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, ReadPurpose};
 use mainstay_model::{Entry, GroupId, Mark, Record, Slot};
-use mainstay_storage::AppendError;
+use mainstay_storage::{AppendError, CheckpointError};
 
 use super::{DISK, ReplicaProcess};
 use crate::context::Cx;
@@ -103,9 +103,7 @@ impl ReplicaProcess {
     /// Lets go of what is not needed here, less what is kept for others, once it is noted why it may.
     pub(super) fn discard(&mut self, cx: &mut Cx<'_>) {
         let Some((upto, wanted_above)) = self.discardable else { return };
-        let held = self.keeping.held.held();
-        let stable = held.into_iter().find(|held| held.slot == self.stable);
-        if let Some(Err(error)) = stable.map(|stable| self.keeping.held.note_stable(stable)) {
+        if let Err(error) = self.note_stable() {
             return cx.line(format_args!("{error}"));
         }
         let options = self.group.checkpoints;
@@ -123,6 +121,13 @@ impl ReplicaProcess {
             Ok(_) | Err(AppendError::NoRoom { .. }) => {}
             Err(error) => cx.stop(format!("discard: {error}")),
         }
+    }
+
+    /// Notes the stable checkpoint, if it is held.
+    pub(super) fn note_stable(&self) -> Result<(), CheckpointError> {
+        let held = self.keeping.held.held();
+        let stable = held.into_iter().find(|held| held.slot == self.stable);
+        stable.map_or(Ok(()), |stable| self.keeping.held.note_stable(stable))
     }
 
     pub(super) fn look_for_room(&mut self, cx: &mut Cx<'_>) {

@@ -1,0 +1,213 @@
+//! Scenarios about states: checkpoints, their transfer, and the clocks they depend on.
+
+use super::{MILLI, Stage, followers, many_in_flight};
+use crate::fault::{Fault, Target};
+use crate::plan::Plan;
+use crate::world::{Harm, NodeId};
+
+/// Many requests, and checkpoints in quick succession.
+pub(super) fn busy(plan: &mut Plan) {
+    plan.workload.operations = 150;
+    plan.workload.think_max = 60 * MILLI;
+    plan.workload.depth = 3;
+    plan.group.ordering.batch_requests_max = 2;
+    plan.group.checkpoints.requests_min = 6;
+    plan.group.checkpoints.requests_max = 20;
+    plan.group.checkpoints.keep_bytes = 0;
+    plan.group.checkpoints.wanted_bytes_max = 100_000;
+}
+
+/// The same, and pieces are slow to read and to write.
+pub(super) fn many_pieces(plan: &mut Plan) {
+    busy(plan);
+    plan.workload.operations = 250;
+    plan.group.disk_latency = 3 * MILLI;
+}
+
+/// Many leases, and clocks that run a tenth too fast or too slow.
+pub(super) fn leases(plan: &mut Plan) {
+    many_in_flight(plan);
+    plan.drift_ppm_max = 100_000;
+    plan.workload.lease_percent = 50;
+    plan.workload.lease_millis_max = 500;
+    plan.group.checkpoints.requests_min = 6;
+    plan.group.checkpoints.requests_max = 20;
+}
+
+/// A hundred times slower than usual, and at most a fifth of a second a write.
+fn slow(stage: &Stage, target: Target, length: u64) -> Fault {
+    let factor = 100.min(200 * MILLI / stage.disk_latency);
+    Fault::SlowDisk { target, length, factor }
+}
+
+pub(super) fn slow_follower_disk(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (slowed, _) = followers(stage, leader);
+    let fault = slow(stage, Target::Node(slowed), 3_000 * MILLI);
+    stage.now(fault);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn slow_leader_disk(stage: &mut Stage) {
+    let leader = stage.leader();
+    let fault = slow(stage, Target::Node(leader), 3_000 * MILLI);
+    stage.now(fault);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+/// Ends a follower, and waits until the others have discarded what it has not seen.
+fn send_away(stage: &mut Stage) -> NodeId {
+    let leader = stage.leader();
+    let replicas = stage.world.core.replicas;
+    let step = 1 + stage.world.core.prng.below(u64::from(replicas) - 1) as u16;
+    let away = NodeId((leader.0 + step) % replicas);
+    let seen = stage.world.picture(away).map_or(0, |picture| picture.applied);
+    stage.now(Fault::Kill { target: Target::Node(away), down: 60_000 * MILLI });
+    let gone = stage.run_until(20_000 * MILLI, |stage| {
+        let mut others = (0..replicas).map(NodeId).filter(|&node| node != away);
+        others.all(|node| stage.world.picture(node).is_some_and(|p| p.truncated > seen))
+    });
+    stage.demand(gone, "the others discard nothing while one is away");
+    away
+}
+
+fn come_back(stage: &mut Stage, away: NodeId) {
+    stage.world.start_in(away, 0);
+    stage.run_for(MILLI);
+}
+
+pub(super) fn away_for_long(stage: &mut Stage) {
+    let before = stage.world.core.recorder.counts.installs;
+    let away = send_away(stage);
+    come_back(stage, away);
+    let time = stage.world.core.time();
+    let took =
+        stage.run_until(10_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
+    stage.demand(took, "who was away takes over no state");
+    stage.expect_progress(time);
+}
+
+pub(super) fn lone_holder(stage: &mut Stage) {
+    let before = stage.world.core.recorder.counts.installs;
+    let away = send_away(stage);
+    let mut others = (0..3).map(NodeId).filter(|&node| node != away);
+    let (Some(first), Some(second)) = (others.next(), others.next()) else { return };
+    let swap = stage.world.core.prng.chance(1, 2);
+    let (gone, holder) = if swap { (first, second) } else { (second, first) };
+    stage.world.core.node(gone).held_down = true;
+    stage.now(Fault::Kill { target: Target::Node(gone), down: MILLI });
+    stage.now(Fault::PowerLoss { target: Target::Node(holder), down: 100 * MILLI });
+    come_back(stage, away);
+    let took =
+        stage.run_until(10_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
+    stage.demand(took, "who was away takes over no state");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn transfer_under_fire(stage: &mut Stage) {
+    let away = send_away(stage);
+    come_back(stage, away);
+    let before = stage.world.core.recorder.counts.installs;
+    for round in 0..6 {
+        let fetches = stage.run_until(3_000 * MILLI, |stage| {
+            stage.world.core.recorder.counts.installs > before
+                || stage.world.picture(away).is_some_and(|picture| picture.fetches)
+        });
+        if !fetches || stage.world.core.recorder.counts.installs > before {
+            break;
+        }
+        let soon = stage.world.core.prng.between(MILLI, 40 * MILLI);
+        stage.run_for(soon);
+        let replicas = u64::from(stage.world.core.replicas);
+        let other = 1 + stage.world.core.prng.below(replicas - 1) as u16;
+        let other = NodeId((away.0 + other) % replicas as u16);
+        let hit = if round % 2 == 0 { away } else { other };
+        let target = Target::Node(hit);
+        let fault = if stage.world.core.prng.chance(1, 2) {
+            Fault::Kill { target, down: 20 * MILLI }
+        } else {
+            Fault::PowerLossInside { target, changes: stage.world.core.prng.below(8) }
+        };
+        stage.now(fault);
+    }
+    let took =
+        stage.run_until(20_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
+    stage.demand(took, "who was away takes over no state");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn wrong_pieces(stage: &mut Stage) {
+    let away = send_away(stage);
+    let before = stage.world.core.recorder.counts.installs;
+    let others = (0..3).map(NodeId).filter(|&node| node != away);
+    for node in others {
+        stage.now(Fault::Harm { target: Target::Node(node), harm: Harm::WrongPieces(12) });
+    }
+    come_back(stage, away);
+    let took =
+        stage.run_until(20_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
+    stage.demand(took, "who was away takes over no state");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn diverged(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (follower, _) = followers(stage, leader);
+    let hit = if stage.world.core.prng.chance(1, 2) { leader } else { follower };
+    stage.world.core.budget.damaged_max = 1;
+    let before = stage.world.core.recorder.counts;
+    stage.now(Fault::Harm { target: Target::Node(hit), harm: Harm::Spoil });
+    let found = stage.run_until(10_000 * MILLI, |stage| {
+        stage.world.core.recorder.counts.diverged > before.diverged
+    });
+    stage.demand(found, "a state that differs is not found");
+    let healed = stage.run_until(10_000 * MILLI, |stage| {
+        stage.world.core.recorder.counts.installs > before.installs
+    });
+    stage.demand(healed, "who has diverged takes over no state");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn restarts(stage: &mut Stage) {
+    for round in 0..12 {
+        let time = stage.world.core.time();
+        let target = if round % 3 == 0 { Target::Leader } else { Target::Any };
+        let down = stage.world.core.prng.between(5 * MILLI, 100 * MILLI);
+        let fault = match stage.world.core.prng.below(3) {
+            0 => Fault::PowerLoss { target, down },
+            1 => Fault::PowerLossInside { target, changes: stage.world.core.prng.below(20) },
+            _ => Fault::Kill { target, down },
+        };
+        stage.now(fault);
+        let next = time + stage.world.core.prng.between(50 * MILLI, 400 * MILLI);
+        stage.world.run_until(next);
+    }
+    stage.world.core.plan(stage.world.core.time(), Fault::Mend);
+    let time = stage.world.core.time() + 200 * MILLI;
+    stage.expect_progress(time);
+}
+
+pub(super) fn clocks(stage: &mut Stage) {
+    let hour = 3_600_000 * MILLI as i64;
+    for round in 0..8 {
+        let by = stage.world.core.prng.below(6 * hour as u64) as i64 - 3 * hour;
+        stage.now(Fault::JumpWall { target: Target::Any, by });
+        let pause = stage.world.core.prng.between(50 * MILLI, 300 * MILLI);
+        stage.run_for(pause);
+        let time = stage.world.core.time();
+        match round % 3 {
+            0 => stage.now(Fault::Kill { target: Target::Leader, down: 50 * MILLI }),
+            1 => stage.now(Fault::Pause { target: Target::Leader, length: 200 * MILLI }),
+            _ => {}
+        }
+        stage.world.run_until(time + 2 * stage.timeout);
+    }
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
