@@ -1,5 +1,6 @@
 //! The command line and its help.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -76,6 +77,18 @@ pub(crate) struct UpOptions {
     /// When an answer may leave a replica of a new cluster, `sync` if not told.
     #[arg(long, value_enum)]
     pub(crate) durability: Option<DurabilityOption>,
+    /// A checkpoint is due after so many requests, 1000000 if not told.
+    #[arg(long, value_name = "N")]
+    pub(crate) checkpoint_requests: Option<u64>,
+    /// A checkpoint is due after so many bytes of log, 268435456 if not told.
+    #[arg(long, value_name = "N")]
+    pub(crate) checkpoint_bytes: Option<u64>,
+    /// The most bytes a second that are written of a checkpoint.
+    #[arg(long, hide = true)]
+    pub(crate) checkpoint_write_rate: Option<NonZeroU64>,
+    /// Bytes of the log that are kept although a checkpoint covers them.
+    #[arg(long, hide = true)]
+    pub(crate) log_keep_bytes: Option<u64>,
     /// Bytes of a log segment.
     #[arg(long, hide = true)]
     pub(crate) segment_bytes: Option<u64>,

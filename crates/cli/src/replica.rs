@@ -22,10 +22,8 @@ use crate::settings::{Checked, Settings};
 /// How long a replica that `up` started waits for the process that held its folder before.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// How many bytes a second are written of a checkpoint: it has time, and the log on the same disk has
-/// not.
-const CHECKPOINT_WRITE_RATE: u64 = 128 << 20;
+/// The most bytes of a checkpoint that are written in a second: the log has the rest of the disk.
+const WRITE_RATE: NonZeroU64 = NonZeroU64::new(128 << 20).unwrap();
 
 /// Carries the command out; returns when the replica has ended.
 pub(crate) fn run<S, F, D>(
@@ -59,7 +57,7 @@ where
     log_options.bytes_max = settings.log.bytes_max;
     let mut checkpoint_options =
         CheckpointOptions::new(identity.cluster, GroupId::FIRST, identity.service_version);
-    checkpoint_options.write_rate = NonZeroU64::new(CHECKPOINT_WRITE_RATE);
+    checkpoint_options.write_rate = settings.checkpoint.write_rate.or(Some(WRITE_RATE));
     let store = Store::open(over(disk), log_options, checkpoint_options)
         .map_err(|error| Failure::store(&settings.data, &error))?;
     let open = |error: OpenError| Failure::open(&settings.data, &error);
@@ -79,6 +77,10 @@ where
     );
     config.votes = !identity.amnesiac;
     config.wall_clock = clock;
+    config.interval = settings.checkpoint.interval();
+    let keep = &mut config.keep;
+    keep.lagging_bytes = settings.log.keep_bytes.unwrap_or(keep.lagging_bytes);
+    keep.transfer_bytes = settings.log.keep_bytes_in_transfer.unwrap_or(keep.transfer_bytes);
     tracing::info!(
         replica = %config.me,
         cluster = %config.cluster,

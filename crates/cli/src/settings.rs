@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
+use mainstay_service::CheckpointInterval;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{durability_named, parse_id};
@@ -30,6 +32,9 @@ pub(crate) struct Settings {
     /// The bounds of its log.
     #[serde(default, skip_serializing_if = "LogSettings::is_default")]
     pub(crate) log: LogSettings,
+    /// When checkpoints are due, and how fast they are written.
+    #[serde(default, skip_serializing_if = "CheckpointSettings::is_default")]
+    pub(crate) checkpoint: CheckpointSettings,
 }
 
 /// Where a replica listens.
@@ -52,6 +57,42 @@ pub(crate) struct LogSettings {
     /// The most bytes of all segments; beyond that no entries are accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_max: Option<u64>,
+    /// The bytes that are kept for replicas that lag, although a checkpoint covers them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_bytes: Option<u64>,
+    /// The same while a replica fetches a checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_bytes_in_transfer: Option<u64>,
+}
+
+/// When checkpoints are due, and how fast they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckpointSettings {
+    /// After so many requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) requests: Option<u64>,
+    /// Or after so many bytes of log, if that comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
+    /// The most bytes a second that are written of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) write_rate: Option<NonZeroU64>,
+}
+
+impl CheckpointSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The interval, with defaults for what is not set.
+    pub(crate) fn interval(&self) -> CheckpointInterval {
+        let default = CheckpointInterval::default();
+        CheckpointInterval {
+            requests: self.requests.unwrap_or(default.requests),
+            bytes: self.bytes.unwrap_or(default.bytes),
+        }
+    }
 }
 
 impl LogSettings {
@@ -77,6 +118,8 @@ pub(crate) struct Checked {
     pub(crate) listen_peers: SocketAddr,
     /// See [`Settings`].
     pub(crate) log: LogSettings,
+    /// See [`Settings`].
+    pub(crate) checkpoint: CheckpointSettings,
 }
 
 impl Settings {
@@ -117,6 +160,16 @@ impl Settings {
             let last = self.peers.len() - 1;
             return Err(("index", format!("is beyond the last of `peers`, which is {last}")));
         }
+        let interval = self.checkpoint.interval();
+        if !interval.is_within_bounds() {
+            let (min, max) = (CheckpointInterval::MIN, CheckpointInterval::MAX);
+            let ((key, min), max) = if (min.requests..=max.requests).contains(&interval.requests) {
+                (("checkpoint.bytes", min.bytes), max.bytes)
+            } else {
+                (("checkpoint.requests", min.requests), max.requests)
+            };
+            return Err((key, format!("wants {min} to {max}")));
+        }
         let mut peers = Vec::new();
         for peer in &self.peers {
             peers.push(resolve(peer).map_err(|what| ("peers", what))?);
@@ -129,6 +182,7 @@ impl Settings {
             listen_clients: resolve(&self.listen.clients).map_err(|what| ("clients", what))?,
             listen_peers: resolve(&self.listen.peers).map_err(|what| ("listen.peers", what))?,
             log: self.log,
+            checkpoint: self.checkpoint,
         })
     }
 }

@@ -15,9 +15,6 @@ use crate::settings::resolve;
 
 /// How long each replica has for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// A log beyond this many bytes is worth a warning: it grows until checkpoints exist.
-const LOG_BYTES_WARNING: u64 = 1 << 30;
-
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct ClusterStatus {
@@ -157,12 +154,6 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
             Ok(told) => {
                 let own = |warning: &String| format!("replica {index}: {warning}");
                 warnings.extend(told.warnings.iter().map(own));
-                if told.replica.log_bytes > LOG_BYTES_WARNING && told.warnings.is_empty() {
-                    warnings.push(format!(
-                        "replica {index}: its log has {} and grows until checkpoints exist",
-                        size(told.replica.log_bytes)
-                    ));
-                }
                 replicas.push(told.replica.clone());
             }
             Err(error) => {
@@ -201,6 +192,10 @@ fn silent(index: u16, asked: &Asked, error: &io::Error) -> ReplicaStatus {
         decided: 0,
         applied: 0,
         checkpoint: 0,
+        stable: 0,
+        checkpoint_bytes: 0,
+        checkpoint_pause_max_us: 0,
+        transfer: None,
         log_bytes: 0,
         segments: 0,
         clients: 0,
@@ -209,7 +204,7 @@ fn silent(index: u16, asked: &Asked, error: &io::Error) -> ReplicaStatus {
     }
 }
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "index",
     "role",
     "state",
@@ -219,6 +214,7 @@ const COLUMNS: [&str; 10] = [
     "accepted",
     "decided",
     "applied",
+    "checkpoint",
     "log",
 ];
 
@@ -254,15 +250,28 @@ fn row(replica: &ReplicaStatus) -> [String; COLUMNS.len()] {
     [
         replica.index.to_string(),
         name(&replica.role),
-        name(&replica.state),
+        state(replica),
         replica.client.clone(),
         replica.peer.clone(),
         replica.pid.map_or("-".to_owned(), |pid| pid.to_string()),
         replica.accepted.to_string(),
         replica.decided.to_string(),
         replica.applied.to_string(),
+        replica.checkpoint.to_string(),
         size(replica.log_bytes),
     ]
+}
+
+/// The state, and how much of a checkpoint has been fetched.
+fn state(replica: &ReplicaStatus) -> String {
+    let name = name(&replica.state);
+    match replica.transfer {
+        Some(transfer) if transfer.total > 0 => {
+            let percent = u128::from(transfer.bytes) * 100 / u128::from(transfer.total);
+            format!("{name} ({percent} % of {})", size(transfer.total))
+        }
+        _ => name,
+    }
 }
 
 /// The name that a role or state has in JSON.

@@ -76,6 +76,7 @@ pub use run::run;
 pub use sockets::Sockets;
 pub use status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
+    TransferStatus,
 };
 pub use stop::StopHandle;
 pub use store::{Store, StoreError};

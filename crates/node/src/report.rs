@@ -6,6 +6,7 @@ use crate::front::Front;
 use crate::node::Node;
 use crate::status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
+    TransferStatus,
 };
 
 /// From this size on the log is worth a warning.
@@ -44,6 +45,14 @@ impl<F: Front> Node<F> {
                 decided: status.decided.0,
                 applied: self.applied.0,
                 checkpoint: status.checkpoint.0,
+                stable: status.stable.0,
+                checkpoint_bytes: self.checkpointing.bytes,
+                checkpoint_pause_max_us: self.checkpointing.pause_max.as_micros() as u64,
+                transfer: status.transfer.map(|(slot, bytes, total)| TransferStatus {
+                    slot: slot.0,
+                    bytes,
+                    total,
+                }),
                 log_bytes: self.log.bytes,
                 segments: self.log.segments,
                 clients: self.clients as u64,
@@ -125,13 +134,33 @@ impl<F: Front> Node<F> {
         for (peer, why) in self.links.complaints() {
             warnings.push(format!("replica {peer} is not reached: {why}"));
         }
-        if self.log.bytes >= LOG_BYTES_LARGE {
+        self.warn_of_checkpoints(status, &mut warnings);
+        warnings
+    }
+
+    fn warn_of_checkpoints(&self, status: &Status, warnings: &mut Vec<String>) {
+        if let Some(slot) = status.diverged {
             warnings.push(format!(
-                "the log holds {} MiB, and grows until checkpoints exist",
-                self.log.bytes >> 20
+                "the state of this replica is not that of the others as of slot {slot}: it executes \
+                 nothing more, goes on voting, and fetches their state"
             ));
         }
-        warnings
+        if let Some(why) = &self.checkpointing.trouble {
+            warnings.push(format!(
+                "the last checkpoint could not be written, so the log is kept; the next one is tried \
+                 when it is due: {why}"
+            ));
+        }
+        let interval = self.checkpointing.interval.map_or(0, |interval| interval.bytes);
+        let usual = self.config.keep.lagging_bytes.saturating_add(interval.saturating_mul(3));
+        if self.log.bytes >= LOG_BYTES_LARGE.max(usual) {
+            warnings.push(format!(
+                "the log holds {} MiB, and is given up only where a quorum holds a checkpoint of one \
+                 state, which is known of slot {}: start the replicas that are down",
+                self.log.bytes >> 20,
+                status.stable
+            ));
+        }
     }
 }
 

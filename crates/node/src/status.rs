@@ -87,6 +87,18 @@ pub struct ReplicaStatus {
     pub applied: u64,
     /// The slot of the newest checkpoint; 0 for none.
     pub checkpoint: u64,
+    /// The slot of the newest checkpoint that a quorum is known to hold with one digest; 0 for none.
+    #[serde(default)]
+    pub stable: u64,
+    /// Bytes of the newest checkpoint.
+    #[serde(default)]
+    pub checkpoint_bytes: u64,
+    /// The longest that execution stood still to hand out a checkpoint, in microseconds.
+    #[serde(default)]
+    pub checkpoint_pause_max_us: u64,
+    /// The checkpoint that is being fetched from others, if one is.
+    #[serde(default)]
+    pub transfer: Option<TransferStatus>,
     /// Bytes of the log on disk.
     #[serde(default)]
     pub log_bytes: u64,
@@ -102,6 +114,17 @@ pub struct ReplicaStatus {
     /// Turns that the loop of the node has taken since.
     #[serde(default)]
     pub turns: u64,
+}
+
+/// How far a checkpoint has been fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferStatus {
+    /// The slot of the checkpoint.
+    pub slot: u64,
+    /// How many bytes are there.
+    pub bytes: u64,
+    /// How many it has in all; 0 while that is not known.
+    pub total: u64,
 }
 
 /// What a replica is in its group.

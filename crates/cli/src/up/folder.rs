@@ -188,6 +188,10 @@ mod tests {
             data: folder.join("cluster"),
             port: 0,
             durability: None,
+            checkpoint_requests: None,
+            checkpoint_bytes: None,
+            checkpoint_write_rate: None,
+            log_keep_bytes: None,
             segment_bytes: None,
             log_bytes_max: None,
         }

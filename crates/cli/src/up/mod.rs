@@ -24,7 +24,7 @@ use crate::cluster::durability_name;
 use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
 use crate::replica::open_folder;
-use crate::settings::{LogSettings, Settings, resolve};
+use crate::settings::{CheckpointSettings, LogSettings, Settings, resolve};
 use watch::Watch;
 
 /// How long the replicas of an `up` that was killed may take to end.
@@ -77,6 +77,13 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
             log: LogSettings {
                 segment_bytes: options.segment_bytes,
                 bytes_max: options.log_bytes_max,
+                keep_bytes: options.log_keep_bytes,
+                keep_bytes_in_transfer: None,
+            },
+            checkpoint: CheckpointSettings {
+                requests: options.checkpoint_requests,
+                bytes: options.checkpoint_bytes,
+                write_rate: options.checkpoint_write_rate,
             },
         };
         write_settings(&folder.path.join(format!("{name}.toml")), &settings)?;
