@@ -69,6 +69,15 @@ impl<D: Disk + Clone> Store<D> {
         };
         store.choose(group)?;
         store.incoming = store.checkpoints.resume();
+        if let Some(incoming) = &store.incoming {
+            let partial = incoming.partial();
+            tracing::info!(
+                "the fetch of the checkpoint of slot {} goes on with {} of {} pieces",
+                partial.id.slot,
+                partial.complete,
+                incoming.chunks()
+            );
+        }
         Ok(store)
     }
 

@@ -4,6 +4,7 @@
 //! is lost or done twice.
 
 mod bad_input;
+mod checkpoints;
 mod connect;
 mod crashes;
 mod disks;
