@@ -12,6 +12,7 @@ use mainstay_storage::{AppendError, Disk, Log};
 use crate::config::KeepSettings;
 use crate::executor::Executed;
 use crate::queue::{Inbox, Queue, Taken};
+use crate::transfers::TransferTask;
 
 /// How often a full disk is looked at again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(200);
@@ -79,6 +80,8 @@ pub(crate) struct DiskThread<D: Disk> {
     log: Log<D>,
     tasks: Arc<Queue<DiskTask>>,
     inbox: Arc<Inbox<Event>>,
+    /// To whoever removes files.
+    transfers: Arc<Queue<TransferTask>>,
     /// Appended in vain for want of room: nothing later may be appended before these.
     stuck: Vec<Record>,
     stuck_mark: Option<Mark>,
@@ -93,11 +96,12 @@ impl<D: Disk> DiskThread<D> {
         log: Log<D>,
         tasks: Arc<Queue<DiskTask>>,
         inbox: Arc<Inbox<Event>>,
+        transfers: Arc<Queue<TransferTask>>,
         keep: KeepSettings,
     ) -> Self {
         let told = Self::state_of(&log);
         let (stuck, stuck_mark, begins_after) = (Vec::new(), None, None);
-        Self { log, tasks, inbox, stuck, stuck_mark, begins_after, keep, told }
+        Self { log, tasks, inbox, transfers, stuck, stuck_mark, begins_after, keep, told }
     }
 
     /// What the log says about itself.
@@ -194,15 +198,20 @@ impl<D: Disk> DiskThread<D> {
     fn discard(&mut self, upto: Slot, wanted_above: Option<Slot>) -> Result<(), String> {
         let before = self.log.truncated_upto(GroupId::FIRST);
         let unwanted = wanted_above.map_or(upto, |above| above.min(upto));
+        let mut unwanted_files = Vec::new();
         let keep = self.keep;
         let cap = keep.transfer_bytes.max(keep.lagging_bytes);
         for (upto, keep_bytes) in [(unwanted, keep.lagging_bytes), (upto, cap)] {
-            match self.log.discard(GroupId::FIRST, upto, keep_bytes) {
-                Ok(_) => {}
+            match self.log.give_up(GroupId::FIRST, upto, keep_bytes) {
+                Ok(mut names) => unwanted_files.append(&mut names),
                 // Tried again with the next checkpoint; until then the log is longer.
                 Err(error @ AppendError::NoRoom { .. }) => tracing::warn!("{error}"),
                 Err(error) => return Err(error.to_string()),
             }
+        }
+        if !unwanted_files.is_empty() {
+            // Freeing large files takes long, and the next sync is not to wait for it.
+            self.transfers.push(&mut vec![TransferTask::RemoveFiles(unwanted_files)], 0);
         }
         let truncated_upto = self.log.truncated_upto(GroupId::FIRST);
         if truncated_upto > before {

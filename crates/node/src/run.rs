@@ -37,7 +37,7 @@ const FILES_BESIDES: usize = 512;
 /// # Panics
 /// If the ordering machine finds one of its invariants broken: then nothing it would say could be
 /// trusted.
-pub fn run<S: Service, F: Front, D: Disk>(
+pub fn run<S: Service, F: Front, D: Disk + Clone>(
     config: &NodeConfig,
     sockets: Sockets,
     store: Store<D>,

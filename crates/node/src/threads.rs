@@ -31,7 +31,7 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts all of them.
-    pub(crate) fn start<S: Service, D: Disk>(
+    pub(crate) fn start<S: Service, D: Disk + Clone>(
         inbox: Arc<Inbox<Event>>,
         store: Store<D>,
         service: S,
@@ -69,6 +69,7 @@ impl Threads {
             states,
             handover: Arc::clone(&handover),
         };
+        let disk = log.disk().clone();
         threads.start_disk(log, config)?;
         threads.start_executor(origin, links, config)?;
         threads.start_checkpointer(to_write, checkpoints.clone())?;
@@ -76,6 +77,7 @@ impl Threads {
             tasks: Arc::clone(&threads.transfer_queue),
             inbox: Arc::clone(&threads.inbox),
             checkpoints,
+            disk,
             chunk_bytes: config.ordering.chunk_bytes,
             incoming,
             restoring,
@@ -88,7 +90,8 @@ impl Threads {
 
     fn start_disk<D: Disk>(&mut self, log: Log<D>, config: &NodeConfig) -> Result<(), NodeError> {
         let queue = Arc::clone(&self.disk_queue);
-        let disk = DiskThread::new(log, queue, Arc::clone(&self.inbox), config.keep);
+        let (inbox, transfers) = (Arc::clone(&self.inbox), Arc::clone(&self.transfer_queue));
+        let disk = DiskThread::new(log, queue, inbox, transfers, config.keep);
         self.disk = Some(spawn("disk", &self.inbox, move || disk.run())?);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The transfer thread: hands out pieces of checkpoints, takes in those that are fetched, and makes a
-//! state of the whole. None of that delays the log or the protocol.
+//! The transfer thread: hands out pieces of checkpoints, takes in those that are fetched, makes a state
+//! of the whole, and removes what is not wanted any more. None of that delays the log or the protocol.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -32,6 +32,8 @@ pub(crate) enum TransferTask {
     Install { checkpoint: CheckpointId },
     /// These hold a state that is not the group's.
     Remove(Vec<CheckpointId>),
+    /// The log has given these up; the oldest first.
+    RemoveFiles(Vec<String>),
 }
 
 impl TransferTask {
@@ -40,7 +42,7 @@ impl TransferTask {
         match self {
             Self::Read { .. } => chunk_bytes as usize,
             Self::Store { bytes, .. } => bytes.len(),
-            Self::Install { .. } | Self::Remove(_) => 0,
+            Self::Install { .. } | Self::Remove(_) | Self::RemoveFiles(_) => 0,
         }
     }
 }
@@ -102,6 +104,8 @@ pub(crate) struct TransferThread<S: Service, D: Disk> {
     pub(crate) tasks: Arc<Queue<TransferTask>>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     pub(crate) checkpoints: Checkpoints<D>,
+    /// The folder.
+    pub(crate) disk: D,
     /// The length of a piece.
     pub(crate) chunk_bytes: u32,
     pub(crate) incoming: Option<Incoming<D>>,
@@ -154,6 +158,14 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 }
                 let installed = installed.ok();
                 self.inbox.push(Event::Fetched { checkpoint, installed }, 0);
+            }
+            TransferTask::RemoveFiles(names) => {
+                let removed = names.iter().try_for_each(|name| self.disk.remove(name));
+                if let Err(error) = removed.and_then(|()| self.disk.sync_folder()) {
+                    tracing::warn!(
+                        "what the log has given up is still there, and goes at the next start: {error}"
+                    );
+                }
             }
             TransferTask::Remove(wrong) => {
                 for checkpoint in wrong {

@@ -9,31 +9,60 @@ use crate::layout::{RECORDS_START, STATE_VALUE_LEN, record_len, segment_name};
 use crate::open::{Closed, Highest};
 
 impl<D: Disk, P: Plants> Log<D, P> {
-    /// Gives up slots of `group` up to `upto`, which a durable checkpoint covers: removes whole segments,
-    /// the oldest first, that hold nothing above (in any group, each up to where it was allowed), for
-    /// as long as more than `keep_bytes` of records remain. Before a file goes, what it promised and
-    /// what is gone is written and synced anew. Returns the truncation point: every slot up to it is
-    /// gone, or may be, and is not read back any more. Cheap when there is nothing to do; else one
-    /// sync of the log and one of the folder.
+    /// Gives up slots of `group` up to `upto`, which a durable checkpoint covers: whole segments, the
+    /// oldest first, that hold nothing above (in any group, each up to where it was allowed), for as
+    /// long as more than `keep_bytes` of records remain. What they promised and what is gone is written
+    /// anew and synced. Returns the names of files that are no part of the log any more: whoever asked
+    /// removes them, in any order and at any time; [`Log::open`] removes what is left of them. How far
+    /// that went is told by [`Log::truncated_upto`]. Cheap when there is nothing to do; else one sync
+    /// of the log.
     ///
     /// # Errors
     /// See [`AppendError`]; all but [`AppendError::NoRoom`] are final.
+    pub fn give_up(
+        &mut self,
+        group: GroupId,
+        upto: Slot,
+        keep_bytes: u64,
+    ) -> Result<Vec<String>, AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let Some(known) = self.groups.get_mut(&group) else { return Ok(Vec::new()) };
+        known.covered_upto = upto;
+        let result = self.give_up_covered(keep_bytes);
+        self.poisoned |= matches!(result, Err(AppendError::Failed { .. }));
+        Ok(result?.into_iter().map(segment_name).collect())
+    }
+
+    /// [`Log::give_up`], and removes the files; one sync of the folder more. Returns the truncation
+    /// point: every slot up to it is gone, or may be, and is not read back any more.
+    ///
+    /// # Errors
+    /// As for [`Log::give_up`].
     pub fn discard(
         &mut self,
         group: GroupId,
         upto: Slot,
         keep_bytes: u64,
     ) -> Result<Slot, AppendError> {
-        if self.poisoned {
-            return Err(AppendError::Poisoned);
-        }
-        if let Some(known) = self.groups.get_mut(&group) {
-            known.covered_upto = upto;
-            let result = self.discard_covered(keep_bytes);
-            self.poisoned |= matches!(result, Err(AppendError::Failed { .. }));
-            result?;
-        }
+        let names = self.give_up(group, upto, keep_bytes)?;
+        let removed = self.remove(&names);
+        self.poisoned |= removed.is_err();
+        removed?;
         Ok(self.truncated_upto(group))
+    }
+
+    fn remove(&self, names: &[String]) -> Result<(), AppendError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            let removed = self.disk.remove(name);
+            removed.map_err(|source| AppendError::Failed { file: name.clone(), source })?;
+        }
+        let synced = self.disk.sync_folder();
+        synced.map_err(|source| write_failed(self.current.number, source))
     }
 
     /// Goes on after `slot`, up to which an installed checkpoint replaces the log: nothing up to it is
@@ -88,7 +117,8 @@ impl<D: Disk, P: Plants> Log<D, P> {
         self.groups.get(&group).map_or(Slot::NONE, |group| group.truncated_upto)
     }
 
-    fn discard_covered(&mut self, keep_bytes: u64) -> Result<(), AppendError> {
+    /// Returns the numbers of the segments that are no part of the log any more.
+    fn give_up_covered(&mut self, keep_bytes: u64) -> Result<Vec<u32>, AppendError> {
         if self.plants.has(Plant::SegmentWithPromiseDiscarded) && self.is_covered(&self.highest) {
             if self.prepared.is_empty() {
                 self.prepare_one(self.options.segment_bytes)?;
@@ -104,7 +134,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
         };
         let free = self.closed.iter().take_while(is_free).count();
         if free == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.room_for_states(self.groups.len())?;
         let mut numbers = Vec::with_capacity(free);
@@ -117,12 +147,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
             }
         }
         self.write_states()?;
-        for number in numbers {
-            let removed = self.disk.remove(&segment_name(number));
-            removed.map_err(|source| write_failed(number, source))?;
-        }
-        let synced = self.disk.sync_folder();
-        synced.map_err(|source| write_failed(self.current.number, source))
+        Ok(numbers)
     }
 
     /// Whether checkpoints cover every record of a segment.
