@@ -17,8 +17,9 @@ use crate::replica::{Cx, Replica};
 
 /// How many slots at which checkpoints were announced, or agreed upon, are remembered.
 const SLOTS_MAX: usize = 8;
-/// How many checkpoints of its own a replica tells about: as many as worlds keep.
-const OWN_MAX: usize = 2;
+/// How many checkpoints of its own a replica tells about, as many as worlds keep: the two newest,
+/// and the last stable one. Without that one, two replicas that differ could bring up no third.
+const OWN_MAX: usize = 3;
 /// How many resend intervals lie between two announcements of a checkpoint that is not stable yet.
 const ANNOUNCE_INTERVALS: u32 = 5;
 /// For how many resend intervals the log is kept for a transfer that nothing is heard of: its
@@ -56,15 +57,24 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// `own` is what the executor starts from, `truncated_upto` what the log has discarded.
-    pub(crate) fn new(own: Option<CheckpointId>, truncated_upto: Slot) -> Self {
+    /// `own` is what the executor starts from, `truncated_upto` what the log has discarded, `begun`
+    /// what was being fetched, and therefore was stable.
+    pub(crate) fn new(
+        own: Option<CheckpointId>,
+        truncated_upto: Slot,
+        begun: Option<CheckpointId>,
+    ) -> Self {
         // A log that begins right after a checkpoint was cut there because that one was stable.
         let stable = own.filter(|own| own.slot == truncated_upto);
         Self {
             own: own.into_iter().collect(),
             announced: BTreeMap::new(),
             told: BTreeMap::new(),
-            agreed: stable.into_iter().map(|stable| (stable.slot, stable.digest)).collect(),
+            agreed: stable
+                .into_iter()
+                .chain(begun)
+                .map(|stable| (stable.slot, stable.digest))
+                .collect(),
             diverged: None,
             diverged_times: 0,
             adopted: Slot::NONE,
@@ -173,10 +183,13 @@ impl<P: Plants> Replica<P> {
         if own.last().is_some_and(|last| last.slot >= checkpoint.slot) {
             return self.ignore(cx, "checkpoint that a fetched one has overtaken");
         }
-        if own.len() >= OWN_MAX {
-            own.remove(0);
-        }
         own.push(checkpoint);
+        let stable = self.checkpoints.stable();
+        let own = &mut self.checkpoints.own;
+        while own.len() > 2 && (own.len() > OWN_MAX || Some(own[0]) != stable) {
+            let first_is_stable = Some(own[0]) == stable;
+            own.remove(usize::from(first_is_stable));
+        }
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
             self.tell_all_checkpoints(cx);
@@ -244,7 +257,7 @@ impl<P: Plants> Replica<P> {
         if self.announces() && now >= self.announce_at() {
             self.tell_all_checkpoints(cx);
             if !self.transfers() {
-                let ask = CheckpointAsk { wanted_above: None };
+                let ask = CheckpointAsk { wanted_above: self.wanted_above() };
                 for peer in self.peers() {
                     self.send(cx, peer, Body::CheckpointAsk(ask));
                 }

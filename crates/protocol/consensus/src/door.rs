@@ -181,7 +181,8 @@ pub enum Effect {
     /// The log need not keep the slots up to here for this replica's sake. The world keeps the
     /// last bytes of them, as many as it is set to, for whoever lags a little, and those that a live
     /// transfer wants, up to a cap in bytes; it answers [`Input::Discarded`] when some are gone. Each
-    /// one takes the place of the one before.
+    /// one takes the place of the one before. The checkpoint of slot `upto` is stable: it is kept until
+    /// a later one is, beside the two newest.
     Discard {
         /// The highest such slot.
         upto: Slot,

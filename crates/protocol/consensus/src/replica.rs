@@ -208,7 +208,11 @@ impl<P: Plants> Replica<P> {
             submissions: Submissions::default(),
             reads: Reads::default(),
             wake: None,
-            checkpoints: Checkpoints::new(checkpoint, truncated_upto),
+            checkpoints: Checkpoints::new(
+                checkpoint,
+                truncated_upto,
+                partial.map(|p| p.checkpoint),
+            ),
             transfer: Transfer::new(partial),
             latencies: Latencies::default(),
             slowness: Slowness::default(),

@@ -105,9 +105,11 @@ impl<P: Plants> Replica<P> {
     }
 
     /// Which part of the others' logs will be needed once what is being fetched stands.
-    fn wanted_above(&self) -> Option<Slot> {
+    pub(crate) fn wanted_above(&self) -> Option<Slot> {
         let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint.slot);
-        let above = fetched.or(self.transfer.follows.then_some(Slot::NONE))?;
+        let begun = self.transfer.partial.map(|partial| partial.checkpoint.slot);
+        let begun = begun.filter(|slot| *slot > self.log.applied_upto);
+        let above = fetched.or(begun).or(self.transfer.follows.then_some(Slot::NONE))?;
         Some(above.max(self.log.decided_upto))
     }
 

@@ -26,8 +26,9 @@ struct Disk {
     durable: usize,
     pending: Vec<(u64, Mark, usize)>,
     truncated_upto: Slot,
-    /// Ascending; the last two, and those that are being given away.
+    /// Ascending; the last two, the last stable one, and those that are being given away.
     checkpoints: Vec<CheckpointId>,
+    stable: Slot,
     /// When a piece of a checkpoint was last given away.
     given: BTreeMap<CheckpointId, u64>,
     /// Pieces of a checkpoint that is being fetched.
@@ -49,7 +50,7 @@ impl Disk {
         self.checkpoints.retain(|checkpoint| {
             at += 1;
             let held = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
-            at > newest || held
+            at > newest || held || checkpoint.slot == self.stable
         });
     }
 }
@@ -308,6 +309,11 @@ impl Cluster {
         self.nodes[usize::from(index)].replica.as_ref().expect("is up").status()
     }
 
+    /// The highest slot that anybody was found to know as decided.
+    pub(crate) fn status_decided(&self) -> Slot {
+        self.decided.keys().next_back().copied().unwrap_or(Slot::NONE)
+    }
+
     /// Who leads, as the one with the highest ballot says.
     pub(crate) fn leader(&self) -> Option<u16> {
         let up = (0..self.nodes.len() as u16).filter(|index| self.is_up(*index));
@@ -418,6 +424,7 @@ impl Cluster {
                 let wanted = wanted_above.unwrap_or(upto).0;
                 let kept = wanted.max(upto.0.saturating_sub(self.log_slots_max));
                 let disk = &mut self.nodes[at].disk;
+                disk.stable = upto;
                 disk.truncated_upto = disk.truncated_upto.max(Slot(kept).min(upto));
                 let upto = disk.truncated_upto;
                 self.step(index, Input::Discarded { upto });
@@ -534,6 +541,23 @@ impl Cluster {
     pub(crate) fn run_until(&mut self, limit_ms: u64, mut until: impl FnMut(&Self) -> bool) {
         let end = self.now + limit_ms * MS;
         while !until(self) {
+            if self.now >= end {
+                for (i, o) in self.observed.iter().rev().take(14) {
+                    eprintln!("DBG {i} {o:?}");
+                }
+                for i in 0..self.nodes.len() {
+                    if self.is_up(i as u16) {
+                        eprintln!(
+                            "DBG {:?} held {:?} {:?}",
+                            self.status(i as u16),
+                            self.nodes[i].disk.checkpoints,
+                            self.nodes[i].disk.truncated_upto
+                        );
+                    }
+                }
+                eprintln!("DBG {:?} {:?} {:?}", self.sent, self.gave, self.decided.len());
+                eprintln!("DBG lens {:?}", self.delivered.iter().map(Vec::len).collect::<Vec<_>>());
+            }
             assert!(self.now < end, "did not happen within {limit_ms} ms");
             self.advance(end);
         }
