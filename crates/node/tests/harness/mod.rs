@@ -286,7 +286,7 @@ pub fn open<D: Disk + Clone>(disk: D, config: &NodeConfig, segment_bytes: u64) -
     Store::open(disk, log, checkpoints).expect("a log")
 }
 
-fn go<D: Disk>(
+fn go<D: Disk + Clone>(
     config: &NodeConfig,
     sockets: Sockets,
     store: Store<D>,

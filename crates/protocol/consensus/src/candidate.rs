@@ -23,7 +23,7 @@ use crate::settings::Settings;
 pub(crate) struct Candidate {
     pub(crate) ballot: Ballot,
     from: Slot,
-    since: Instant,
+    pub(crate) since: Instant,
     asked_at: Instant,
     ask_now: bool,
     pub(crate) promises: Promises,
@@ -36,6 +36,11 @@ impl Candidate {
         }
         let again = self.asked_at.after(settings.resend_interval);
         again.min(self.since.after(time))
+    }
+
+    /// Whether its own ballot is not durable yet, so that no question has left.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.promises.who().contains(self.ballot.leader.index)
     }
 
     pub(crate) fn ask_now(&mut self) {

@@ -40,10 +40,12 @@ pub(crate) struct Election {
     suspected: ReplicaSet,
     /// When to ask the others; `None` while a leader is heard of.
     due: Option<Instant>,
-    /// The number of the last question, and those of one time-out with the instant of each: an
-    /// answer may take longer than the pause between two questions.
+    /// The number of the last question, and those whose answers can still tell something (how far
+    /// away the others are, if nothing else) with the instant of each.
     probe: u64,
     probes: VecDeque<(u64, Instant)>,
+    /// Answers to earlier questions are too old to stand on.
+    asked_from: u64,
     /// Who answered which of them that it hears of no leader either.
     silent: BTreeMap<u16, u64>,
     /// The highest ballot seen anywhere.
@@ -68,6 +70,7 @@ impl Election {
             due: None,
             probe: 0,
             probes: VecDeque::new(),
+            asked_from: 0,
             silent: BTreeMap::new(),
             ballot_seen: promised,
             given_up: Ballot::ZERO,
@@ -102,11 +105,13 @@ impl Election {
 
 impl<P: Plants> Replica<P> {
     /// Whether this replica hears of a leader that makes progress, or of a candidate that has just
-    /// begun.
+    /// begun; a candidate hears of itself while nobody else can, since its ballot is not durable yet.
     pub(crate) fn hears_leader(&self, now: Instant) -> bool {
         match &self.office {
             Office::Leader(leader) => !leader.doubts_itself(),
-            Office::Candidate(_) => false,
+            Office::Candidate(candidate) => {
+                candidate.is_writing() && now < candidate.since.after(self.standing_time())
+            }
             Office::Follower => {
                 self.leader_until().is_some_and(|until| now < until)
                     || self.grace_until().is_some_and(|until| now < until)
@@ -130,7 +135,7 @@ impl<P: Plants> Replica<P> {
             *until = again;
         }
         election.due = election.due.map(|_| again);
-        election.probes.clear();
+        election.asked_from = election.probe + 1;
         election.silent.clear();
     }
 
@@ -353,9 +358,9 @@ impl<P: Plants> Replica<P> {
 
     fn ask_all(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        let timeout = self.election_timeout();
         let number = self.election.next_probe();
-        self.election.probes.retain(|(_, at)| now < at.after(timeout));
+        let longest = self.settings.election_timeout_max;
+        self.election.probes.retain(|(_, at)| now < at.after(longest));
         self.election.probes.push_back((number, now));
         let again =
             self.settings.lead_interval + self.election.jitter(self.settings.lead_interval, 2);
@@ -368,13 +373,16 @@ impl<P: Plants> Replica<P> {
     }
 
     fn stand_if_quorum_is_silent(&mut self, cx: &mut Cx<'_>) {
-        let first = self.election.probes.front().map_or(u64::MAX, |(number, _)| *number);
-        self.election.silent.retain(|_, number| *number >= first);
+        let (now, timeout) = (cx.now.monotonic, self.election_timeout());
+        let election = &mut self.election;
+        let fresh = election.probes.iter().find(|(_, at)| now < at.after(timeout));
+        let first = fresh.map_or(u64::MAX, |(number, _)| *number).max(election.asked_from);
+        election.silent.retain(|_, number| *number >= first);
         let mut silent: ReplicaSet = self.election.silent.keys().copied().collect();
         silent.insert(self.me.index);
         if self.configuration.is_quorum(silent) {
             self.election.silent.clear();
-            self.election.probes.clear();
+            self.election.asked_from = self.election.probe + 1;
             self.start_candidacy(cx);
         }
     }
@@ -398,10 +406,14 @@ impl<P: Plants> Replica<P> {
         self.election.note_ballot(m.ballot);
         self.raise_target(m.decided_upto);
         self.slowness.answered(from, &m, cx.now.monotonic);
+        let known = self.election.probes.iter().find(|(number, _)| *number == m.number);
+        let Some(at) = known.map(|(_, at)| *at) else { return };
+        // Late ones, too: or replicas far apart would never learn how far.
+        self.latencies.answered(cx.now.monotonic.since(at));
         let asking = matches!(self.office, Office::Follower)
             && self.votes
             && !self.retired
-            && self.election.probes.iter().any(|(number, _)| *number == m.number)
+            && m.number >= self.election.asked_from
             && !self.is_content(cx.now.monotonic);
         if asking && m.hears_leader {
             self.election.silent.remove(&from.index);

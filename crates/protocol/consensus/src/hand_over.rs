@@ -99,9 +99,12 @@ impl<P: Plants> Replica<P> {
             let same = under_way.to == Some(to);
             return (!same).then_some(Err(Refusal::Busy));
         }
-        // Whoever does not vote never answers a leader.
-        if peer.round == 0 || now >= peer.heard_at.after(timeout) {
+        // Whoever does not vote never answers a leader. One that has just begun waits for answers.
+        if now >= peer.heard_at.after(timeout) {
             return Some(Err(Refusal::NotVoting));
+        }
+        if peer.round == 0 {
+            return None;
         }
         if peer.decided_upto.0.saturating_add(alpha) < decided_upto.0 {
             return Some(Err(Refusal::Lagging));

@@ -62,9 +62,12 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn instructions_deadline(&self) -> Option<Instant> {
         let patience = self.election_timeout() * PATIENCE_TIMEOUTS;
+        let leader = self.known_leader();
         let next = |pending: &Pending| {
             let end = pending.since.after(patience);
-            let again = pending.asked.map(|(_, at)| at.after(self.settings.resend_interval));
+            // Without a leader there is nobody to ask again; a new one ends the turn.
+            let asked = pending.asked.filter(|_| leader.is_some());
+            let again = asked.map(|(_, at)| at.after(self.settings.resend_interval));
             again.map_or(end, |again| again.min(end))
         };
         self.instructions.pending.values().map(next).min()
@@ -84,6 +87,14 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// In which ballot somebody leads, as far as this replica knows.
+    fn known_leader(&self) -> Option<Ballot> {
+        match &self.office {
+            Office::Leader(leader) => Some(leader.ballot),
+            Office::Candidate(_) | Office::Follower => self.election.leader,
+        }
+    }
+
     fn pursue(
         &mut self,
         cx: &mut Cx<'_>,
@@ -91,10 +102,7 @@ impl<P: Plants> Replica<P> {
         pending: Pending,
     ) -> Option<Result<(), Refusal>> {
         let now = cx.now.monotonic;
-        let leader = match &self.office {
-            Office::Leader(leader) => Some(leader.ballot),
-            Office::Candidate(_) | Office::Follower => self.election.leader,
-        };
+        let leader = self.known_leader();
         let asked = pending.asked.map(|(ballot, _)| ballot);
         if let (Instruction::LeaderMove { to }, Some(ballot)) = (instruction, leader) {
             if ballot.leader.index == to {

@@ -28,6 +28,8 @@ pub(crate) struct Latencies {
     /// From accepting a slot here to knowing it as decided.
     ordering: Estimate,
     slot: Option<(Slot, Instant)>,
+    /// From asking another replica to its answer: all there is to go by before anything was ordered.
+    answers: Estimate,
     /// From writing a record to its being durable.
     disk: Estimate,
     mark: Option<(Mark, Instant)>,
@@ -49,6 +51,11 @@ impl Latencies {
         let took = now.since(since);
         self.ordering.add(took);
         Some(took)
+    }
+
+    /// A question to another replica was answered after so long.
+    pub(crate) fn answered(&mut self, took: Duration) {
+        self.answers.add(took);
     }
 
     /// What is being timed says nothing any more.
@@ -91,11 +98,13 @@ impl<P: Plants> Replica<P> {
     /// ordering hardly ever exceeds, between the bounds that are set.
     pub(crate) fn election_timeout(&self) -> Duration {
         let settings = &self.settings;
-        let Some(ordering) = self.latencies.ordering.at_most() else {
-            return settings.election_timeout;
+        let seen = &self.latencies;
+        let (takes, least) = match seen.ordering.at_most() {
+            Some(ordering) => (ordering, settings.election_timeout_min),
+            None => (seen.answers.at_most().unwrap_or_default(), settings.election_timeout),
         };
-        let timeout = settings.lead_interval * LEAD_INTERVALS + ordering;
-        timeout.clamp(settings.election_timeout_min, settings.election_timeout_max)
+        let timeout = settings.lead_interval * LEAD_INTERVALS + takes;
+        timeout.clamp(least, settings.election_timeout_max)
     }
 
     /// How long a leader that has work may show no progress.

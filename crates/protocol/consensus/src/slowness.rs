@@ -91,6 +91,12 @@ impl<P: Plants> Replica<P> {
         self.latencies.forget_slot();
     }
 
+    /// What was timed until now does not count.
+    pub(crate) fn forget_timed(&mut self, now: Instant) {
+        self.slowness.begin_interval(now);
+        self.latencies.forget_slot();
+    }
+
     /// The leader showed itself: looks whether an interval is over, and what it was like.
     pub(crate) fn judge_speed(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;

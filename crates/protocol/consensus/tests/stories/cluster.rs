@@ -93,6 +93,15 @@ pub(crate) struct Cluster {
     pub(crate) slow_disk: BTreeMap<u16, u64>,
     /// Replicas whose service takes so long for each slot.
     pub(crate) slow_service: BTreeMap<u16, u64>,
+    /// How much longer what a replica sends takes.
+    pub(crate) slow_links: BTreeMap<u16, u64>,
+    /// How much longer messages take from one to the other.
+    pub(crate) slow_ways: BTreeMap<(u16, u16), u64>,
+    /// From whom to whom nothing gets that carries a value or a watermark.
+    pub(crate) cut_values: BTreeSet<(u16, u16)>,
+    /// Who is paused: what comes to it waits.
+    pub(crate) paused: BTreeSet<u16>,
+    waiting: Vec<(u16, ReplicaId, Message)>,
     /// Kinds of message, by name, and their sender, that are lost.
     pub(crate) lost: BTreeSet<(u16, &'static str)>,
     /// When the service wants time to be decided next.
@@ -134,6 +143,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(count: u16, seed: u64) -> Self {
+        Self::with(count, seed, Settings { chunk_bytes: 1 << 10, ..Settings::default() })
+    }
+
+    pub(crate) fn with(count: u16, seed: u64, settings: Settings) -> Self {
         let replicas = (0..count).map(|index| ReplicaId {
             index,
             epoch: Epoch { counter: 1, instance: u32::from(index) },
@@ -156,7 +169,7 @@ impl Cluster {
             wire: BTreeMap::new(),
             later: BTreeMap::new(),
             sequence: 0,
-            settings: Settings { chunk_bytes: 1 << 10, ..Settings::default() },
+            settings,
             plants: Planted(None),
             cut: BTreeSet::new(),
             loss: 0,
@@ -167,6 +180,11 @@ impl Cluster {
             stalled_disk: BTreeSet::new(),
             slow_disk: BTreeMap::new(),
             slow_service: BTreeMap::new(),
+            slow_links: BTreeMap::new(),
+            slow_ways: BTreeMap::new(),
+            cut_values: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            waiting: Vec::new(),
             lost: BTreeSet::new(),
             wake: None,
             ahead: vec![0; usize::from(count)],
@@ -366,8 +384,8 @@ impl Cluster {
         let at = usize::from(index);
         match effect {
             Effect::Persist { mark, records } => {
-                let usual = self.prng.below(self.sync_max);
-                let ready = self.now + self.slow_disk.get(&index).copied().unwrap_or(usual);
+                let slow = self.slow_disk.get(&index).copied().unwrap_or(0);
+                let ready = self.now + slow + self.prng.below(self.sync_max);
                 let disk = &mut self.nodes[at].disk;
                 disk.records.extend(records);
                 let len = disk.records.len();
@@ -380,7 +398,10 @@ impl Cluster {
                 assert_eq!(again.as_ref(), Ok(&message), "what is sent can be read");
                 *self.sent.entry(message.name()).or_default() += 1;
                 let from = self.configuration.replicas[at];
-                let lost = self.cut.contains(&(index, to.index))
+                let carries = ["accept", "decided"].contains(&message.name());
+                let lost = self.cut_values.contains(&(index, to.index)) && carries;
+                let lost = lost
+                    || self.cut.contains(&(index, to.index))
                     || self.lost.contains(&(index, message.name()));
                 if lost || self.prng.chance(self.loss, 100) {
                     return;
@@ -388,7 +409,10 @@ impl Cluster {
                 let copies = if self.prng.chance(self.duplication, 100) { 2 } else { 1 };
                 for _ in 0..copies {
                     self.sequence += 1;
-                    let arrival = self.now + self.delay_min + self.prng.below(self.delay_max);
+                    let slow = self.slow_links.get(&index).copied().unwrap_or(0)
+                        + self.slow_ways.get(&(index, to.index)).copied().unwrap_or(0);
+                    let delay = self.delay_min + self.prng.below(self.delay_max);
+                    let arrival = self.now + slow + delay;
                     let key = (arrival, self.sequence);
                     self.wire.insert(key, (to.index, from, message.clone()));
                 }
@@ -570,16 +594,59 @@ impl Cluster {
         }
     }
 
+    /// What came to those that are paused is lost.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Nothing passes between `index` and the others.
+    pub(crate) fn cut_off(&mut self, index: u16) {
+        self.link_only(|a, b| a != index && b != index);
+    }
+
+    /// Only those pairs are linked for which `linked` holds one way round or the other.
+    pub(crate) fn link_only(&mut self, linked: impl Fn(u16, u16) -> bool) {
+        let count = self.nodes.len() as u16;
+        let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        self.cut = pairs.filter(|&(a, b)| a != b && !linked(a, b) && !linked(b, a)).collect();
+    }
+
+    /// Who was paused goes on: its deadline is long past, and what came to it is there at once.
+    pub(crate) fn resume(&mut self, index: u16) {
+        self.paused.remove(&index);
+        let (came, others) = self.waiting.drain(..).partition(|(to, ..)| *to == index);
+        self.waiting = others;
+        let came: Vec<(u16, ReplicaId, Message)> = came;
+        for (to, from, message) in came {
+            self.step(to, Input::Message { from, message });
+        }
+        self.step(index, Input::Deadline);
+    }
+
+    /// Submits `count` requests, one every `every` milliseconds, to each replica in turn.
+    pub(crate) fn work(&mut self, count: u64, every: u64) {
+        for token in 0..count {
+            let index = token as u16 % self.nodes.len() as u16;
+            if self.is_up(index) && !self.paused.contains(&index) {
+                self.submit(index, 10_000 + token, b"work");
+            }
+            self.run_for(every);
+        }
+    }
+
     /// Does what is next: a message, a sync, a deadline; or lets the time pass to `end`.
     fn advance(&mut self, end: u64) {
         let message = self.wire.first_key_value().map(|((at, _), _)| *at);
-        let works = |index: &usize| !self.stalled_disk.contains(&(*index as u16));
-        let sync = self.nodes.iter().enumerate().filter(|(index, _)| works(index));
-        let sync = sync.flat_map(|(index, node)| {
-            node.disk.pending.first().map(|(ready, _, _)| (*ready, index))
+        let sync = self.nodes.iter().enumerate().flat_map(|(index, node)| {
+            let works = !self.stalled_disk.contains(&(index as u16));
+            let pending = node.disk.pending.first().filter(|_| works);
+            pending.map(|(ready, _, _)| ((*ready).max(self.now), index))
         });
         let sync = sync.min();
         let deadline = self.nodes.iter().enumerate().filter_map(|(index, node)| {
+            if self.paused.contains(&(index as u16)) {
+                return None;
+            }
             node.replica.as_ref()?.deadline().map(|at| (at.0.max(self.now), index))
         });
         let deadline = deadline.min();
@@ -599,7 +666,11 @@ impl Cluster {
         self.now = next;
         if message.is_some_and(|at| at <= next) {
             if let Some((_, (to, from, message))) = self.wire.pop_first() {
-                self.step(to, Input::Message { from, message });
+                if self.paused.contains(&to) {
+                    self.waiting.push((to, from, message));
+                } else {
+                    self.step(to, Input::Message { from, message });
+                }
             }
         } else if told.is_some_and(|at| at <= next) {
             let Some((_, (index, boot, input))) = self.later.pop_first() else { return };

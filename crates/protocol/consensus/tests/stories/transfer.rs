@@ -1,12 +1,9 @@
 //! How a replica that was away, lost its disk or went wrong gets the state of the others: one short
 //! story at a time, with the thread of another system whose pain it answers.
 
-#[allow(dead_code, reason = "every file of tests uses a part of it")]
-mod cluster;
-
 use core::time::Duration;
 
-use cluster::{Cluster, MS};
+use crate::cluster::{Cluster, MS};
 use mainstay_consensus::message::{CatchUp, Chunk, ChunkAsk, ChunkRefusal, Report};
 use mainstay_consensus::{Body, CatchUpPolicy, Observation};
 use mainstay_model::plant::Planted;

@@ -1,8 +1,9 @@
 //! What a group of replicas does, told one short story at a time.
 
-#[allow(dead_code, reason = "every file of tests uses a part of it")]
 mod cluster;
+mod leader_change;
 mod slow;
+mod transfer;
 
 use cluster::{Cluster, MS};
 use mainstay_model::{Slot, Timestamp, Token};
