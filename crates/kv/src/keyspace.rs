@@ -10,12 +10,13 @@ use crate::expiry::Expiry;
 use crate::shard::{Entry, Place, Shard};
 use crate::text::Text;
 
-/// How many parts there are. A part is what is copied at once when something in it changes while a
-/// copy of the keyspace is held: of ten million keys, some 2,500.
+/// How many parts there are. While a copy of the keyspace is held, the first change of a part copies
+/// what says where its leaves are, and the first change of a leaf its few entries: of ten million
+/// keys, one reference count for each of some 100 leaves, and some 25 entries.
 const SHARDS: usize = 4096;
 
 /// Keys and values. A clone is one reference count a shard, whatever the number of keys, and one item
-/// for a shard with keys that expire; a change afterwards copies the shard it falls into, without the
+/// for a shard with keys that expire; a change afterwards copies the leaf it falls into, without the
 /// bytes of long values.
 #[derive(Clone, Debug)]
 pub(crate) struct Keyspace {

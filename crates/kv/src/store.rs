@@ -49,7 +49,7 @@ impl Service for Store {
         }
     }
 
-    /// Costs one reference count a shard; a later change copies the one shard it falls into.
+    /// Costs one reference count a shard; a later change copies the few entries it falls among.
     fn checkpoint(&mut self) -> StoreCheckpoint {
         StoreCheckpoint::new(self.keys.clone())
     }
