@@ -514,7 +514,7 @@ impl<P: Plants> Replica<P> {
             // Whoever knew it as decided is gone: ask again what was accepted.
             return self.start_candidacy_anew(cx);
         }
-        let timeout = self.settings.election_timeout;
+        let timeout = self.election_timeout();
         self.judge_own_disk(now);
         if let Office::Leader(leader) = &mut self.office {
             leader.rounds.begin();
