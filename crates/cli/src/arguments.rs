@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_model::quorum::REPLICAS_MAX;
 
+use crate::settings::{ROTATION, TRUSTED_RANK};
+
 /// Keeps a stateful service running through crashes.
 #[derive(Debug, Parser)]
 #[command(
@@ -52,6 +54,25 @@ pub(crate) enum DurabilityOption {
     Sync,
 }
 
+/// Who tries first when nobody leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LeaderPolicyOption {
+    /// The lowest epoch, then the highest index.
+    TrustedRank,
+    /// Each in turn.
+    Rotation,
+}
+
+impl LeaderPolicyOption {
+    /// Its name in a configuration file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::TrustedRank => TRUSTED_RANK,
+            Self::Rotation => ROTATION,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     long_about = "Runs a whole cluster on this machine, every replica a process of its own.\n\n\
@@ -77,6 +98,13 @@ pub(crate) struct UpOptions {
     /// When an answer may leave a replica of a new cluster, `sync` if not told.
     #[arg(long, value_enum)]
     pub(crate) durability: Option<DurabilityOption>,
+    /// Who tries first when nobody leads, `trusted-rank` if not told.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) leader_policy: Option<LeaderPolicyOption>,
+    /// How many milliseconds a leader may be silent before anything was ordered, 300 if not told; later
+    /// this follows what ordering takes.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(300..=3000))]
+    pub(crate) leader_timeout_ms: Option<u64>,
     /// A checkpoint is due after so many requests, 1000000 if not told.
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint_requests: Option<u64>,

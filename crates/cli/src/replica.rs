@@ -77,6 +77,7 @@ where
     );
     config.votes = !identity.amnesiac;
     config.wall_clock = clock;
+    config.ordering = settings.ordering;
     config.interval = settings.checkpoint.interval();
     let keep = &mut config.keep;
     keep.lagging_bytes = settings.log.keep_bytes.unwrap_or(keep.lagging_bytes);

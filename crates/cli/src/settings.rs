@@ -4,7 +4,9 @@ use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use mainstay_consensus::LeaderPolicy;
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
 use mainstay_service::CheckpointInterval;
@@ -12,6 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{durability_named, parse_id};
 use crate::failure::Failure;
+
+/// The names of the leader policies.
+pub(crate) const TRUSTED_RANK: &str = "trusted-rank";
+pub(crate) const ROTATION: &str = "rotation";
 
 /// The file, as it stands on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub(crate) struct Settings {
     /// When checkpoints are due, and how fast they are written.
     #[serde(default, skip_serializing_if = "CheckpointSettings::is_default")]
     pub(crate) checkpoint: CheckpointSettings,
+    /// Who leads, and when that is doubted. The same at all replicas.
+    #[serde(default, skip_serializing_if = "LeaderSettings::is_default")]
+    pub(crate) leader: LeaderSettings,
 }
 
 /// Where a replica listens.
@@ -80,6 +89,47 @@ pub(crate) struct CheckpointSettings {
     pub(crate) write_rate: Option<NonZeroU64>,
 }
 
+/// Who leads, and when that is doubted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeaderSettings {
+    /// Who tries first when nobody leads: `trusted-rank` or `rotation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    /// How many milliseconds a leader may be silent until anything was ordered; from then on the
+    /// time-out follows what ordering takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+}
+
+impl LeaderSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What ordering is told; an error names the key and what is wrong with it.
+    fn check(&self) -> Result<mainstay_consensus::Settings, (&'static str, String)> {
+        let mut ordering = mainstay_consensus::Settings::default();
+        ordering.leader_policy = match self.policy.as_deref() {
+            None | Some(TRUSTED_RANK) => LeaderPolicy::TrustedRank,
+            Some(ROTATION) => LeaderPolicy::Rotation,
+            Some(_) => {
+                let what = format!("knows \"{TRUSTED_RANK}\" and \"{ROTATION}\"");
+                return Err(("leader.policy", what));
+            }
+        };
+        if let Some(ms) = self.timeout_ms {
+            let (least, most) = (ordering.election_timeout_min, ordering.election_timeout_max);
+            ordering.election_timeout = Duration::from_millis(ms);
+            if !(least..=most).contains(&ordering.election_timeout) {
+                let (least, most) = (least.as_millis(), most.as_millis());
+                return Err(("leader.timeout_ms", format!("wants {least} to {most}")));
+            }
+        }
+        Ok(ordering)
+    }
+}
+
 impl CheckpointSettings {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -120,6 +170,8 @@ pub(crate) struct Checked {
     pub(crate) log: LogSettings,
     /// See [`Settings`].
     pub(crate) checkpoint: CheckpointSettings,
+    /// What [`LeaderSettings`] tell ordering.
+    pub(crate) ordering: mainstay_consensus::Settings,
 }
 
 impl Settings {
@@ -183,6 +235,7 @@ impl Settings {
             listen_peers: resolve(&self.listen.peers).map_err(|what| ("listen.peers", what))?,
             log: self.log,
             checkpoint: self.checkpoint,
+            ordering: self.leader.check()?,
         })
     }
 }
@@ -244,6 +297,17 @@ peers = \"127.0.0.1:7501\"
     }
 
     #[test]
+    fn leaders_are_chosen_as_the_file_says() {
+        let default = read(GOOD).unwrap().ordering;
+        assert_eq!(default.leader_policy, LeaderPolicy::TrustedRank);
+        let text = format!("{GOOD}\n[leader]\npolicy = \"rotation\"\ntimeout_ms = 800\n");
+        let ordering = read(&text).unwrap().ordering;
+        assert_eq!(ordering.leader_policy, LeaderPolicy::Rotation);
+        assert_eq!(ordering.election_timeout, Duration::from_millis(800));
+        assert_eq!(ordering.fault(), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let cases = [
             ("index = 1", "index = 2", "line 2: `index` is beyond the last"),
@@ -256,6 +320,17 @@ peers = \"127.0.0.1:7501\"
             ("peers = \"127.0.0.1:7501", "peers = \"127.0.0.1:99999", "line 9: `listen.peers` has"),
             ("7500\"", "7500", "line 5: "),
         ];
+        let append = "peers = \"127.0.0.1:7501\"\n";
+        let leader = |line: &str| format!("{append}\n[leader]\n{line}\n");
+        let (policy, short) = (leader("policy = \"lowest\""), leader("timeout_ms = 299"));
+        let cases = cases.into_iter().chain([
+            (
+                append,
+                &policy[..],
+                "line 12: `leader.policy` knows \"trusted-rank\" and \"rotation\"",
+            ),
+            (append, &short[..], "line 12: `leader.timeout_ms` wants 300 to 3000"),
+        ]);
         for (from, to, wanted) in cases {
             let failure = read(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert_eq!(failure.code, crate::failure::USAGE);

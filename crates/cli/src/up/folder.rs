@@ -188,6 +188,8 @@ mod tests {
             data: folder.join("cluster"),
             port: 0,
             durability: None,
+            leader_policy: None,
+            leader_timeout_ms: None,
             checkpoint_requests: None,
             checkpoint_bytes: None,
             checkpoint_write_rate: None,

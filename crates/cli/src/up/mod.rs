@@ -24,7 +24,7 @@ use crate::cluster::durability_name;
 use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
 use crate::replica::open_folder;
-use crate::settings::{CheckpointSettings, LogSettings, Settings, resolve};
+use crate::settings::{CheckpointSettings, LeaderSettings, LogSettings, Settings, resolve};
 use watch::Watch;
 
 /// How long the replicas of an `up` that was killed may take to end.
@@ -84,6 +84,10 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
                 requests: options.checkpoint_requests,
                 bytes: options.checkpoint_bytes,
                 write_rate: options.checkpoint_write_rate,
+            },
+            leader: LeaderSettings {
+                policy: options.leader_policy.map(|policy| policy.name().to_owned()),
+                timeout_ms: options.leader_timeout_ms,
             },
         };
         write_settings(&folder.path.join(format!("{name}.toml")), &settings)?;
