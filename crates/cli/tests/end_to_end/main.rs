@@ -10,6 +10,7 @@ mod crashes;
 mod disks;
 mod expiry;
 mod hand_over;
+mod leader_change;
 mod load;
 mod pauses;
 #[path = "../world/mod.rs"]

@@ -354,6 +354,11 @@ impl Status {
         self.group()["leader"].as_u64().map(|index| index as usize)
     }
 
+    /// The round of the highest ballot that was promised.
+    pub(crate) fn ballot(&self) -> u64 {
+        self.group()["ballot"].as_u64().unwrap_or(0)
+    }
+
     /// What is told of a replica.
     pub(crate) fn replica(&self, index: usize) -> &Value {
         &self.group()["replicas"][index]
