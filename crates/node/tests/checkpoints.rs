@@ -3,7 +3,9 @@
 mod harness;
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use harness::{Cluster, Place};
 use mainstay_node::{KeepSettings, StateName};
@@ -167,4 +169,65 @@ fn a_replica_whose_checkpoints_rotted_fetches_one() {
     cluster.run(1);
     cluster.until(1, |s| s.replica.state == StateName::Active);
     assert_eq!(cluster.client(1).call("get counter"), counted);
+}
+
+/// lni/dragonboat#325, camunda/camunda#837, aeron-io/aeron#1263: writing a checkpoint costs the leader
+/// its office, or stops everybody. Here it takes far longer than an election time-out.
+#[test]
+fn requests_go_on_under_the_same_leader_while_a_checkpoint_is_written() {
+    let mut cluster = prepare(500);
+    for config in &mut cluster.configs {
+        // More than a busy machine holds a thread up, and far less than the checkpoint takes.
+        config.ordering.election_timeout_min = Duration::from_secs(1);
+        config.ordering.election_timeout = Duration::from_secs(1);
+        config.detection.timeout = Duration::from_secs(1);
+    }
+    cluster.checkpoint_write_rate = NonZeroU64::new(4 << 10);
+    (0..3).for_each(|index| cluster.run(index));
+    let leader = cluster.leader();
+    let before = cluster.until(leader, |s| s.replica.state == StateName::Active);
+    let mut client = cluster.client(leader);
+    let value = "v".repeat(400);
+    let writes: String = (0..500).map(|n| format!("set key-{} {value}-{n}\n", n % 50)).collect();
+    client.send(&writes);
+    (0..500).for_each(|_| assert_eq!(client.line(), "+ok"));
+    // It is due, and takes five seconds.
+    let mut longest = Duration::ZERO;
+    for _ in 0..100 {
+        let asked = Instant::now();
+        assert!(client.call("add counter").starts_with('+'));
+        longest = longest.max(asked.elapsed());
+    }
+    let status = cluster.status(leader).expect("a status");
+    assert_eq!(status.replica.checkpoint, 0, "it was written too fast to show anything");
+    assert!(longest < Duration::from_millis(2500), "{longest:?} for one request");
+    for index in 0..3 {
+        cluster.until(index, |s| s.replica.checkpoint > 0);
+    }
+    let after = cluster.status(leader).expect("a status");
+    assert_eq!((after.leader, after.ballot), (before.leader, before.ballot));
+}
+
+/// lni/dragonboat#369: what a state lacks of its own log is skipped without a word. Here a replica that
+/// has nobody to ask does not start.
+#[test]
+fn a_replica_alone_whose_checkpoints_are_gone_says_so_and_does_not_start() {
+    let mut cluster = Cluster::prepare(1);
+    cluster.segment_bytes = 16 << 10;
+    let config = &mut cluster.configs[0];
+    config.interval = CheckpointInterval { requests: 60, bytes: 1 << 20 };
+    config.keep = KeepSettings { lagging_bytes: 0, transfer_bytes: 0 };
+    cluster.run(0);
+    write_until(&cluster, 0, || is_past(&cluster, 0, 0));
+    cluster.stop(0).expect("a clean end");
+    for name in files(&cluster, 0, "checkpoint-") {
+        fs::remove_file(folder(&cluster, 0).join(name)).expect("the file goes");
+    }
+    cluster.run(0);
+    let error = cluster.wait(0).expect_err("an end with a reason");
+    assert_eq!(error.exit_code(), 3);
+    let sentence = error.to_string();
+    for word in ["the log begins after slot", "no checkpoint can be restored", "no other replica"] {
+        assert!(sentence.contains(word), "{sentence}");
+    }
 }

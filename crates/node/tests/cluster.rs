@@ -216,6 +216,45 @@ fn a_service_that_panics_is_told_and_voting_goes_on() {
     }
 }
 
+/// async-raft/async-raft#76, moby/swarmkit#1346, eBay/NuRaft#355, sofastack/sofa-jraft#830: where what
+/// is decided is carried out by the thread that votes, a request that takes long costs the leader its
+/// office.
+#[test]
+fn while_every_service_stands_still_votes_go_on_under_the_same_leader() {
+    let mut cluster = Cluster::prepare(3);
+    for config in &mut cluster.configs {
+        // More than a busy machine holds a thread up, and far less than the service takes.
+        config.ordering.election_timeout_min = Duration::from_secs(1);
+        config.ordering.election_timeout = Duration::from_secs(1);
+        config.detection.timeout = Duration::from_secs(1);
+    }
+    (0..3).for_each(|index| cluster.run(index));
+    let mut sleeper = cluster.client(0);
+    assert_eq!(sleeper.call("set a 1"), "+ok");
+    let leader = cluster.leader();
+    let before = cluster.until(leader, |s| s.replica.state == StateName::Active);
+    sleeper.send("nap 4000\n");
+    for index in 0..3 {
+        cluster.until(index, |s| s.replica.decided > s.replica.applied);
+    }
+    let others: Vec<_> = (0..20_u64)
+        .map(|round| {
+            let mut other = cluster.client(1);
+            other.send(&format!("set b {round}\n"));
+            let least = before.replica.decided + 2 + round;
+            let status = cluster.until(leader, |s| s.replica.decided >= least);
+            assert!(status.replica.applied < least, "{status:?}");
+            other
+        })
+        .collect();
+    for mut other in others {
+        assert_eq!(other.line(), "+ok");
+    }
+    assert_eq!(sleeper.line(), "+ok");
+    let after = cluster.status(leader).expect("a status");
+    assert_eq!((after.leader, after.ballot), (before.leader, before.ballot));
+}
+
 #[test]
 fn a_failed_sync_ends_the_replica_and_the_others_go_on() {
     let mut cluster = Cluster::prepare(3);
@@ -315,7 +354,7 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     let sockets =
         mainstay_node::Sockets::bind(harness::loopback(), harness::loopback()).expect("ports");
     let config = &cluster.configs[0];
-    let store = harness::open(MemoryDisk::default(), config, 1 << 20);
+    let store = harness::open(MemoryDisk::default(), config, 1 << 20, None);
     let service = mainstay_service::Plain(harness::Registers::default());
     let stop = mainstay_node::StopHandle::new();
     let error = mainstay_node::run(config, sockets, store, service, harness::Lines, &stop)

@@ -9,7 +9,7 @@ use crate::{Findings, tree::File};
 pub(crate) fn check(root: &Path, documents: &[File]) -> Findings {
     let mut findings = Vec::new();
     for document in documents {
-        for (line, link) in links(&document.text) {
+        for (line, _, link) in links(&document.text) {
             if let Some(problem) = broken(root, document, &link) {
                 findings.push(format!("{}:{line}: the link `{link}` {problem}", document.path));
             }
@@ -36,15 +36,15 @@ fn broken(root: &Path, document: &File, link: &str) -> Option<String> {
     (!there).then(|| format!("names a heading that {} does not have", target.display()))
 }
 
-/// The links of a document with their lines, those in blocks of code left out.
-fn links(text: &str) -> Vec<(usize, String)> {
+/// The links of a document with their lines and what is shown of them, those in blocks of code left
+/// out.
+pub(crate) fn links(text: &str) -> Vec<(usize, String, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
-        let mut rest = line;
-        while let Some(at) = rest.find("](") {
-            rest = &rest[at + 2..];
-            if let Some(end) = rest.find(')') {
-                found.push((number, rest[..end].to_owned()));
+        for (at, _) in line.match_indices("](") {
+            let shown = line[..at].rsplit('[').next().unwrap_or_default();
+            if let Some((link, _)) = line[at + 2..].split_once(')') {
+                found.push((number, shown.to_owned(), link.to_owned()));
             }
         }
     }

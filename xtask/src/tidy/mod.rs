@@ -1,9 +1,10 @@
-//! What the compiler does not see: arrows between crates, lengths, words, links.
+//! What the compiler does not see: arrows between crates, lengths, words, links, names in documents.
 
 mod arrows;
 mod glossary;
 mod length;
 mod links;
+mod names;
 mod ratchet;
 mod words;
 
@@ -33,7 +34,9 @@ pub(crate) fn check(root: &Path) -> Findings {
     findings.extend(words::check(&sources, &ratchet));
     let texts = tree::files(root, &[".rs", ".md", ".toml", ".sh", ".py", ".yml", "run"]);
     findings.extend(words::check_places(&texts));
-    findings.extend(links::check(root, &tree::files(root, &[".md"])));
+    let documents = tree::files(root, &[".md"]);
+    findings.extend(links::check(root, &documents));
+    findings.extend(names::check(&documents, &sources));
     for warning in glossary::warnings(root, &sources) {
         println!("    warning: {warning}");
     }

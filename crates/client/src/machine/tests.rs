@@ -586,7 +586,7 @@ fn an_idle_client_opens_another_session_and_its_next_request_is_done() {
     }
 }
 
-/// copycat#232: a client whose session ended without its knowledge must be told so, and go on.
+/// atomix/copycat#277: a client whose session ended without its knowledge must be told so, and go on.
 #[test]
 fn a_session_that_ended_unnoticed_makes_the_outcome_unknown_once_and_the_client_goes_on() {
     let (mut all, mut unknown) = (0, 0);

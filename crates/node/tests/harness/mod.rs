@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -46,8 +47,9 @@ impl Apply for Registers {
                 *value = (value.parse::<u64>().unwrap_or(0) + 1).to_string();
                 reply.extend_from_slice(value.as_bytes());
             }
-            (Some("nap"), ..) => {
-                thread::sleep(Duration::from_millis(10));
+            (Some("nap"), ms, None) => {
+                let ms = ms.and_then(|ms| ms.parse().ok()).unwrap_or(10);
+                thread::sleep(Duration::from_millis(ms));
                 reply.extend_from_slice(b"ok");
             }
             (Some("long"), Some(len), None) => reply.resize(len.parse().unwrap_or(0), b'x'),
@@ -140,6 +142,7 @@ pub struct Cluster {
     pub places: Vec<Place>,
     pub nodes: Vec<Option<Running>>,
     pub segment_bytes: u64,
+    pub checkpoint_write_rate: Option<NonZeroU64>,
     sockets: Vec<Option<Sockets>>,
     _folder: tempfile::TempDir,
 }
@@ -181,6 +184,7 @@ impl Cluster {
             places,
             nodes: (0..size).map(|_| None).collect(),
             segment_bytes: 1 << 20,
+            checkpoint_write_rate: None,
             sockets: sockets.into_iter().map(Some).collect(),
             _folder: folder,
         }
@@ -204,14 +208,14 @@ impl Cluster {
         let stop = StopHandle::new();
         let handle = stop.clone();
         let place = self.places[index].clone();
-        let segment_bytes = self.segment_bytes;
+        let (segment_bytes, rate) = (self.segment_bytes, self.checkpoint_write_rate);
         let thread = thread::spawn(move || match place {
             Place::Folder(path) => {
                 let disk = RealDisk::create(&path).expect("a folder");
-                go(&config, sockets, open(disk, &config, segment_bytes), &handle)
+                go(&config, sockets, open(disk, &config, segment_bytes, rate), &handle)
             }
             Place::Memory(disk) => {
-                go(&config, sockets, open(disk, &config, segment_bytes), &handle)
+                go(&config, sockets, open(disk, &config, segment_bytes, rate), &handle)
             }
         });
         self.nodes[index] = Some(Running { stop, thread });
@@ -279,10 +283,16 @@ impl Drop for Cluster {
 }
 
 /// Opens log and checkpoints of a replica.
-pub fn open<D: Disk + Clone>(disk: D, config: &NodeConfig, segment_bytes: u64) -> Store<D> {
+pub fn open<D: Disk + Clone>(
+    disk: D,
+    config: &NodeConfig,
+    segment_bytes: u64,
+    checkpoint_write_rate: Option<NonZeroU64>,
+) -> Store<D> {
     let mut log = LogOptions::new(config.cluster, config.me);
     log.segment_bytes = segment_bytes;
-    let checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
+    let mut checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
+    checkpoints.write_rate = checkpoint_write_rate;
     Store::open(disk, log, checkpoints).expect("a log")
 }
 
