@@ -109,8 +109,7 @@ impl LeaderSettings {
 
     /// What ordering is told; an error names the key and what is wrong with it.
     fn check(&self) -> Result<mainstay_consensus::Settings, (&'static str, String)> {
-        let mut ordering = mainstay_consensus::Settings::default();
-        ordering.leader_policy = match self.policy.as_deref() {
+        let leader_policy = match self.policy.as_deref() {
             None | Some(TRUSTED_RANK) => LeaderPolicy::TrustedRank,
             Some(ROTATION) => LeaderPolicy::Rotation,
             Some(_) => {
@@ -118,6 +117,8 @@ impl LeaderSettings {
                 return Err(("leader.policy", what));
             }
         };
+        let default = mainstay_consensus::Settings::default();
+        let mut ordering = mainstay_consensus::Settings { leader_policy, ..default };
         if let Some(ms) = self.timeout_ms {
             let (least, most) = (ordering.election_timeout_min, ordering.election_timeout_max);
             ordering.election_timeout = Duration::from_millis(ms);

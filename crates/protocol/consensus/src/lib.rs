@@ -119,6 +119,7 @@ pub mod message;
 mod outbox;
 mod pace;
 mod pause;
+mod presence;
 mod queue;
 mod reads;
 mod replica;
