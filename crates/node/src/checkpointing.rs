@@ -126,9 +126,14 @@ impl<F: Front> Node<F> {
     }
 
     /// The log is kept until it is known that the state can be restored.
-    pub(crate) fn discard(&mut self, upto: Slot, wanted_above: Option<Slot>) {
+    pub(crate) fn discard(
+        &mut self,
+        upto: Slot,
+        wanted_above: Option<Slot>,
+        stable: Option<CheckpointId>,
+    ) {
         if !self.checkpointing.restoring {
-            self.disk.add(DiskTask::Discard { upto, wanted_above }, 0);
+            self.transfer(TransferTask::Discard { upto, wanted_above, stable });
         }
     }
 

@@ -55,7 +55,9 @@ impl<F: Front> Node<F> {
             Effect::Install { checkpoint } => {
                 self.transfer(TransferTask::Install { checkpoint });
             }
-            Effect::Discard { upto, wanted_above } => self.discard(upto, wanted_above),
+            Effect::Discard { upto, wanted_above, stable } => {
+                self.discard(upto, wanted_above, stable);
+            }
             Effect::StopExecuting { at, wrong } => self.stop_executing(at, wrong),
             Effect::Instructed { instruction, outcome } => self.instructed(instruction, outcome),
             Effect::Observe(observation) => self.observe(observation),

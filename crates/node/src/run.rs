@@ -157,12 +157,15 @@ fn machines<D: Disk>(config: &NodeConfig, store: &Store<D>, prng: Prng) -> Machi
         let partial = PartialCheckpoint { checkpoint: found.id, total: found.total, chunks };
         (found.chunk_bytes == config.ordering.chunk_bytes).then_some(partial)
     });
+    let mut held = store.checkpoints.held();
+    held.retain(|held| Some(*held) <= store.from);
     let start = Start {
         me: config.me,
         configuration: config.configuration.clone(),
         votes: config.votes,
         recovered: store.recovered.clone(),
-        checkpoint: store.from,
+        held,
+        stable: store.checkpoints.stable(),
         partial,
         prng,
     };

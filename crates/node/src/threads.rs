@@ -76,6 +76,7 @@ impl Threads {
         let transfers = TransferThread {
             tasks: Arc::clone(&threads.transfer_queue),
             inbox: Arc::clone(&threads.inbox),
+            log: Arc::clone(&threads.disk_queue),
             checkpoints,
             disk,
             chunk_bytes: config.ordering.chunk_bytes,

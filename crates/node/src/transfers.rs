@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_model::{CheckpointId, NoPlants, ReplicaId};
+use mainstay_model::{CheckpointId, NoPlants, ReplicaId, Slot};
 use mainstay_service::{Applier, Service};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming};
 
 use crate::checkpointer::Wanted;
-use crate::disk::Event;
+use crate::disk::{DiskTask, Event};
 use crate::queue::{Inbox, Queue, Taken};
 
 /// How long a checkpoint is kept after a piece of it was last asked for.
@@ -32,6 +32,8 @@ pub(crate) enum TransferTask {
     Install { checkpoint: CheckpointId },
     /// These hold a state that is not the group's.
     Remove(Vec<CheckpointId>),
+    /// Note what is stable; then the log may give these slots up.
+    Discard { upto: Slot, wanted_above: Option<Slot>, stable: Option<CheckpointId> },
     /// The log has given these up; the oldest first.
     RemoveFiles(Vec<String>),
 }
@@ -42,7 +44,8 @@ impl TransferTask {
         match self {
             Self::Read { .. } => chunk_bytes as usize,
             Self::Store { bytes, .. } => bytes.len(),
-            Self::Install { .. } | Self::Remove(_) | Self::RemoveFiles(_) => 0,
+            Self::Install { .. } | Self::Discard { .. } => 0,
+            Self::Remove(_) | Self::RemoveFiles(_) => 0,
         }
     }
 }
@@ -103,6 +106,8 @@ impl Restoring {
 pub(crate) struct TransferThread<S: Service, D: Disk> {
     pub(crate) tasks: Arc<Queue<TransferTask>>,
     pub(crate) inbox: Arc<Inbox<Event>>,
+    /// To the disk thread.
+    pub(crate) log: Arc<Queue<DiskTask>>,
     pub(crate) checkpoints: Checkpoints<D>,
     /// The folder.
     pub(crate) disk: D,
@@ -158,6 +163,16 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 }
                 let installed = installed.ok();
                 self.inbox.push(Event::Fetched { checkpoint, installed }, 0);
+            }
+            TransferTask::Discard { upto, wanted_above, stable } => {
+                match stable.map_or(Ok(()), |stable| self.checkpoints.note_stable(stable)) {
+                    Ok(()) => {
+                        self.log.push(&mut vec![DiskTask::Discard { upto, wanted_above }], 0);
+                    }
+                    // Tried again with the next checkpoint; until then the log is longer.
+                    Err(error) => tracing::warn!("the log is kept: {error}"),
+                }
+                self.tidy();
             }
             TransferTask::RemoveFiles(names) => {
                 let removed = names.iter().try_for_each(|name| self.disk.remove(name));
@@ -255,9 +270,13 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     fn let_go(&mut self) {
         let before = self.holds.len();
         self.holds.retain(|_, (_, asked)| asked.elapsed() < HOLD_TIME);
-        if self.holds.len() < before
-            && let Err(error) = self.checkpoints.tidy()
-        {
+        if self.holds.len() < before {
+            self.tidy();
+        }
+    }
+
+    fn tidy(&self) {
+        if let Err(error) = self.checkpoints.tidy() {
             tracing::warn!("an older checkpoint is still there: {error}");
         }
     }

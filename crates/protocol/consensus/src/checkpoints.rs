@@ -53,35 +53,47 @@ pub(crate) struct Checkpoints {
     /// Who will want the log above which slot, and when that was last heard.
     wants: BTreeMap<u16, (Slot, Instant)>,
     /// What the world was last told to discard, and to keep.
-    discard_told: Option<(Slot, Option<Slot>)>,
+    discard_told: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
 }
 
 impl Checkpoints {
-    /// `own` is what the executor starts from, `truncated_upto` what the log has discarded, `begun`
-    /// what was being fetched, and therefore was stable.
+    /// `own` is what the world holds, `truncated_upto` what the log has discarded, `stable` what is
+    /// known to have been stable.
     pub(crate) fn new(
-        own: Option<CheckpointId>,
+        own: Vec<CheckpointId>,
         truncated_upto: Slot,
-        begun: Option<CheckpointId>,
+        stable: impl Iterator<Item = CheckpointId>,
     ) -> Self {
         // A log that begins right after a checkpoint was cut there because that one was stable.
-        let stable = own.filter(|own| own.slot == truncated_upto);
-        Self {
-            own: own.into_iter().collect(),
+        let cut = own.iter().copied().filter(|own| own.slot == truncated_upto);
+        let agreed = cut.chain(stable).map(|stable| (stable.slot, stable.digest)).collect();
+        let mut new = Self {
+            own,
             announced: BTreeMap::new(),
             told: BTreeMap::new(),
-            agreed: stable
-                .into_iter()
-                .chain(begun)
-                .map(|stable| (stable.slot, stable.digest))
-                .collect(),
+            agreed,
             diverged: None,
             diverged_times: 0,
             adopted: Slot::NONE,
             announced_at: Instant(0),
             wants: BTreeMap::new(),
             discard_told: None,
+        };
+        new.forget_older();
+        new
+    }
+
+    /// Tells of no more than [`OWN_MAX`]: the two newest, and the last one that is stable.
+    fn forget_older(&mut self) {
+        let stays = self.own_stable();
+        while self.own.len() > 2 && (self.own.len() > OWN_MAX || Some(self.own[0]) != stays) {
+            self.own.remove(usize::from(Some(self.own[0]) == stays));
         }
+    }
+
+    /// The newest one of its own that a quorum is known to have held.
+    fn own_stable(&self) -> Option<CheckpointId> {
+        self.own.iter().rev().copied().find(|own| self.is_agreed(*own))
     }
 
     pub(crate) fn own(&self) -> Option<CheckpointId> {
@@ -184,12 +196,7 @@ impl<P: Plants> Replica<P> {
             return self.ignore(cx, "checkpoint that a fetched one has overtaken");
         }
         own.push(checkpoint);
-        let stable = self.checkpoints.stable();
-        let own = &mut self.checkpoints.own;
-        while own.len() > 2 && (own.len() > OWN_MAX || Some(own[0]) != stable) {
-            let first_is_stable = Some(own[0]) == stable;
-            own.remove(usize::from(first_is_stable));
-        }
+        self.checkpoints.forget_older();
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
             self.tell_all_checkpoints(cx);
@@ -343,11 +350,12 @@ impl<P: Plants> Replica<P> {
             upto = stable.slot;
         }
         let wanted_above = self.checkpoints.wanted_above().filter(|above| *above < upto);
-        let told = Some((upto, wanted_above));
+        let stable = self.checkpoints.own_stable();
+        let told = Some((upto, wanted_above, stable));
         let lower = upto <= self.log.truncated_upto || self.checkpoints.diverged();
         if !lower && self.checkpoints.discard_told != told {
             self.checkpoints.discard_told = told;
-            cx.out.push(Effect::Discard { upto, wanted_above });
+            cx.out.push(Effect::Discard { upto, wanted_above, stable });
         }
     }
 
@@ -364,7 +372,9 @@ impl<P: Plants> Replica<P> {
                 set.remove(self.me.index);
             });
         }
-        self.checkpoints.own = instead.into_iter().collect();
+        // Those above are of no use either.
+        self.checkpoints.own.retain(|own| Some(*own) < instead);
+        self.checkpoints.own.extend(instead);
         self.restart_delivery(instead.map_or(Slot::NONE, |checkpoint| checkpoint.slot));
         self.flush_due = true;
     }

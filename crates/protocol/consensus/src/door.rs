@@ -86,7 +86,7 @@ pub enum Input {
         /// The highest such slot.
         upto: Slot,
     },
-    /// The checkpoint named at start ([`crate::Start::checkpoint`]) could not be restored. The executor
+    /// The last checkpoint of [`crate::Start::held`] could not be restored. The executor
     /// goes on from another one, or from the state of an empty log; everything delivered before is
     /// forgotten. Until it is known which one it is, the world discards nothing.
     Unrestored {
@@ -181,13 +181,16 @@ pub enum Effect {
     /// The log need not keep the slots up to here for this replica's sake. The world keeps the
     /// last bytes of them, as many as it is set to, for whoever lags a little, and those that a live
     /// transfer wants, up to a cap in bytes; it answers [`Input::Discarded`] when some are gone. Each
-    /// one takes the place of the one before. The checkpoint of slot `upto` is stable: it is kept until
-    /// a later one is, beside the two newest.
+    /// one takes the place of the one before.
     Discard {
         /// The highest such slot.
         upto: Slot,
         /// Slots above this one are wanted by whoever fetches a checkpoint now.
         wanted_above: Option<Slot>,
+        /// This checkpoint of its own is stable. The world notes that durably before anything is
+        /// discarded ([`crate::Start::stable`]), and keeps it until a later one is noted, beside the two
+        /// newest.
+        stable: Option<CheckpointId>,
     },
     /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`]. The world keeps a
     /// checkpoint for some seconds after its last piece was read.

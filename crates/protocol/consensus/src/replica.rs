@@ -41,9 +41,13 @@ pub struct Start {
     pub votes: bool,
     /// What its log held.
     pub recovered: Recovered,
-    /// The checkpoint that its executor starts from. If the log begins above it (the one that
-    /// covered the rest is gone or bad), a checkpoint of the others is fetched at once.
-    pub checkpoint: Option<CheckpointId>,
+    /// The checkpoints that it holds, ascending; its executor starts from the last one. If the log
+    /// begins above that (the one that covered the rest is gone or bad), a checkpoint of the others is
+    /// fetched at once.
+    pub held: Vec<CheckpointId>,
+    /// What was last noted as stable, see [`Effect::Discard`]. After a restart nobody else may be left
+    /// who knows.
+    pub stable: Option<CheckpointId>,
     /// What an interrupted transfer left on disk, if anything.
     pub partial: Option<PartialCheckpoint>,
     /// Its generator.
@@ -184,13 +188,16 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
     pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
-        let Start { me, configuration, votes, recovered, checkpoint, partial, mut prng } = start;
+        let Start { me, configuration, votes, recovered, held, stable, partial, mut prng } = start;
         assert!(configuration.lists(me), "a replica belongs to its configuration");
         let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
-        let applied_upto = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
+        let applied_upto = held.last().map_or(Slot::NONE, |last| last.slot);
         let election = Election::new(now.monotonic, promised, prng.split());
         let numbers = prng.next_u64() >> 1;
+        // What was being fetched was stable, too.
+        let begun = partial.map(|partial| partial.checkpoint);
+        let known_stable = stable.into_iter().chain(begun);
         Self {
             plants,
             settings,
@@ -208,11 +215,7 @@ impl<P: Plants> Replica<P> {
             submissions: Submissions::default(),
             reads: Reads::default(),
             wake: None,
-            checkpoints: Checkpoints::new(
-                checkpoint,
-                truncated_upto,
-                partial.map(|p| p.checkpoint),
-            ),
+            checkpoints: Checkpoints::new(held, truncated_upto, known_stable),
             transfer: Transfer::new(partial),
             latencies: Latencies::default(),
             slowness: Slowness::default(),

@@ -113,7 +113,10 @@ impl ReplicaProcess {
         let prng = cx.prng().split();
         let nonce = Nonce(u128::from(cx.prng().next_u64()));
         let Kept { keeping, state, checkpoint, partial } = kept;
-        let start = Start { me, configuration, votes, recovered, checkpoint, partial, prng };
+        let mut held = keeping.held.held();
+        held.retain(|held| Some(*held) <= checkpoint);
+        let stable = keeping.held.stable();
+        let start = Start { me, configuration, votes, recovered, held, stable, partial, prng };
         let resumable = partial.map(|partial| (partial.checkpoint, partial.chunks));
         let plants = group.plants;
         let had_room = log.has_room();
@@ -231,7 +234,7 @@ impl ReplicaProcess {
                 self.on_piece(cx, Piece::Store { checkpoint, total, chunk, bytes });
             }
             Effect::Install { checkpoint } => self.on_piece(cx, Piece::Install { checkpoint }),
-            Effect::Discard { upto, wanted_above } => {
+            Effect::Discard { upto, wanted_above, stable: _ } => {
                 self.discardable = Some((upto, wanted_above));
                 if !self.disk_busy {
                     self.discard(cx);

@@ -299,8 +299,8 @@ fn replica(
     let configuration = Configuration { id: ConfigurationId(1), replicas, alpha: 64 };
     // Every start has a generator of its own, as every process has.
     let prng = Prng::new(now + 1);
-    let (checkpoint, partial) = (None, None);
-    let start = Start { me: id(me), configuration, votes, recovered, checkpoint, partial, prng };
+    let (held, stable, partial) = (Vec::new(), None, None);
+    let start = Start { me: id(me), configuration, votes, recovered, held, stable, partial, prng };
     let now = Now { monotonic: Instant(now), wall: Timestamp(now) };
     Replica::new(start, settings, now, NoPlants)
 }

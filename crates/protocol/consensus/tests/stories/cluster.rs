@@ -28,7 +28,8 @@ struct Disk {
     truncated_upto: Slot,
     /// Ascending; the last two, the last stable one, and those that are being given away.
     checkpoints: Vec<CheckpointId>,
-    stable: Slot,
+    /// The last one that was noted as stable.
+    stable: Option<CheckpointId>,
     /// When a piece of a checkpoint was last given away.
     given: BTreeMap<CheckpointId, u64>,
     /// Pieces of a checkpoint that is being fetched.
@@ -50,7 +51,7 @@ impl Disk {
         self.checkpoints.retain(|checkpoint| {
             at += 1;
             let held = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
-            at > newest || held || checkpoint.slot == self.stable
+            at > newest || held || Some(*checkpoint) == self.stable
         });
     }
 }
@@ -127,7 +128,8 @@ pub(crate) struct Cluster {
     pub(crate) instructed: Vec<(Instruction, Result<(), Refusal>)>,
     /// The length of a checkpoint.
     pub(crate) checkpoint_bytes: u64,
-    /// How many slots the log keeps for whoever wants them.
+    /// How many slots the log keeps anyhow, and for whoever wants them.
+    pub(crate) log_slots_min: u64,
     pub(crate) log_slots_max: u64,
     /// How long a donor needs to read a piece.
     pub(crate) read_time: BTreeMap<u16, u64>,
@@ -200,6 +202,7 @@ impl Cluster {
             stopped: BTreeSet::new(),
             instructed: Vec::new(),
             checkpoint_bytes: 9_700,
+            log_slots_min: 0,
             log_slots_max: u64::MAX,
             read_time: BTreeMap::new(),
             damaged: BTreeSet::new(),
@@ -257,7 +260,8 @@ impl Cluster {
             configuration: self.configuration.clone(),
             votes,
             recovered,
-            checkpoint,
+            held: node.disk.checkpoints.clone(),
+            stable: node.disk.stable,
             partial,
             prng: self.prng.split(),
         };
@@ -442,13 +446,14 @@ impl Cluster {
                     self.make_checkpoint(index, slot);
                 }
             }
-            Effect::Discard { upto, wanted_above } => {
+            Effect::Discard { upto, wanted_above, stable } => {
                 let own = self.nodes[at].disk.checkpoint().map_or(Slot::NONE, |own| own.slot);
                 assert!(upto <= own, "the log goes only below the own checkpoint");
-                let wanted = wanted_above.unwrap_or(upto).0;
-                let kept = wanted.max(upto.0.saturating_sub(self.log_slots_max));
+                let less = |slots: u64| upto.0.saturating_sub(slots);
+                let wanted = wanted_above.unwrap_or(upto).0.min(less(self.log_slots_min));
+                let kept = wanted.max(less(self.log_slots_max.max(self.log_slots_min)));
                 let disk = &mut self.nodes[at].disk;
-                disk.stable = upto;
+                disk.stable = disk.stable.max(stable);
                 disk.truncated_upto = disk.truncated_upto.max(Slot(kept).min(upto));
                 let upto = disk.truncated_upto;
                 self.step(index, Input::Discarded { upto });
@@ -482,6 +487,7 @@ impl Cluster {
                     let now = self.now;
                     let disk = &mut self.nodes[at].disk;
                     disk.checkpoints.retain(|other| other.slot < checkpoint.slot);
+                    disk.stable = Some(checkpoint);
                     disk.add(checkpoint, now);
                     disk.truncated_upto = disk.truncated_upto.max(checkpoint.slot);
                     self.nodes[at].applied = checkpoint.slot;
@@ -565,23 +571,6 @@ impl Cluster {
     pub(crate) fn run_until(&mut self, limit_ms: u64, mut until: impl FnMut(&Self) -> bool) {
         let end = self.now + limit_ms * MS;
         while !until(self) {
-            if self.now >= end {
-                for (i, o) in self.observed.iter().rev().take(14) {
-                    eprintln!("DBG {i} {o:?}");
-                }
-                for i in 0..self.nodes.len() {
-                    if self.is_up(i as u16) {
-                        eprintln!(
-                            "DBG {:?} held {:?} {:?}",
-                            self.status(i as u16),
-                            self.nodes[i].disk.checkpoints,
-                            self.nodes[i].disk.truncated_upto
-                        );
-                    }
-                }
-                eprintln!("DBG {:?} {:?} {:?}", self.sent, self.gave, self.decided.len());
-                eprintln!("DBG lens {:?}", self.delivered.iter().map(Vec::len).collect::<Vec<_>>());
-            }
             assert!(self.now < end, "did not happen within {limit_ms} ms");
             self.advance(end);
         }

@@ -237,6 +237,48 @@ fn a_replica_whose_checkpoint_is_gone_fetches_one_at_once() {
     c.run_until(5_000, |c| caught_up(c, lost));
 }
 
+/// The only one left that knows what a quorum held gives it away all the same, though its log begins
+/// far below.
+#[test]
+fn what_was_stable_is_known_after_a_restart() {
+    let mut c = Cluster::new(3, 14);
+    c.checkpoint_slots = 10;
+    c.log_slots_min = 5;
+    let leader = ready(&mut c);
+    let (away, gone) = ((leader + 1) % 3, (leader + 2) % 3);
+    c.crash(away);
+    order(&mut c, 33);
+    c.run_until(2_000, |c| c.truncated(leader) == Slot(25));
+    c.crash(gone);
+    c.crash(leader);
+    back(&mut c, away);
+    back(&mut c, leader);
+    c.run_until(20_000, |c| c.status(away).applied >= Slot(30));
+}
+
+/// Two of three differ, and were started again since: the third one fetches the last state that they
+/// agree upon, and then it shows who is wrong.
+#[test]
+fn two_that_differ_bring_up_a_third_that_decides() {
+    let mut c = Cluster::new(3, 15);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let (away, wrong) = ((leader + 1) % 3, (leader + 2) % 3);
+    c.crash(away);
+    order(&mut c, 22);
+    c.run_until(2_000, |c| c.truncated(wrong) == Slot(20) && c.truncated(leader) == Slot(20));
+    c.wrong = Some((wrong, Slot(25)));
+    order(&mut c, 33);
+    for index in [wrong, leader] {
+        c.crash(index);
+        back(&mut c, index);
+    }
+    c.run_until(10_000, |c| c.leader().is_some());
+    back(&mut c, away);
+    c.run_until(60_000, |c| (0..3).all(|index| caught_up(c, index)));
+    assert_eq!(times(&c, |o| matches!(o, Observation::Diverged { .. })), 1);
+}
+
 /// A service that does not do the same everywhere: its replica is fetched the state again and again,
 /// but in ever longer pauses, and says so.
 #[test]

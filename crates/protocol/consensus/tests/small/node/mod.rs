@@ -50,8 +50,9 @@ pub(crate) struct Disk {
     pub(crate) truncated_upto: Slot,
     /// Written, and lost by a crash.
     pending: VecDeque<(Mark, Vec<Record>)>,
-    /// Durable, ascending; two at most.
+    /// Durable, ascending; the two newest, and the last stable one.
     pub(crate) checkpoints: Vec<CheckpointId>,
+    stable: Option<CheckpointId>,
     /// Pieces of one that is being fetched.
     incoming: Option<(CheckpointId, Vec<Bytes>)>,
 }
@@ -223,7 +224,8 @@ impl World {
             configuration: Configuration { id: ConfigurationId(1), replicas, alpha: 64 },
             votes: true,
             recovered: disk.recovered(),
-            checkpoint: disk.checkpoints.last().copied(),
+            held: disk.checkpoints.clone(),
+            stable: disk.stable,
             partial: disk.incoming.as_ref().map(|(checkpoint, pieces)| PartialCheckpoint {
                 checkpoint: *checkpoint,
                 total: self.checkpoint_bytes,
@@ -305,7 +307,8 @@ impl World {
                 inputs.push_back(Input::LogRead { from, purpose, entries });
             }
             Effect::Deliver { slot, value } => self.apply(node, slot, value, inputs),
-            Effect::Discard { upto, .. } => {
+            Effect::Discard { upto, stable, .. } => {
+                node.disk.stable = stable.or(node.disk.stable);
                 node.disk.truncate(upto);
                 inputs.push_back(Input::Discarded { upto });
             }
@@ -361,9 +364,8 @@ impl World {
 
     fn written(node: &mut Node) -> Option<Input> {
         let checkpoint = node.executor.due.pop_front()?;
-        if node.disk.checkpoints.len() >= 2 {
-            node.disk.checkpoints.remove(0);
-        }
+        let (last, stable) = (node.disk.checkpoints.last().copied(), node.disk.stable);
+        node.disk.checkpoints.retain(|held| [last, stable].contains(&Some(*held)));
         node.disk.checkpoints.push(checkpoint);
         node.past.held.insert(checkpoint);
         Some(Input::Checkpointed { checkpoint })
@@ -374,6 +376,7 @@ impl World {
         let installed = pieces == Some(self.content(checkpoint.digest).to_vec());
         if installed {
             node.disk.checkpoints = vec![checkpoint];
+            node.disk.stable = Some(checkpoint);
             node.disk.truncate(checkpoint.slot);
             node.executor = Executor { digest: checkpoint.digest, ..Executor::default() };
             node.past.held.insert(checkpoint);
