@@ -80,4 +80,6 @@ pub use mainstay_kv as kv;
 pub use mainstay_cli::{Lines, run};
 pub use mainstay_node::Front;
 pub use mainstay_service::contract::Apply;
-pub use mainstay_service::{Checkpoint, Context, Plain, QueryContext, RestoreError, Service};
+pub use mainstay_service::{
+    Checkpoint, Context, Plain, QueryContext, RestoreError, Service, conformance,
+};

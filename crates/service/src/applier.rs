@@ -134,6 +134,8 @@ pub struct Applier<S, P = NoPlants> {
     sessions: SessionTable,
     time: Timestamp,
     applied_upto: Slot,
+    /// The slot of the last request that the service executed.
+    executed_upto: Slot,
     counting: Counting,
     /// Whether `applied_upto` made a checkpoint due, and whether that one was taken. Not part of the
     /// replicated state.
@@ -162,6 +164,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
             sessions: SessionTable::new(limits),
             time: Timestamp(0),
             applied_upto: Slot::NONE,
+            executed_upto: Slot::NONE,
             counting: Counting::default(),
             due: Due::No,
             local_clock: Timestamp(0),
@@ -320,6 +323,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
             position: Some(at.position),
             message,
         })?;
+        self.executed_upto = at.slot;
         Ok(Bytes::copy_from_slice(&self.reply))
     }
 
@@ -410,7 +414,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let counting = if left_out { Counting::default() } else { self.counting };
         let timeless = self.plants.has(Plant::TimeLeftOutOfCheckpoint);
         let time = if timeless { Timestamp(0) } else { self.time };
-        Head { slot: self.applied_upto, time, counting }
+        Head { slot: self.applied_upto, time, executed_upto: self.executed_upto, counting }
     }
 
     /// The sessions as they stand in a checkpoint.
@@ -459,7 +463,8 @@ impl<S: Service, P: Plants> Applier<S, P> {
     /// interval of checkpoints that stand in it; the rest as for [`Applier::new`].
     ///
     /// # Errors
-    /// [`RestoreError`]: reading failed, or the bytes are damaged or no state of this service.
+    /// [`RestoreError`]: reading failed, the bytes are damaged or no state of this service, or the
+    /// service is behind or ahead of its checkpoint.
     pub fn restore(
         source: &mut dyn Read,
         cluster_seed: u64,
@@ -470,11 +475,18 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 Err(RestoreError::Invalid(format!("the service panicked: {message}")))
             })
         })?;
-        let Head { slot, time, counting } = content.head;
+        let Head { slot, time, executed_upto, counting } = content.head;
+        let told = catching(|| content.service.executed_upto()).map_err(|message| {
+            RestoreError::Invalid(format!("the service panicked over what was restored: {message}"))
+        })?;
+        if let Some(service) = told.filter(|told| *told != executed_upto) {
+            return Err(RestoreError::Elsewhere { service, checkpoint: executed_upto });
+        }
         let mut applier =
             Self::new(content.service, SessionLimits::default(), cluster_seed, plants);
         applier.sessions = content.sessions;
-        (applier.applied_upto, applier.time, applier.counting) = (slot, time, counting);
+        (applier.applied_upto, applier.time) = (slot, time);
+        (applier.executed_upto, applier.counting) = (executed_upto, counting);
         Ok(applier)
     }
 
@@ -494,7 +506,7 @@ fn seed(cluster_seed: u64, at: SessionId) -> u64 {
 }
 
 /// Runs code of the service; a panic becomes what it said.
-fn catching<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catching<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     // Whoever sees a panic here drops the service or leaves it as it is behind a shared reference.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         panic

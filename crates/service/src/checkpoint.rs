@@ -5,7 +5,7 @@
 //! nothing damaged reaches a service. An empty piece ends it, and its checksum is instead the one
 //! over the whole content: the digest of the state.
 //!
-//! The content is the slot and the time (8 bytes each), the interval and what was counted towards the
+//! The content is the slot, the time and the slot of the last request executed (8 bytes each), the interval and what was counted towards the
 //! next one (see `interval.rs`), the sessions (see `session.rs`) and what the service wrote.
 
 use std::io::{self, Read, Write};
@@ -38,6 +38,8 @@ pub struct ApplierCheckpoint<C> {
 pub(crate) struct Head {
     pub(crate) slot: Slot,
     pub(crate) time: Timestamp,
+    /// The slot of the last request that the service executed.
+    pub(crate) executed_upto: Slot,
     pub(crate) counting: Counting,
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn write_content(
 ) -> io::Result<()> {
     fields::put_u64(to, head.slot.0)?;
     fields::put_u64(to, head.time.0)?;
+    fields::put_u64(to, head.executed_upto.0)?;
     head.counting.write(to)?;
     sessions.write(to)?;
     service.write(to)
@@ -107,12 +110,13 @@ pub(crate) fn read<S>(
         PieceReader { source, piece: Vec::new(), at: 0, hash: Xxh3::new(), ended: false };
     let slot = Slot(fields::u64(&mut pieces)?);
     let time = Timestamp(fields::u64(&mut pieces)?);
+    let executed_upto = Slot(fields::u64(&mut pieces)?);
     let counting = Counting::read(&mut pieces)?;
     let sessions = SessionTable::read(&mut pieces)?;
     let service = restore(&mut pieces)?;
     // What the service left unread still has to be whole.
     io::copy(&mut pieces, &mut io::sink())?;
-    Ok(Content { head: Head { slot, time, counting }, sessions, service })
+    Ok(Content { head: Head { slot, time, executed_upto, counting }, sessions, service })
 }
 
 struct Pieces<'a> {

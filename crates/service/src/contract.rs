@@ -55,6 +55,16 @@ pub trait Service: Sized + Send + 'static {
     fn wake(&self) -> Option<Timestamp> {
         None
     }
+
+    /// The slot of the last request that stands in this state, [`Slot::NONE`] before the first; for
+    /// a service that keeps any of it in a place of its own, as a file or a database, and notes
+    /// [`Context::slot`] there with every change. It is asked after [`Service::restore`]: a state
+    /// that is behind its checkpoint lacks requests that nobody will send again, and one ahead of it
+    /// would execute some twice, so both are refused. Whoever has all of its state in the checkpoint
+    /// leaves it out.
+    fn executed_upto(&self) -> Option<Slot> {
+        None
+    }
 }
 
 /// A copy of a service's state that can be written elsewhere.
@@ -106,6 +116,14 @@ pub enum RestoreError {
     Io(io::Error),
     /// The bytes are no state of this service; the sentence says how.
     Invalid(String),
+    /// The service came back with fewer or more requests executed than its checkpoint covers; see
+    /// [`Service::executed_upto`].
+    Elsewhere {
+        /// The slot of the last request in the state that came back.
+        service: Slot,
+        /// That of the last request that the checkpoint covers.
+        checkpoint: Slot,
+    },
 }
 
 impl fmt::Display for RestoreError {
@@ -113,6 +131,20 @@ impl fmt::Display for RestoreError {
         match self {
             Self::Io(error) => write!(f, "the checkpoint could not be read: {error}"),
             Self::Invalid(how) => write!(f, "the checkpoint is no state of this service: {how}"),
+            Self::Elsewhere { service, checkpoint } => {
+                let (slot, covered) = (service.0, checkpoint.0);
+                let (side, then) = if service < checkpoint {
+                    ("behind", "lacks requests that were acknowledged")
+                } else {
+                    ("ahead of", "would execute requests twice")
+                };
+                write!(
+                    f,
+                    "the service came back as of slot {slot}, {side} its checkpoint, whose last \
+                     request is of slot {covered}: it {then}; bring back what it keeps outside of its \
+                     checkpoint as of slot {covered}, or remove that, so that restore makes it anew"
+                )
+            }
         }
     }
 }

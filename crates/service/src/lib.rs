@@ -47,6 +47,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`contract`] | [`Service`], [`Checkpoint`], [`Context`], [`Plain`] |
+//! | [`conformance`] | whether a service of one's own keeps to its contract |
 //! | [`command`] | [`Command`]: what stands in a batch, and its encoding |
 //! | [`session`] | the table of sessions inside the replicated state |
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
@@ -61,6 +62,7 @@ pub mod applier;
 pub mod checkpoint;
 pub mod client_session;
 pub mod command;
+pub mod conformance;
 pub mod contract;
 mod fields;
 pub mod interval;

@@ -1,6 +1,7 @@
 //! The store and its front together, without a network.
 
 mod commands;
+mod conformance;
 mod determinism;
 mod documentation;
 mod expiry;
