@@ -62,8 +62,9 @@
 //! # Beyond `Plain`
 //!
 //! [`Plain`] clones the state for a checkpoint. A large state implements [`Service`] itself and
-//! hands out a [`Checkpoint`] that shares what does not change; the key-value store in `mainstay-kv`
-//! is an example. A client protocol of one's own is a [`Front`].
+//! hands out a [`Checkpoint`] that shares what does not change: `docs/services.md` shows how, and the
+//! key-value store in `mainstay-kv` is an example. [`conformance::check`] tells a test whether a service
+//! keeps to all of this. A client protocol of one's own is a [`Front`].
 //!
 //! # Where the guide goes on
 //!
@@ -83,3 +84,14 @@ pub use mainstay_service::contract::Apply;
 pub use mainstay_service::{
     Checkpoint, Context, Plain, QueryContext, RestoreError, Service, conformance,
 };
+
+/// The examples of the documents compile, and do what they say.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../ARCHITECTURE.md")]
+    struct Architecture;
+    #[doc = include_str!("../../../docs/services.md")]
+    struct Services;
+}
