@@ -4,10 +4,12 @@
 //! ```console
 //! $ cargo build --release -p mainstay-cli --bins --examples
 //! $ target/release/examples/large_state 1024
+//! $ target/release/examples/large_state 1024 fetch_rate=33554432
 //! ```
 //!
 //! The number is the size of the state in MiB: as many thousand values of 1 KiB, written over and over
-//! by fifty connections. Default settings, three replicas, each a process of its own.
+//! by fifty connections. Three replicas, each a process of its own; default settings, but for what is
+//! named of the table `checkpoint` of their configurations.
 
 #[path = "../tests/world/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
@@ -41,6 +43,7 @@ fn main() {
         std::env::args().nth(1).map_or(1024, |size| size.parse().expect("a number of MiB"));
     let keys = mebibytes << 10;
     let mut group = ByHand::init(&program());
+    configure(&group, std::env::args().skip(2));
     (0..REPLICAS).for_each(|index| group.start(index));
     let leader = group.wait_until_whole();
     let began = Instant::now();
@@ -54,6 +57,20 @@ fn main() {
     restart(&mut group);
     let leader = group.wait_until_whole();
     come_back(&mut group, leader, keys);
+}
+
+/// Adds settings to the configuration of every replica.
+fn configure(group: &ByHand, settings: impl Iterator<Item = String>) {
+    let lines: Vec<_> = settings.collect();
+    if lines.is_empty() {
+        return;
+    }
+    for index in 0..REPLICAS {
+        let path = group.folder(index).with_extension("toml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        let added = format!("{text}\n[checkpoint]\n{}\n", lines.join("\n"));
+        fs::write(path, added).expect("a configuration");
+    }
 }
 
 fn habits(group: &ByHand, leader: usize, keys: u64) -> Habits {
@@ -127,35 +144,49 @@ fn restart(group: &mut ByHand) {
 /// A follower loses its folder and comes back, while the others serve.
 fn come_back(group: &mut ByHand, leader: usize, keys: u64) {
     let lost = (leader + 1) % REPLICAS;
-    let file = newest_checkpoint(&group.folder(leader)).expect("a checkpoint");
-    let copied = copy(&file);
+    let alone = Copied::of(&group.folder(leader));
     let mut crowd = Crowd::start(habits(group, leader, keys));
     crowd.watch(Duration::from_secs(5));
     let undisturbed = crowd.watch(Duration::from_secs(20));
     group.kill(lost);
     group.lose(lost, leader);
+    crowd.watch(Duration::from_secs(2));
+    let loaded = Copied::of(&group.folder(leader));
     let two = crowd.watch(Duration::from_secs(20));
     let target = group.status().slot(leader, "decided");
     let began = Instant::now();
     group.start(lost);
+    let (mut fetched, mut in_place) = (0, None);
     let took = loop {
         let status = group.status();
+        let replica = status.replica(lost);
+        fetched = replica["transfer"]["total"].as_u64().unwrap_or(0).max(fetched);
+        if in_place.is_none() && status.slot(lost, "checkpoint") > 0 {
+            in_place = Some(began.elapsed());
+        }
         if status.slot(lost, "applied") >= target {
             break began.elapsed();
         }
-        assert!(began.elapsed() < PATIENCE, "it does not come back: {}", status.replica(lost));
-        pause(Duration::from_millis(20));
+        assert!(began.elapsed() < PATIENCE, "it does not come back: {replica}");
+        pause(LOOK_INTERVAL);
     };
     let during = crowd.take();
-    let bytes = fs::metadata(&file).map_or(0, |file| file.len());
     println!(
-        "an empty replica has caught up after {:.2} s; copying the file of {} MiB takes {:.2} s (ratio \
-         {:.1})",
+        "an empty replica has caught up after {:.2} s; a checkpoint of {} MiB was in place after {:.2} s",
         took.as_secs_f64(),
-        bytes >> 20,
-        copied.as_secs_f64(),
-        took.as_secs_f64() / copied.as_secs_f64()
+        fetched >> 20,
+        in_place.unwrap_or(took).as_secs_f64(),
     );
+    for (how, copied) in [("while nobody writes", alone), ("while the clients write", loaded)] {
+        // What was fetched need not be what was copied.
+        let same = copied.time.as_secs_f64() * fetched as f64 / copied.bytes as f64;
+        println!(
+            "copying a file of {} MiB {how} takes {:.2} s: the ratio is {:.1}",
+            copied.bytes >> 20,
+            copied.time.as_secs_f64(),
+            took.as_secs_f64() / same
+        );
+    }
     for (when, span) in [("three replicas", &undisturbed), ("two", &two), ("meanwhile", &during)] {
         println!(
             "{when:>15}: {:>8.0} a second, p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms",
@@ -168,25 +199,39 @@ fn come_back(group: &mut ByHand, leader: usize, keys: u64) {
     println!("p99 meanwhile: {:.2} of undisturbed", during.millis(0.99) / undisturbed.millis(0.99));
 }
 
+/// A plain copy of a checkpoint to the same disk, until it is durable.
+#[derive(Clone, Copy)]
+struct Copied {
+    bytes: u64,
+    time: Duration,
+}
+
+impl Copied {
+    /// Copies the newest checkpoint of a folder.
+    fn of(folder: &Path) -> Self {
+        // It may make way for a newer one between two steps.
+        let (mut from, path) = world::wait_for("a checkpoint", || {
+            let path = newest_checkpoint(folder)?;
+            File::open(&path).ok().map(|file| (file, path))
+        });
+        let copy = path.with_extension("copy");
+        let began = Instant::now();
+        let mut to = File::create(&copy).expect("room");
+        let bytes = io::copy(&mut from, &mut to).expect("it is copied");
+        to.sync_all().expect("it is copied");
+        let time = began.elapsed();
+        fs::remove_file(copy).expect("the copy goes");
+        Self { bytes, time }
+    }
+}
+
 fn newest_checkpoint(folder: &Path) -> Option<PathBuf> {
     let files = fs::read_dir(folder).ok()?.flatten().map(|file| file.path());
     let held = files.filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("checkpoint-") && !name.ends_with(".tmp")
+        name.starts_with("checkpoint-") && name.ends_with(".ms")
     });
     held.max()
-}
-
-/// How long a plain copy to the same disk takes, until it is durable.
-fn copy(file: &Path) -> Duration {
-    let copy = file.with_extension("copy");
-    let began = Instant::now();
-    let (mut from, mut to) =
-        (File::open(file).expect("it opens"), File::create(&copy).expect("room"));
-    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).expect("it is copied");
-    let took = began.elapsed();
-    fs::remove_file(copy).expect("the copy goes");
-    took
 }
 
 /// Writes every key once.

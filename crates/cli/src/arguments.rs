@@ -114,6 +114,9 @@ pub(crate) struct UpOptions {
     /// The most bytes a second that are written of a checkpoint.
     #[arg(long, hide = true)]
     pub(crate) checkpoint_write_rate: Option<NonZeroU64>,
+    /// The most bytes a second that a replica fetches of a checkpoint.
+    #[arg(long, hide = true)]
+    pub(crate) checkpoint_fetch_rate: Option<NonZeroU64>,
     /// Bytes of the log that are kept although a checkpoint covers them.
     #[arg(long, hide = true)]
     pub(crate) log_keep_bytes: Option<u64>,

@@ -23,7 +23,9 @@ use crate::settings::{Checked, Settings};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// The most bytes of a checkpoint that are written in a second: the log has the rest of the disk.
-const WRITE_RATE: NonZeroU64 = NonZeroU64::new(128 << 20).unwrap();
+const WRITE_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
+/// The most bytes of a checkpoint that are fetched in a second: those who give it have clients.
+const FETCH_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
 /// Carries the command out; returns when the replica has ended.
 pub(crate) fn run<S, F, D>(
@@ -79,6 +81,8 @@ where
     config.wall_clock = clock;
     config.ordering = settings.ordering;
     config.interval = settings.checkpoint.interval();
+    let fetch_rate = settings.checkpoint.fetch_rate.unwrap_or(FETCH_RATE);
+    config.ordering.transfer_bytes_per_second = Some(fetch_rate.get());
     let keep = &mut config.keep;
     keep.lagging_bytes = settings.log.keep_bytes.unwrap_or(keep.lagging_bytes);
     keep.transfer_bytes = settings.log.keep_bytes_in_transfer.unwrap_or(keep.transfer_bytes);

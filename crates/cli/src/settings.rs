@@ -87,6 +87,9 @@ pub(crate) struct CheckpointSettings {
     /// The most bytes a second that are written of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) write_rate: Option<NonZeroU64>,
+    /// The most bytes a second that are fetched of one from other replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fetch_rate: Option<NonZeroU64>,
 }
 
 /// Who leads, and when that is doubted.

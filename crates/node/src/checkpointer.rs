@@ -7,17 +7,20 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
-use mainstay_model::CheckpointId;
+use mainstay_model::{CheckpointId, Slot};
 use mainstay_service::{ApplierCheckpoint, Checkpoint};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk};
 
-use crate::disk::Event;
-use crate::queue::Inbox;
+use crate::disk::{DiskTask, Event};
+use crate::queue::{Inbox, Queue};
 
 /// How many states wait to be written, besides the one that is being written.
 const WAITING_MAX: usize = 1;
+/// How often it is looked whether what waits for the disk is still wanted.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What tells slow work that nobody wants it any more.
 #[derive(Debug, Default)]
@@ -64,6 +67,8 @@ pub(crate) struct CheckpointThread<C, D: Disk> {
     pub(crate) states: Receiver<ToWrite<C>>,
     pub(crate) checkpoints: Checkpoints<D>,
     pub(crate) inbox: Arc<Inbox<Event>>,
+    /// To the owner of the log.
+    pub(crate) disk: Arc<Queue<DiskTask>>,
     pub(crate) wanted: Arc<Wanted>,
 }
 
@@ -123,12 +128,36 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
         let written = catch_unwind(AssertUnwindSafe(|| state.write(&mut to)))
             .unwrap_or_else(|_| Err(io::Error::other("the service panicked over it")));
         match written {
-            Ok(digest) => writer.finish(digest),
+            Ok(digest) => {
+                self.note_decided(generation, slot)?;
+                writer.finish(digest)
+            }
             Err(error) => Err(error.downcast().unwrap_or_else(|source| CheckpointError::Io {
                 file: format!("the checkpoint of slot {slot}"),
                 tried: "write",
                 source,
             })),
+        }
+    }
+
+    /// Has the log make durable that `slot` is decided: a checkpoint that is above what the log knows
+    /// as decided counts as fetched at the next start, and takes the place of the log before it.
+    /// Every record that was issued before the slot was applied is in the queue already.
+    fn note_decided(&self, generation: u64, slot: Slot) -> Result<(), CheckpointError> {
+        let (done, told) = sync_channel(1);
+        self.disk.push(&mut vec![DiskTask::NoteDecided { slot, done }], 0);
+        loop {
+            match told.recv_timeout(LOOK_INTERVAL) {
+                Ok(()) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if self.wanted.wants(generation) => {}
+                Err(_) => {
+                    return Err(CheckpointError::Io {
+                        file: format!("the checkpoint of slot {slot}"),
+                        tried: "finish",
+                        source: io::Error::other("it is not wanted any more"),
+                    });
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! and answers once.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(crate) enum DiskTask {
     Discard { upto: Slot, wanted_above: Option<Slot> },
     /// Go on after this checkpoint, which stands.
     BeginAfter(CheckpointId),
+    /// Make durable that this slot is decided and stands in the log, and say so.
+    NoteDecided { slot: Slot, done: SyncSender<()> },
 }
 
 /// What the other threads tell the protocol thread.
@@ -87,6 +90,8 @@ pub(crate) struct DiskThread<D: Disk> {
     stuck_mark: Option<Mark>,
     /// To begin after this could not be written yet, for want of room.
     begins_after: Option<CheckpointId>,
+    /// Likewise that this is decided.
+    decided: Option<(Slot, SyncSender<()>)>,
     keep: KeepSettings,
     told: LogState,
 }
@@ -100,8 +105,18 @@ impl<D: Disk> DiskThread<D> {
         keep: KeepSettings,
     ) -> Self {
         let told = Self::state_of(&log);
-        let (stuck, stuck_mark, begins_after) = (Vec::new(), None, None);
-        Self { log, tasks, inbox, transfers, stuck, stuck_mark, begins_after, keep, told }
+        Self {
+            log,
+            tasks,
+            inbox,
+            transfers,
+            stuck: Vec::new(),
+            stuck_mark: None,
+            begins_after: None,
+            decided: None,
+            keep,
+            told,
+        }
     }
 
     /// What the log says about itself.
@@ -113,7 +128,8 @@ impl<D: Disk> DiskThread<D> {
     pub(crate) fn run(mut self) -> Option<String> {
         let mut tasks = Vec::new();
         loop {
-            let waits = self.stuck_mark.is_some() || self.begins_after.is_some();
+            let waits =
+                self.stuck_mark.is_some() || self.begins_after.is_some() || self.decided.is_some();
             let room = self.told.has_room && !waits;
             let taken = self.tasks.take(&mut tasks, (!room).then_some(ROOM_INTERVAL));
             let result = self.turn(&mut tasks);
@@ -145,6 +161,7 @@ impl<D: Disk> DiskThread<D> {
                 }
                 DiskTask::Discard { upto, wanted_above } => discard = Some((upto, wanted_above)),
                 DiskTask::BeginAfter(checkpoint) => self.begins_after = Some(checkpoint),
+                DiskTask::NoteDecided { slot, done } => self.decided = Some((slot, done)),
             }
         }
         self.persist()?;
@@ -152,6 +169,7 @@ impl<D: Disk> DiskThread<D> {
             self.read(from, upto, bytes_max, purpose);
         }
         self.begin_after()?;
+        self.note_decided()?;
         if let Some((upto, wanted_above)) = discard {
             self.discard(upto, wanted_above)?;
         }
@@ -190,6 +208,22 @@ impl<D: Disk> DiskThread<D> {
         }
         self.begins_after = None;
         self.inbox.push(Event::BegunAfter(checkpoint), 0);
+        Ok(())
+    }
+
+    /// Makes durable that a slot is decided, behind everything that was queued before; where there is no
+    /// room to write that, it is tried again.
+    fn note_decided(&mut self) -> Result<(), String> {
+        if self.stuck_mark.is_some() {
+            return Ok(());
+        }
+        let Some((slot, done)) = self.decided.take() else { return Ok(()) };
+        match self.log.note_decided(GroupId::FIRST, slot) {
+            // Whoever asked may have been told to end meanwhile.
+            Ok(()) => drop(done.try_send(())),
+            Err(AppendError::NoRoom { .. }) => self.decided = Some((slot, done)),
+            Err(error) => return Err(error.to_string()),
+        }
         Ok(())
     }
 

@@ -44,6 +44,19 @@ pub(crate) fn raise_file_limit() -> usize {
     current.map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
 }
 
+/// How much the thread that calls this gives way to others where the processor is busy.
+#[cfg(target_os = "linux")]
+const GIVEN_WAY: i32 = 5;
+
+/// Makes the calling thread give way to those that clients wait for. What it does takes longer then on
+/// a busy machine, and that is all.
+pub(crate) fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(GIVEN_WAY) {
+        tracing::debug!("a thread in the background has the priority of all others: {error}");
+    }
+}
+
 /// How long a client may be silent until the system asks whether it is still there.
 const CLIENT_IDLE: Duration = Duration::from_secs(60);
 /// How long what was sent to a peer may go unacknowledged until the connection is given up. Without

@@ -16,6 +16,7 @@ use crate::executor::{ExecutorLinks, ExecutorTask, ExecutorThread};
 use crate::queue::{Inbox, Queue};
 use crate::restart::Origin;
 use crate::store::Store;
+use crate::system;
 use crate::transfers::{Handover, Restoring, TransferTask, TransferThread};
 
 /// The threads and the ways to them. Dropped early, it ends them.
@@ -85,7 +86,10 @@ impl Threads {
             handover,
             holds: BTreeMap::new(),
         };
-        threads.start_other("transfer", move || transfers.run())?;
+        threads.start_other("transfer", move || {
+            system::give_way();
+            transfers.run();
+        })?;
         Ok(threads)
     }
 
@@ -118,8 +122,12 @@ impl Threads {
         checkpoints: Checkpoints<D>,
     ) -> Result<(), NodeError> {
         let (inbox, wanted) = (Arc::clone(&self.inbox), Arc::clone(&self.wanted));
-        let thread = CheckpointThread { states, checkpoints, inbox, wanted };
-        self.start_other("checkpoint", move || thread.run())
+        let disk = Arc::clone(&self.disk_queue);
+        let thread = CheckpointThread { states, checkpoints, inbox, disk, wanted };
+        self.start_other("checkpoint", move || {
+            system::give_way();
+            thread.run();
+        })
     }
 
     fn start_other(

@@ -1,5 +1,7 @@
 //! A folder of the operating system.
 
+mod freeing;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -7,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_room};
+use freeing::Freeing;
 
 /// A real folder, locked for as long as this or a clone of it lives.
 #[derive(Clone, Debug)]
@@ -18,6 +21,7 @@ pub struct RealDisk {
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
+    freeing: Arc<Freeing>,
     /// Holds the lock; the operating system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -26,6 +30,7 @@ struct Folder {
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
+    freeing: Arc<Freeing>,
 }
 
 impl RealDisk {
@@ -47,7 +52,8 @@ impl RealDisk {
             .map_err(failed("open the lock of"))?;
         match lock.try_lock() {
             Ok(()) => {
-                let folder = Folder { path: path.to_path_buf(), _lock: lock };
+                let folder =
+                    Folder { path: path.to_path_buf(), freeing: Arc::default(), _lock: lock };
                 Ok(Self { folder: Arc::new(folder) })
             }
             Err(TryLockError::WouldBlock) => {
@@ -68,6 +74,13 @@ impl RealDisk {
             source,
         })?;
         Self::open(path)
+    }
+
+    fn open_with(&self, name: &str, options: &OpenOptions) -> io::Result<RealFile> {
+        let freeing = Arc::clone(&self.folder.freeing);
+        let path = self.folder.path.join(name);
+        let file = with_room(&freeing, || options.open(&path))?;
+        Ok(RealFile { file, freeing })
     }
 
     /// Where the folder is.
@@ -98,6 +111,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Tries once more where there is no room, but files that were removed are not all freed yet.
+fn with_room<T>(freeing: &Freeing, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match attempt() {
+        Err(error) if is_no_room(&error) && freeing.finish() => attempt(),
+        result => result,
+    }
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
 
@@ -116,13 +137,13 @@ impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<RealFile> {
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
-        Ok(RealFile { file: options.open(self.folder.path.join(name))? })
+        self.open_with(name, &options)
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
         let mut options = File::options();
         options.read(true).write(true);
-        Ok(RealFile { file: options.open(self.folder.path.join(name))? })
+        self.open_with(name, &options)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -130,7 +151,13 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.folder.path.join(name))
+        let path = self.folder.path.join(name);
+        let file = File::options().write(true).open(&path);
+        std::fs::remove_file(path)?;
+        if let Ok(file) = file {
+            self.folder.freeing.add(file);
+        }
+        Ok(())
     }
 
     fn sync_folder(&self) -> io::Result<()> {
@@ -157,10 +184,20 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        with_room(&self.freeing, || self.file.write_all_at(bytes, offset))
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
+        with_room(&self.freeing, || self.reserve(len))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl RealFile {
+    fn reserve(&self, len: u64) -> io::Result<()> {
         let held = self.len()?;
         if len <= held {
             return Ok(());
@@ -177,12 +214,6 @@ impl DiskFile for RealFile {
         if self.len()? < len { self.file.set_len(len) } else { Ok(()) }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
-impl RealFile {
     fn fill(&self, from: u64, upto: u64) -> io::Result<()> {
         let zeros = vec![0; 1 << 20];
         let mut at = from;

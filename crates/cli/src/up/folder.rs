@@ -193,6 +193,7 @@ mod tests {
             checkpoint_requests: None,
             checkpoint_bytes: None,
             checkpoint_write_rate: None,
+            checkpoint_fetch_rate: None,
             log_keep_bytes: None,
             segment_bytes: None,
             log_bytes_max: None,

@@ -84,6 +84,7 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
                 requests: options.checkpoint_requests,
                 bytes: options.checkpoint_bytes,
                 write_rate: options.checkpoint_write_rate,
+                fetch_rate: options.checkpoint_fetch_rate,
             },
             leader: LeaderSettings {
                 policy: options.leader_policy.map(|policy| policy.name().to_owned()),

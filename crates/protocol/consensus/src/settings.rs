@@ -179,7 +179,7 @@ impl Default for Settings {
             ahead_bytes_max: 64 << 20,
             queue_requests_max: 65_536,
             queue_bytes_max: 128 << 20,
-            chunk_bytes: 1 << 20,
+            chunk_bytes: 256 << 10,
             window_bytes_max: 64 << 20,
             page_bytes_max: 1 << 20,
             deliver_bytes_max: 64 << 20,
