@@ -71,21 +71,7 @@ where
     };
     let sockets =
         Sockets::bind(settings.listen_peers, settings.listen_clients).map_err(node_failure)?;
-    let mut config = NodeConfig::new(
-        identity.cluster,
-        identity.me,
-        identity.configuration,
-        settings.peers.clone(),
-    );
-    config.votes = !identity.amnesiac;
-    config.wall_clock = clock;
-    config.ordering = settings.ordering;
-    config.interval = settings.checkpoint.interval();
-    let fetch_rate = settings.checkpoint.fetch_rate.unwrap_or(FETCH_RATE);
-    config.ordering.transfer_bytes_per_second = Some(fetch_rate.get());
-    let keep = &mut config.keep;
-    keep.lagging_bytes = settings.log.keep_bytes.unwrap_or(keep.lagging_bytes);
-    keep.transfer_bytes = settings.log.keep_bytes_in_transfer.unwrap_or(keep.transfer_bytes);
+    let config = configure(identity, &settings, clock);
     tracing::info!(
         replica = %config.me,
         cluster = %config.cluster,
@@ -98,6 +84,21 @@ where
         .map_err(node_failure)?;
     tracing::info!(applied = %ended.applied, flushed = ended.flushed, "ended");
     Ok(())
+}
+
+fn configure(identity: Identity, settings: &Checked, clock: WallClock) -> NodeConfig {
+    let Identity { cluster, me, configuration, .. } = identity;
+    let mut config = NodeConfig::new(cluster, me, configuration, settings.peers.clone());
+    config.votes = !identity.amnesiac;
+    config.wall_clock = clock;
+    config.ordering = settings.ordering;
+    config.interval = settings.checkpoint.interval();
+    let fetch_rate = settings.checkpoint.fetch_rate.unwrap_or(FETCH_RATE);
+    config.ordering.transfer_bytes_per_second = Some(fetch_rate.get());
+    let keep = &mut config.keep;
+    keep.lagging_bytes = settings.log.keep_bytes.unwrap_or(keep.lagging_bytes);
+    keep.transfer_bytes = settings.log.keep_bytes_in_transfer.unwrap_or(keep.transfer_bytes);
+    config
 }
 
 /// Refuses an address that others can reach: nothing asks yet who they are.
