@@ -29,21 +29,15 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// What to do. Each is described where its options are: a description here would hide the longer one.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a whole cluster on this machine.
     Up(UpOptions),
-    /// Make a new cluster's identities, or a lost replica's.
     Init(InitOptions),
-    /// Run one replica in the foreground.
     Replica(ReplicaOptions),
-    /// Show who leads, how far each replica is, what is wrong.
     Status(StatusOptions),
-    /// Say who is to lead.
     Leader(LeaderOptions),
-    /// Confirm a jump of decided time.
     Clock(ClockOptions),
-    /// Run the ordering protocol under simulated faults.
     Sim(SimOptions),
 }
 
@@ -75,6 +69,7 @@ impl LeaderPolicyOption {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Run a whole cluster on this machine",
     long_about = "Runs a whole cluster on this machine, every replica a process of its own.\n\n\
                   Replica i serves clients on PORT + i and its peers on PORT + 100 + i. One line \
                   that begins with `ready ` tells the addresses once the cluster takes requests. \
@@ -134,6 +129,7 @@ fn replica_count() -> impl clap::builder::TypedValueParser<Value = u16> {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Make a new cluster's identities, or a lost replica's",
     long_about = "Makes a new cluster, once: draws its id and writes one folder and one \
                   configuration file a replica. Run again elsewhere it makes another cluster, \
                   whose replicas the first refuses.\n\n\
@@ -172,6 +168,7 @@ pub(crate) struct InitOptions {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Run one replica in the foreground",
     long_about = "Runs one replica in the foreground. Its folder must hold an identity already \
                   (mainstay init): an empty folder is either new or lost, and only one of the two \
                   may vote.\n\n\
@@ -203,6 +200,7 @@ pub(crate) struct ReplicaOptions {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Show who leads, how far each replica is, what is wrong",
     long_about = "Asks every replica how it is, half a second each, and shows who leads, how far \
                   each one is and what is wrong. Replicas that do not answer are listed as well.",
     after_help = "Examples:\n  \
@@ -231,6 +229,7 @@ pub(crate) struct Where {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Say who is to lead",
     long_about = "Says who is to lead, for a planned restart of the present leader or for a machine \
                   that is better placed.",
     after_help = "Example:\n  mainstay leader move 2"
@@ -264,6 +263,7 @@ pub(crate) enum LeaderCommand {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Confirm a jump of decided time",
     long_about = "What has to be said about the clock of a group.",
     after_help = "Example:\n  mainstay clock confirm"
 )]
@@ -290,6 +290,7 @@ pub(crate) enum ClockCommand {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Run the ordering protocol under simulated faults",
     long_about = "Runs the very machines of the program in a simulated world: a faulty network, \
                   faulty disks, clocks that drift, processes that die, all of it from one seed; \
                   then lets the world heal and demands progress. Every run is checked: agreement, \
@@ -337,6 +338,8 @@ mod tests {
         for mut command in Arguments::command().get_subcommands().cloned() {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example"), "{}", command.get_name());
+            let about = command.get_long_about().expect("a description").to_string();
+            assert!(help.contains(&about[..20]), "{help}");
         }
     }
 }
