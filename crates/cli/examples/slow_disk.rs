@@ -14,7 +14,6 @@
 #[allow(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
 mod world;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,14 +21,13 @@ use world::by_hand::ByHand;
 use world::cluster::REPLICAS;
 use world::crowd::{Crowd, Habits, Span};
 use world::pause;
+use world::slow_disk::slow_down;
 
-/// How much longer a sync of the slow disk takes, in milliseconds.
-const DELAY_MS: u32 = 100;
+/// How much longer a sync of the slow disk takes.
+const DELAY: Duration = Duration::from_millis(100);
 /// How long each span is that is compared, and the time before it that is not.
 const SPAN: Duration = Duration::from_secs(8);
 const SETTLING: Duration = Duration::from_secs(2);
-/// What the name of the file beside a replica's folder that says how slow its disk is ends with.
-const DELAY_ENDING: &str = "sync-delay-ms";
 
 fn main() {
     let rounds: usize =
@@ -52,15 +50,15 @@ fn main() {
     );
     let (mut undisturbed, mut disturbed) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        for (delay, seen) in [(0, &mut undisturbed), (DELAY_MS, &mut disturbed)] {
-            slow_down(&group, follower, delay);
+        for (delay, seen) in [(Duration::ZERO, &mut undisturbed), (DELAY, &mut disturbed)] {
+            slow_down(&group.folder(follower), delay);
             pause(SETTLING);
             let span = crowd.watch(SPAN);
-            print(round, if delay == 0 { "well" } else { "slow" }, &span);
+            print(round, if delay.is_zero() { "well" } else { "slow" }, &span);
             seen.push(span);
         }
     }
-    slow_down(&group, follower, 0);
+    slow_down(&group.folder(follower), Duration::ZERO);
     println!(
         "with a slow follower: throughput {:.2} of undisturbed, p99 {:.2} of undisturbed (medians)",
         ratio(&disturbed, &undisturbed, Span::speed),
@@ -84,7 +82,7 @@ fn leader_slows_down(group: &ByHand, round: usize) {
     pause(SETTLING);
     crowd.take();
     let began = Instant::now();
-    slow_down(group, leader, DELAY_MS);
+    slow_down(&group.folder(leader), DELAY);
     let patience = Duration::from_secs(60);
     group.wait_until("another replica leads", patience, |status| {
         status.leader().is_some_and(|now| now != leader)
@@ -99,12 +97,7 @@ fn leader_slows_down(group: &ByHand, round: usize) {
         span.millis(1.0),
         span.failed,
     );
-    slow_down(group, leader, 0);
-}
-
-fn slow_down(group: &ByHand, index: usize, delay_ms: u32) {
-    let file = group.folder(index).with_extension(DELAY_ENDING);
-    fs::write(file, delay_ms.to_string()).expect("the file is written");
+    slow_down(&group.folder(leader), Duration::ZERO);
 }
 
 fn print(round: usize, how: &str, span: &Span) {

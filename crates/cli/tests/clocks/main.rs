@@ -12,7 +12,6 @@ mod world;
 mod group;
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +20,7 @@ use group::{Group, MINUTE_MS, MS_PER_S};
 use mainstay_kv::{RedisFront, Store};
 use mainstay_model::Timestamp;
 use mainstay_node::WallClock;
-
-type Test = (&'static str, fn());
+use world::own_program::{Test, run_tests};
 
 const TESTS: &[Test] = &[
     ("a_key_goes_when_it_is_due_whatever_the_leaders_clock_shows", due_under_a_wrong_leader),
@@ -35,24 +33,7 @@ fn main() -> ExitCode {
     if let Some("replica" | "init" | "status") = arguments.first().map(String::as_str) {
         return mainstay_cli::run_by::<Store, RedisFront>(wrong_clock(&arguments));
     }
-    if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let exact = arguments.iter().any(|argument| argument == "--exact");
-    let filters: Vec<_> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let wanted = |name: &str| {
-        let fits =
-            |filter: &&&String| if exact { name == **filter } else { name.contains(**filter) };
-        filters.is_empty() || filters.iter().any(|filter| fits(&filter))
-    };
-    let mut failed = 0;
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
-        let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += u32::from(!passed);
-    }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    run_tests(TESTS)
 }
 
 /// The system's clock, wrong by what the file says; right where there is none.

@@ -49,10 +49,15 @@ impl Counters {
     /// Starts so many clients, none of which ever pauses: whenever a process dies, some requests
     /// have been carried out and not been answered.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Self {
+        Self::start_at(cluster.addresses(), count)
+    }
+
+    /// Starts so many clients of the replicas at these addresses.
+    pub(crate) fn start_at(addresses: Vec<SocketAddr>, count: usize) -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
-            addresses: cluster.addresses(),
+            addresses,
             key: format!("counter-{number}"),
             start: Instant::now(),
             stop: AtomicBool::new(false),

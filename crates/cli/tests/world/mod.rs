@@ -10,14 +10,18 @@
 //! | `counters` | [`Counters`]: clients of our own that count |
 //! | `crowd` | [`crowd::Crowd`]: many connections whose speed is measured |
 //! | `raw` | bytes in, bytes out |
+//! | `slow_disk` | a disk that can be slowed down, for programs of our own |
+//! | `own_program` | tests whose binary is also the program that they run |
 
 pub(crate) mod by_hand;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod counters;
 pub(crate) mod crowd;
+pub(crate) mod own_program;
 pub(crate) mod place;
 pub(crate) mod raw;
+pub(crate) mod slow_disk;
 pub(crate) mod writers;
 
 use std::time::{Duration, Instant};
