@@ -29,15 +29,11 @@ fn entry(round: u64, text: &'static [u8]) -> Entry {
     Entry { ballot: ballot(round), value: value(text) }
 }
 
-/// One message of each kind, and of each form that a kind has.
-fn samples() -> Vec<Message> {
+fn ordering() -> Vec<Body> {
     let b = ballot(9);
     let range = SlotRange { first: Slot(4), last: Slot(6) };
-    let checkpoint = CheckpointId { slot: Slot(30), digest: 0x1122_3344_5566_7788 };
     let refused = |reason| Body::Refused(Refused { ballot: b, reason });
-    let id = RequestId { client: 0x0102, number: RequestNumber(6) };
-    let requests = vec![Request { id: Some(id), bytes: "a".into() }, Request::from("")];
-    let bodies = vec![
+    vec![
         Body::Prepare(Prepare { ballot: b, from: Slot(4) }),
         Body::Promise(Promise {
             ballot: b,
@@ -89,6 +85,13 @@ fn samples() -> Vec<Message> {
         }),
         Body::StepDown(StepDown { ballot: b, successor: Some(1), decided_upto: Slot(1) }),
         Body::StepDown(StepDown { ballot: b, successor: None, decided_upto: Slot(1) }),
+        Body::Learned(Learned { ballot: b, decided_upto: Slot(1) }),
+    ]
+}
+
+fn catch_up() -> Vec<Body> {
+    let checkpoint = CheckpointId { slot: Slot(30), digest: 0x1122_3344_5566_7788 };
+    vec![
         Body::CatchUp(CatchUp { from: Slot(2), upto: Slot(5) }),
         Body::Decided(Decided {
             from: Slot(2),
@@ -96,10 +99,6 @@ fn samples() -> Vec<Message> {
             decided_upto: Slot(5),
             truncated_upto: Slot(1),
         }),
-        Body::Forward(Forward { number: 7, applied_upto: Slot(3), requests }),
-        Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
-        Body::ReadAsk(ReadAsk { number: 8 }),
-        Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
         Body::CheckpointAsk(CheckpointAsk { wanted_above: None }),
         Body::CheckpointAsk(CheckpointAsk { wanted_above: Some(Slot(30)) }),
         Body::CheckpointIs(CheckpointIs {
@@ -116,18 +115,36 @@ fn samples() -> Vec<Message> {
         }),
         Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),
         Body::Chunk(Chunk { checkpoint, chunk: 3, total: 9, bytes: Bytes::from_static(b"chunk") }),
-        Body::Learned(Learned { ballot: b, decided_upto: Slot(1) }),
-        Body::Instruct(Instruct { number: 9, instruction: Instruction::LeaderMove { to: 2 } }),
-        Body::Instruct(Instruct { number: 9, instruction: Instruction::ConfirmClockJump }),
-        Body::Instructed(Instructed { number: 9, outcome: Ok(()) }),
-        Body::Instructed(Instructed { number: 9, outcome: Err(Refusal::Lagging) }),
         Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Gone }),
         Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Unstable }),
         Body::ChunkRefused(ChunkRefused { checkpoint, chunk: 3, reason: ChunkRefusal::Busy }),
         Body::Report(Report { accepted_upto: Slot(7), decided_upto: Slot(5) }),
-    ];
+    ]
+}
+
+fn clients() -> Vec<Body> {
+    let b = ballot(9);
+    let id = RequestId { client: 0x0102, number: RequestNumber(6) };
+    let requests = vec![Request { id: Some(id), bytes: "a".into() }, Request::from("")];
+    vec![
+        Body::Forward(Forward { number: 7, applied_upto: Slot(3), requests }),
+        Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
+        Body::ReadAsk(ReadAsk { number: 8 }),
+        Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5) }),
+        Body::Instruct(Instruct { number: 9, instruction: Instruction::LeaderMove { to: 2 } }),
+        Body::Instruct(Instruct { number: 9, instruction: Instruction::ConfirmClockJump }),
+        Body::Instructed(Instructed { number: 9, outcome: Ok(()) }),
+        Body::Instructed(Instructed { number: 9, outcome: Err(Refusal::Lagging) }),
+    ]
+}
+
+/// One message of each kind, and of each form that a kind has.
+fn samples() -> Vec<Message> {
+    let bodies = ordering().into_iter().chain(catch_up()).chain(clients());
     let message = |body| Message { configuration: ConfigurationId(1), body };
-    bodies.into_iter().map(message).collect()
+    let mut samples: Vec<Message> = bodies.map(message).collect();
+    samples.sort_by_key(Message::kind);
+    samples
 }
 
 fn encoded(message: &Message) -> Vec<u8> {

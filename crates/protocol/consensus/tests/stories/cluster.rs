@@ -1,61 +1,25 @@
 //! A few replicas, a queue of messages and a clock: the smallest world that can run the machine.
 //! The simulator is the large one; this one is for tests that read like a story.
 
+mod disk;
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainstay_consensus::{
-    Effect, Input, Instruction, Message, Observation, PartialCheckpoint, Refusal, Rejection,
-    Replica, Request, Settings, Start, Status,
+    Input, Instruction, Message, Observation, Refusal, Rejection, Replica, Request, Settings,
+    Start, Status,
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    Batch, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, Now, Prng,
-    Record, RecordKind, Recovered, ReplicaId, RequestId, RequestNumber, Slot, Timestamp, Token,
-    Value,
+    Batch, CheckpointId, Configuration, ConfigurationId, Epoch, Instant, Now, Prng, ReplicaId,
+    RequestId, RequestNumber, Slot, Timestamp, Token, Value,
 };
 
+use disk::Disk;
+
 pub(crate) const MS: u64 = 1_000_000;
-/// For how long a checkpoint that was given away is kept at least.
-const HOLD: u64 = 10_000 * MS;
-
-/// What a disk holds: records up to `durable` survive a crash.
-#[derive(Default)]
-struct Disk {
-    records: Vec<Record>,
-    durable: usize,
-    pending: Vec<(u64, Mark, usize)>,
-    truncated_upto: Slot,
-    /// Ascending; the last two, the last stable one, and those that are being given away.
-    checkpoints: Vec<CheckpointId>,
-    /// The last one that was noted as stable.
-    stable: Option<CheckpointId>,
-    /// When a piece of a checkpoint was last given away.
-    given: BTreeMap<CheckpointId, u64>,
-    /// Pieces of a checkpoint that is being fetched.
-    pieces: Vec<Bytes>,
-    fetched: Option<(CheckpointId, u64)>,
-    /// When the last piece is stored.
-    stored_at: u64,
-}
-
-impl Disk {
-    fn checkpoint(&self) -> Option<CheckpointId> {
-        self.checkpoints.last().copied()
-    }
-
-    fn add(&mut self, checkpoint: CheckpointId, now: u64) {
-        self.checkpoints.push(checkpoint);
-        let newest = self.checkpoints.len().saturating_sub(2);
-        let mut at = 0;
-        self.checkpoints.retain(|checkpoint| {
-            at += 1;
-            let held = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
-            at > newest || held || Some(*checkpoint) == self.stable
-        });
-    }
-}
-
 struct Node {
     replica: Option<Replica<Planted>>,
     /// Counts its starts.
@@ -225,44 +189,23 @@ impl Cluster {
     /// (Re)starts a replica from what its disk kept.
     pub(crate) fn start(&mut self, index: u16, votes: bool) {
         let node = &mut self.nodes[usize::from(index)];
-        let durable = node.disk.durable;
-        node.disk.records.truncate(durable);
-        node.disk.pending.clear();
+        node.disk.crash();
         node.boot += 1;
         let checkpoint = node.disk.checkpoint();
-        let chunks = node.disk.pieces.len() as u32;
-        let partial = node.disk.fetched.map(|(checkpoint, total)| PartialCheckpoint {
-            checkpoint,
-            total,
-            chunks,
-        });
         self.reading.remove(&index);
         node.applied = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         let content = checkpoint.map(|checkpoint| self.contents[&checkpoint].clone());
         self.delivered[usize::from(index)] = content.unwrap_or_default();
         self.stopped.remove(&index);
         node.to_apply.clear();
-        let truncated_upto = node.disk.truncated_upto;
-        let mut recovered = Recovered { truncated_upto, ..Recovered::default() };
-        recovered.decided_upto = truncated_upto;
-        for record in &node.disk.records {
-            recovered.promised = recovered.promised.max(record.promised);
-            recovered.decided_upto = recovered.decided_upto.max(record.decided_upto);
-            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
-                &record.kind
-            {
-                recovered.accepted.insert(*slot, entry.clone());
-            }
-        }
-        recovered.accepted = recovered.accepted.split_off(&recovered.decided_upto.next());
         let start = Start {
             me: self.configuration.replicas[usize::from(index)],
             configuration: self.configuration.clone(),
             votes,
-            recovered,
+            recovered: node.disk.recovered(),
             held: node.disk.checkpoints.clone(),
             stable: node.disk.stable,
-            partial,
+            partial: node.disk.partial(),
             prng: self.prng.split(),
         };
         let now = self.clocks(index);
@@ -382,189 +325,6 @@ impl Cluster {
         for effect in effects {
             self.carry_out(index, effect);
         }
-    }
-
-    fn carry_out(&mut self, index: u16, effect: Effect) {
-        let at = usize::from(index);
-        match effect {
-            Effect::Persist { mark, records } => {
-                let slow = self.slow_disk.get(&index).copied().unwrap_or(0);
-                let ready = self.now + slow + self.prng.below(self.sync_max);
-                let disk = &mut self.nodes[at].disk;
-                disk.records.extend(records);
-                let len = disk.records.len();
-                disk.pending.push((ready, mark, len));
-            }
-            Effect::Send { to, message } => {
-                let mut bytes = Vec::new();
-                message.encode(&mut bytes);
-                let again = Message::decode(message.kind(), Bytes::from(bytes));
-                assert_eq!(again.as_ref(), Ok(&message), "what is sent can be read");
-                *self.sent.entry(message.name()).or_default() += 1;
-                let from = self.configuration.replicas[at];
-                let carries = ["accept", "decided"].contains(&message.name());
-                let lost = self.cut_values.contains(&(index, to.index)) && carries;
-                let lost = lost
-                    || self.cut.contains(&(index, to.index))
-                    || self.lost.contains(&(index, message.name()));
-                if lost || self.prng.chance(self.loss, 100) {
-                    return;
-                }
-                let copies = if self.prng.chance(self.duplication, 100) { 2 } else { 1 };
-                for _ in 0..copies {
-                    self.sequence += 1;
-                    let slow = self.slow_links.get(&index).copied().unwrap_or(0)
-                        + self.slow_ways.get(&(index, to.index)).copied().unwrap_or(0);
-                    let delay = self.delay_min + self.prng.below(self.delay_max);
-                    let arrival = self.now + slow + delay;
-                    let key = (arrival, self.sequence);
-                    self.wire.insert(key, (to.index, from, message.clone()));
-                }
-            }
-            Effect::ReadLog { from, upto, bytes_max: _, purpose } => {
-                let entries = self.read_log(at, from, upto);
-                self.step(index, Input::LogRead { from, purpose, entries });
-            }
-            Effect::Deliver { slot, value } => {
-                assert_eq!(slot, self.nodes[at].applied.next(), "delivered in order");
-                self.nodes[at].applied = slot;
-                let known = self.decided.entry(slot).or_insert_with(|| value.clone());
-                assert_eq!(*known, value, "two values decided in slot {slot}");
-                if self.stopped.contains(&index) {
-                    return;
-                }
-                let wrong = self.wrong == Some((index, slot));
-                self.delivered[at].push(if wrong { Value::no_op(Timestamp(0)) } else { value });
-                if let Some(nanos) = self.slow_service.get(&index) {
-                    let to_apply = &mut self.nodes[at].to_apply;
-                    let begun = to_apply.back().map_or(self.now, |(ready, _)| *ready);
-                    return to_apply.push_back((begun.saturating_add(*nanos), slot));
-                }
-                self.step(index, Input::Applied { upto: slot, wake: self.wake });
-                let due = self.checkpoint_slots > 0 && slot.0 % self.checkpoint_slots == 0;
-                if due && !self.stopped.contains(&index) {
-                    self.make_checkpoint(index, slot);
-                }
-            }
-            Effect::Discard { upto, wanted_above, stable } => {
-                let own = self.nodes[at].disk.checkpoint().map_or(Slot::NONE, |own| own.slot);
-                assert!(upto <= own, "the log goes only below the own checkpoint");
-                let less = |slots: u64| upto.0.saturating_sub(slots);
-                let wanted = wanted_above.unwrap_or(upto).0.min(less(self.log_slots_min));
-                let kept = wanted.max(less(self.log_slots_max.max(self.log_slots_min)));
-                let disk = &mut self.nodes[at].disk;
-                disk.stable = disk.stable.max(stable);
-                disk.truncated_upto = disk.truncated_upto.max(Slot(kept).min(upto));
-                let upto = disk.truncated_upto;
-                self.step(index, Input::Discarded { upto });
-            }
-            Effect::ReadChunk { to, checkpoint, chunk } => {
-                self.read_chunk(index, to, checkpoint, chunk)
-            }
-            Effect::StoreChunk { checkpoint, total, chunk, bytes } => {
-                let stored = !self.full.contains(&index);
-                let disk = &mut self.nodes[at].disk;
-                if chunk == 0 {
-                    disk.pieces.clear();
-                    disk.fetched = Some((checkpoint, total));
-                }
-                assert_eq!(disk.fetched, Some((checkpoint, total)), "one checkpoint at a time");
-                if stored {
-                    assert_eq!(chunk as usize, disk.pieces.len(), "pieces come in order");
-                    disk.pieces.push(bytes);
-                }
-                *self.stored.entry(index).or_default() += 1;
-                let ready = disk.stored_at.max(self.now) + self.prng.below(self.sync_max);
-                disk.stored_at = ready;
-                let after = ready - self.now;
-                self.tell_later(index, after, Input::ChunkStored { checkpoint, chunk, stored });
-            }
-            Effect::Install { checkpoint } => {
-                let pieces = std::mem::take(&mut self.nodes[at].disk.pieces);
-                self.nodes[at].disk.fetched = None;
-                let installed = pieces.concat() == self.bytes_of(checkpoint);
-                if installed {
-                    let now = self.now;
-                    let disk = &mut self.nodes[at].disk;
-                    disk.checkpoints.retain(|other| other.slot < checkpoint.slot);
-                    disk.stable = Some(checkpoint);
-                    disk.add(checkpoint, now);
-                    disk.truncated_upto = disk.truncated_upto.max(checkpoint.slot);
-                    self.nodes[at].applied = checkpoint.slot;
-                    self.delivered[at] = self.contents[&checkpoint].clone();
-                    self.stopped.remove(&index);
-                }
-                self.step(index, Input::Installed { checkpoint, installed });
-            }
-            Effect::StopExecuting { at: _, wrong } => {
-                self.stopped.insert(index);
-                self.nodes[at].disk.checkpoints.retain(|own| !wrong.contains(own));
-            }
-            Effect::ReadAt { token, slot } => {
-                self.reads.insert(token, slot);
-            }
-            Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
-            Effect::Instructed { instruction, outcome } => {
-                self.instructed.push((instruction, outcome));
-            }
-            Effect::Observe(observation) => self.observed.push((index, observation)),
-        }
-    }
-
-    /// The content of a checkpoint: every piece another one.
-    fn bytes_of(&self, checkpoint: CheckpointId) -> Bytes {
-        let byte = |at: u64| (checkpoint.digest ^ checkpoint.slot.0 ^ (at >> 10)) as u8;
-        (0..self.checkpoint_bytes).map(byte).collect()
-    }
-
-    fn read_chunk(&mut self, index: u16, to: ReplicaId, checkpoint: CheckpointId, chunk: u32) {
-        *self.gave.entry(index).or_default() += 1;
-        let reading = self.reading.entry(index).or_default();
-        *reading += 1;
-        assert!(*reading <= 16, "a donor's memory is bounded");
-        let now = self.now;
-        let disk = &mut self.nodes[usize::from(index)].disk;
-        let held = disk.checkpoints.contains(&checkpoint);
-        if held {
-            disk.given.insert(checkpoint, now);
-        }
-        let all = if held { self.bytes_of(checkpoint) } else { Bytes::new() };
-        let (total, len) = (all.len() as u64, u64::from(self.settings.chunk_bytes));
-        let start = (u64::from(chunk) * len).min(total);
-        let mut bytes = all.slice(start as usize..(start + len).min(total) as usize).to_vec();
-        if self.damaged.contains(&index) && !bytes.is_empty() {
-            bytes[0] ^= 1;
-        }
-        let after = self.read_time.get(&index).copied().unwrap_or(0);
-        let bytes = Bytes::from(bytes);
-        let input = Input::ChunkRead { to, checkpoint, chunk, total, bytes };
-        self.tell_later(index, after, input);
-    }
-
-    fn make_checkpoint(&mut self, index: u16, slot: Slot) {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let at = usize::from(index);
-        let mut hasher = DefaultHasher::new();
-        self.delivered[at].hash(&mut hasher);
-        let checkpoint = CheckpointId { slot, digest: hasher.finish() };
-        self.contents.insert(checkpoint, self.delivered[at].clone());
-        let now = self.now;
-        self.nodes[at].disk.add(checkpoint, now);
-        self.step(index, Input::Checkpointed { checkpoint });
-    }
-
-    fn read_log(&self, at: usize, from: Slot, upto: Slot) -> Vec<Entry> {
-        let mut latest = BTreeMap::new();
-        for record in &self.nodes[at].disk.records {
-            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
-                &record.kind
-            {
-                latest.insert(*slot, entry.clone());
-            }
-        }
-        latest.retain(|slot, _| *slot > self.nodes[at].disk.truncated_upto);
-        let wanted = (from.0..=upto.0).map(Slot);
-        wanted.map_while(|slot| latest.get(&slot).cloned()).collect()
     }
 
     /// Runs until `until` is true; panics if that takes more than `limit_ms` of its time.

@@ -42,86 +42,91 @@ fn checkpoint(checkpoint: CheckpointId) -> String {
     format!("{}#{:02x}", checkpoint.slot.0, checkpoint.digest & 0xff)
 }
 
+/// Where a log begins, if not at its first slot.
+fn log_after(truncated_upto: Slot) -> String {
+    if truncated_upto > Slot::NONE {
+        format!(", log after {}", truncated_upto.0)
+    } else {
+        String::new()
+    }
+}
+
+/// A message of ordering, of leader change, or of a client's request.
+fn ordering(body: &Body) -> Option<String> {
+    Some(match body {
+        Body::Prepare(m) => format!("Prepare {} from {}", ballot(m.ballot), m.from.0),
+        Body::Promise(m) => {
+            let page = if m.page == 0 && m.last { String::new() } else { format!(" p{}", m.page) };
+            let (b, decided) = (ballot(m.ballot), m.decided_upto.0);
+            let (accepted, log) = (accepted(&m.accepted), log_after(m.truncated_upto));
+            format!("Promise {b}{page} decided {decided}, accepted {accepted}{log}")
+        }
+        Body::Accept(m) => {
+            let (b, slot, value) = (ballot(m.ballot), m.slot.0, requests(&m.value));
+            format!("Accept {b} {slot}={value}, decided {}", m.decided_upto.0)
+        }
+        Body::Accepted(m) if m.slots.first == m.slots.last => {
+            format!("Accepted {} {}", ballot(m.ballot), m.slots.first.0)
+        }
+        Body::Accepted(m) => {
+            format!("Accepted {} {}..{}", ballot(m.ballot), m.slots.first.0, m.slots.last.0)
+        }
+        Body::Refused(m) => {
+            let why = match m.reason {
+                RefusedReason::Promised(other) => format!("promised {}", ballot(other)),
+                RefusedReason::Decided(slot) => format!("decided {}", slot.0),
+                RefusedReason::NoRoom => "no room".to_owned(),
+            };
+            format!("Refused {}: {why}", ballot(m.ballot))
+        }
+        Body::Lead(m) => {
+            let (b, decided) = (ballot(m.ballot), m.decided_upto.0);
+            let round = if m.round == 0 { String::new() } else { format!(", round {}", m.round) };
+            format!("Lead {b} decided {decided}{round}")
+        }
+        Body::Follow(m) => format!("Follow {} round {}", ballot(m.ballot), m.round),
+        Body::ProbeReply(m) if m.hears_leader => "ProbeReply I hear a leader".to_owned(),
+        Body::ProbeReply(_) => "ProbeReply I hear of none".to_owned(),
+        Body::StepDown(m) => {
+            let first = m.successor.map_or_else(String::new, |index| format!(", r{index} first"));
+            format!("StepDown {}{first}", ballot(m.ballot))
+        }
+        Body::Forward(m) => {
+            let texts = m.requests.iter().map(|request| String::from_utf8_lossy(&request.bytes));
+            format!("Forward {}", texts.collect::<Vec<_>>().join("+"))
+        }
+        Body::ReadSlot(m) => format!("ReadSlot {}", m.slot.0),
+        _ => return None,
+    })
+}
+
+/// A message of catch-up, or of a checkpoint.
+fn catch_up(body: &Body) -> Option<String> {
+    Some(match body {
+        Body::CatchUp(m) => format!("CatchUp {}..{}", m.from.0, m.upto.0),
+        Body::Decided(m) => {
+            let (entries, log) = (entries(&m.entries), log_after(m.truncated_upto));
+            format!("Decided from {}: {entries}{log}", m.from.0)
+        }
+        Body::CheckpointIs(m) => {
+            let texts: Vec<String> = m.held.iter().map(|held| checkpoint(*held)).collect();
+            format!("CheckpointIs {}", texts.join(", "))
+        }
+        Body::ChunkAsk(m) => format!("ChunkAsk {} piece {}", checkpoint(m.checkpoint), m.chunk),
+        Body::Chunk(m) if m.total == 0 => format!("Chunk of {} is gone", m.checkpoint.slot.0),
+        Body::Chunk(m) => format!("Chunk {} piece {}", checkpoint(m.checkpoint), m.chunk),
+        _ => return None,
+    })
+}
+
 impl Display for Letter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match &self.0.body {
-            Body::Prepare(m) => write!(f, "Prepare {} from {}", ballot(m.ballot), m.from.0),
-            Body::Promise(m) => {
-                let page =
-                    if m.page == 0 && m.last { String::new() } else { format!(" p{}", m.page) };
-                let (b, decided) = (ballot(m.ballot), m.decided_upto.0);
-                write!(
-                    f,
-                    "Promise {b}{page} decided {decided}, accepted {}",
-                    accepted(&m.accepted)
-                )?;
-                if m.truncated_upto > Slot::NONE {
-                    write!(f, ", log after {}", m.truncated_upto.0)?;
-                }
-                Ok(())
-            }
-            Body::Accept(m) => {
-                let (b, slot, value) = (ballot(m.ballot), m.slot.0, requests(&m.value));
-                write!(f, "Accept {b} {slot}={value}, decided {}", m.decided_upto.0)
-            }
-            Body::Accepted(m) if m.slots.first == m.slots.last => {
-                write!(f, "Accepted {} {}", ballot(m.ballot), m.slots.first.0)
-            }
-            Body::Accepted(m) => {
-                write!(f, "Accepted {} {}..{}", ballot(m.ballot), m.slots.first.0, m.slots.last.0)
-            }
-            Body::Refused(m) => match m.reason {
-                RefusedReason::Promised(other) => {
-                    write!(f, "Refused {}: promised {}", ballot(m.ballot), ballot(other))
-                }
-                RefusedReason::Decided(slot) => {
-                    write!(f, "Refused {}: decided {}", ballot(m.ballot), slot.0)
-                }
-                RefusedReason::NoRoom => write!(f, "Refused {}: no room", ballot(m.ballot)),
-            },
-            Body::Lead(m) if m.round == 0 => {
-                write!(f, "Lead {} decided {}", ballot(m.ballot), m.decided_upto.0)
-            }
-            Body::Lead(m) => {
-                let (b, decided) = (ballot(m.ballot), m.decided_upto.0);
-                write!(f, "Lead {b} decided {decided}, round {}", m.round)
-            }
-            Body::Follow(m) => write!(f, "Follow {} round {}", ballot(m.ballot), m.round),
-            Body::ProbeReply(m) if m.hears_leader => write!(f, "ProbeReply I hear a leader"),
-            Body::ProbeReply(_) => write!(f, "ProbeReply I hear of none"),
-            Body::StepDown(m) => match m.successor {
-                Some(index) => write!(f, "StepDown {}, r{index} first", ballot(m.ballot)),
-                None => write!(f, "StepDown {}", ballot(m.ballot)),
-            },
-            Body::CatchUp(m) => write!(f, "CatchUp {}..{}", m.from.0, m.upto.0),
-            Body::Decided(m) => {
-                write!(f, "Decided from {}: {}", m.from.0, entries(&m.entries))?;
-                if m.truncated_upto > Slot::NONE {
-                    write!(f, ", log after {}", m.truncated_upto.0)?;
-                }
-                Ok(())
-            }
-            Body::Forward(m) => {
-                let texts =
-                    m.requests.iter().map(|request| String::from_utf8_lossy(&request.bytes));
-                write!(f, "Forward {}", texts.collect::<Vec<_>>().join("+"))
-            }
-            Body::ReadSlot(m) => write!(f, "ReadSlot {}", m.slot.0),
-            Body::CheckpointIs(m) => {
-                let texts: Vec<String> = m.held.iter().map(|held| checkpoint(*held)).collect();
-                write!(f, "CheckpointIs {}", texts.join(", "))
-            }
-            Body::ChunkAsk(m) => {
-                write!(f, "ChunkAsk {} piece {}", checkpoint(m.checkpoint), m.chunk)
-            }
-            Body::Chunk(m) if m.total == 0 => write!(f, "Chunk of {} is gone", m.checkpoint.slot.0),
-            Body::Chunk(m) => write!(f, "Chunk {} piece {}", checkpoint(m.checkpoint), m.chunk),
-            _ => {
-                let name = self.0.name();
-                let mut letters = name.chars();
-                let first = letters.next().map(|first| first.to_ascii_uppercase());
-                write!(f, "{}{}", first.unwrap_or('?'), letters.as_str())
-            }
+        let body = &self.0.body;
+        if let Some(text) = ordering(body).or_else(|| catch_up(body)) {
+            return f.write_str(&text);
         }
+        let mut letters = self.0.name().chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        write!(f, "{}{}", first.unwrap_or('?'), letters.as_str())
     }
 }
