@@ -1,5 +1,5 @@
 //! A session ends in the same slot at every replica, and nothing of it is carried out afterwards
-//! (DESIGN rule 6: only a decided command ends a session, so that no replica forgets what another one
+//! (only a decided command ends a session, so that no replica forgets what another one
 //! still remembers).
 
 use std::collections::BTreeMap;

@@ -69,7 +69,8 @@
 //! # Where the guide goes on
 //!
 //! `README.md` for the key-value store that this workspace builds, `ARCHITECTURE.md` for the life of
-//! a request, `docs/operating.md` for folders, configuration and exit codes.
+//! a request, `docs/operating.md` for folders, configuration and exit codes, `docs/client.md` for the
+//! client library.
 
 #![forbid(unsafe_code)]
 
@@ -94,4 +95,6 @@ mod documents {
     struct Architecture;
     #[doc = include_str!("../../../docs/services.md")]
     struct Services;
+    #[doc = include_str!("../../../docs/client.md")]
+    struct Client;
 }

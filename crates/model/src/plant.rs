@@ -45,7 +45,7 @@ plants! {
     PendingLeftOutOfPromise = "pending-left-out-of-promise" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// The new leader takes any reported value, not the one of the highest ballot.
     HighestBallotIgnored = "highest-ballot-ignored" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
-    /// The new leader takes over only the slots that someone reported as decided (seed 001).
+    /// The new leader takes over only the slots that someone reported as decided.
     RangeBoundedByDecided = "range-bounded-by-decided" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A replica that is uncertain about a slot counts towards its quorum.
     UncertainCounted = "uncertain-counted" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";

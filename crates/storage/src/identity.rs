@@ -26,7 +26,7 @@ const FLAG_AMNESIAC: u32 = 1;
 const FLAG_LOG_BEGUN: u32 = 2;
 const FLAG_STOPPED_CLEAN: u32 = 4;
 
-/// How a group protects its service (DESIGN section 1).
+/// How a group protects its service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Style {
     /// Every replica executes every request in the order that Multi-Paxos decides.

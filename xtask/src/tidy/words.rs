@@ -6,11 +6,12 @@ use crate::scan::{code_only, is_word};
 use crate::{Findings, tree::File};
 
 /// Banned anywhere in a source, with what to do instead.
-const NOTES: [(&str, &str); 4] = [
+const NOTES: [(&str, &str); 5] = [
     (concat!("TO", "DO"), "do it now, or write it into docs/progress.md"),
     (concat!("FIX", "ME"), "fix it"),
     (concat!("XX", "X"), "say what it is"),
     (concat!("HA", "CK"), "say why it must be so"),
+    (concat!("DES", "IGN"), "name a document that is in the repository"),
 ];
 
 /// Banned in code, with what to do instead.

@@ -1,5 +1,5 @@
 //! The acceptor: the hundred lines that safety rests on (Lamport, "Paxos Made Simple", 2001,
-//! section 2.2; DESIGN rules 2 and 4).
+//! section 2.2).
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! Phase 1: a candidate collects promises, and takes over what they report (DESIGN rule 4).
+//! Phase 1: a candidate collects promises, and takes over what they report.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};

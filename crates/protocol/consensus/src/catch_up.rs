@@ -85,7 +85,7 @@ pub(crate) struct Delivery {
 
 impl<P: Plants> Replica<P> {
     /// The leader of `ballot` says that what it proposed up to `upto` is decided. Only entries
-    /// accepted in that very ballot are known by it; everything else is fetched (DESIGN rule 5).
+    /// accepted in that very ballot are known by it; everything else is fetched.
     pub(crate) fn on_watermark(&mut self, cx: &mut Cx<'_>, ballot: Ballot, upto: Slot) {
         let known = &mut self.catch_up.watermark;
         if ballot > known.0 {

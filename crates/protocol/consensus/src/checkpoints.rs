@@ -1,4 +1,4 @@
-//! Which checkpoints a quorum holds, and what the log therefore need not keep (DESIGN rule 8; "stable
+//! Which checkpoints a quorum holds, and what the log therefore need not keep ("stable
 //! checkpoint" in Castro and Liskov, "Practical Byzantine Fault Tolerance", OSDI 1999, section 4.3).
 //!
 //! When a checkpoint is due is a function of the log and decided where the log is applied; here it

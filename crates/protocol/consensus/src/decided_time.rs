@@ -1,4 +1,4 @@
-//! The leader's clock for the group (DESIGN rule 7).
+//! The leader's clock for the group.
 //!
 //! Time is decided: every batch carries the leader's, and the time at a slot is the larger of the
 //! batch's and the one before. The leader's clock runs with its monotonic clock, slewed by at most a

@@ -1,5 +1,5 @@
 //! Who should lead, and when to doubt it. Nothing here carries safety: it only decides when a
-//! replica asks the others, and when it becomes a candidate (DESIGN rule 10).
+//! replica asks the others, and when it becomes a candidate.
 //!
 //! A replica that hears of no leader asks all others (probe). Only if a quorum, itself included,
 //! hears of none either does it move to a ballot of its own: one replica with a bad link cannot

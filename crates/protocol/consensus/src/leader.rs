@@ -1,4 +1,4 @@
-//! Phase 2: a leader proposes, counts votes, and moves the decided watermark (DESIGN rules 3 and 5).
+//! Phase 2: a leader proposes, counts votes, and moves the decided watermark.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;

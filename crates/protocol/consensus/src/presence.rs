@@ -1,5 +1,5 @@
 //! How a leader shows that it is there and how far it is, what its followers answer, and when it gives
-//! its office up because too few do (DESIGN rule 10).
+//! its office up because too few do.
 
 use mainstay_model::{Instant, Plant, Plants, ReplicaId, ReplicaSet};
 

@@ -1,4 +1,4 @@
-//! Linearizable reads (DESIGN rule 11; "ReadIndex" in Ongaro's dissertation, 2014, section 6.4).
+//! Linearizable reads ("ReadIndex" in Ongaro's dissertation, 2014, section 6.4).
 //!
 //! A read's slot is the leader's decided watermark once the read has arrived there; it is told only
 //! after a round of answers, begun after the read arrived, has shown that no quorum can have

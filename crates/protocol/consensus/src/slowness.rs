@@ -6,7 +6,7 @@
 //! others could do instead follows from their disks and from the round trips between them, which probes
 //! measure while there is work. If ordering takes several times that for several intervals in a row,
 //! the follower finds its leader slow: it goes on following it, asks the others, and stands only if a
-//! quorum finds the same (DESIGN rule 10). After any change nobody is found slow for a while, and
+//! quorum finds the same. After any change nobody is found slow for a while, and
 //! longer each time it was for this reason.
 
 use alloc::collections::BTreeMap;

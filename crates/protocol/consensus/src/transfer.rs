@@ -1,5 +1,5 @@
 //! State transfer: fetching a checkpoint when no log reaches back far enough, or when this replica's
-//! own state has diverged (Chai 2009 calls it by that name; DESIGN rule 8).
+//! own state has diverged (Chai 2009 calls it by that name).
 //!
 //! Only a checkpoint that a quorum holds with one digest is fetched, in pieces, several at once, from
 //! those that hold it (the leader only if nobody else can); the whole is checked against that digest
