@@ -16,6 +16,7 @@ use crate::door::Refusal;
 use crate::leader::Peer;
 use crate::message::{Body, Instructed};
 use crate::replica::{Cx, Office, Replica};
+use crate::slowness::rest;
 
 /// How many election time-outs a successor has to learn what is decided.
 const LEARN_TIMEOUTS: u32 = 4;
@@ -173,8 +174,9 @@ impl<P: Plants> Replica<P> {
         let (own, owes) = (self.latencies.disk(now), self.latencies.disk_owes(now));
         let (patience, timeout) = (self.disk_patience(), self.election_timeout());
         let decided_upto = self.log.decided_upto;
+        let rests = rest(rule.hold_off, self.slowness.disk_changes);
         let Office::Leader(leader) = &mut self.office else { return };
-        let rests_until = *leader.own_disk.rests_until.get_or_insert(now.after(rule.hold_off));
+        let rests_until = *leader.own_disk.rests_until.get_or_insert(now.after(rests));
         let heard = |peer: &Peer| peer.round > 0 && now < peer.heard_at.after(timeout);
         let better = |peer: &Peer| {
             peer.room && peer.disk < patience && own > peer.disk * rule.factor + rule.margin
@@ -191,6 +193,9 @@ impl<P: Plants> Replica<P> {
             leader.own_disk.since = now;
             let bad = much_worse && now >= rests_until;
             leader.own_disk.bad = if bad { leader.own_disk.bad + 1 } else { 0 };
+            if !much_worse && now >= rests_until {
+                self.slowness.disk_changes = 0;
+            }
         }
         let slow = leader.own_disk.bad >= rule.intervals;
         let stalled = much_worse && owes >= patience;
@@ -212,6 +217,7 @@ impl<P: Plants> Replica<P> {
         let until = now.after(timeout);
         leader.handing_over =
             Some(HandOver { to: Some(to), until, reason: Reason::Disk, shown: false });
+        self.slowness.disk_changes = self.slowness.disk_changes.saturating_add(1);
         self.flush_due = true;
     }
 

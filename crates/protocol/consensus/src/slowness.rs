@@ -46,7 +46,15 @@ pub(crate) struct Slowness {
     rests_until: Instant,
     /// Changes in a row that were made for this.
     changes: u32,
+    /// How often in a row this replica gave its office up for its own disk.
+    pub(crate) disk_changes: u32,
     others: BTreeMap<u16, Other>,
+}
+
+/// How long nobody is found slow after a change: twice as long each time it was for this, since leading
+/// itself may be what makes slow, and then no change helps.
+pub(crate) fn rest(hold_off: Duration, changes: u32) -> Duration {
+    hold_off * (1 << changes.min(DOUBLINGS_MAX))
 }
 
 impl Slowness {
@@ -85,8 +93,8 @@ impl<P: Plants> Replica<P> {
         let slowness = &mut self.slowness;
         slowness.changes = if found_slow { slowness.changes + 1 } else { 0 };
         slowness.bad = 0;
-        let doubled = 1 << slowness.changes.min(DOUBLINGS_MAX);
-        slowness.rests_until = now.after(self.settings.slow_leader.hold_off * doubled);
+        slowness.rests_until =
+            now.after(rest(self.settings.slow_leader.hold_off, slowness.changes));
         slowness.begin_interval(now);
         self.latencies.forget_slot();
     }

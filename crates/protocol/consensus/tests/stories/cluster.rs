@@ -387,7 +387,9 @@ impl Cluster {
     fn advance(&mut self, end: u64) {
         let message = self.wire.first_key_value().map(|((at, _), _)| *at);
         let sync = self.nodes.iter().enumerate().flat_map(|(index, node)| {
-            let works = !self.stalled_disk.contains(&(index as u16));
+            let index_u16 = index as u16;
+            let works =
+                !self.stalled_disk.contains(&index_u16) && !self.paused.contains(&index_u16);
             let pending = node.disk.pending.first().filter(|_| works);
             pending.map(|(ready, _, _)| ((*ready).max(self.now), index))
         });

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod leader_change;
+mod restless;
 mod slow;
 mod transfer;
 
