@@ -57,6 +57,8 @@ pub(crate) struct Checkpointing {
     pub(crate) pause_max: Duration,
     /// Why the last checkpoint could not be written.
     pub(crate) trouble: Option<String>,
+    /// Why the last piece that was fetched could not be kept.
+    pub(crate) fetch_trouble: Option<String>,
 }
 
 impl Checkpointing {
@@ -76,6 +78,7 @@ impl Checkpointing {
             interval_ordered_at: None,
             pause_max: Duration::ZERO,
             trouble: None,
+            fetch_trouble: None,
         }
     }
 
@@ -197,6 +200,18 @@ impl<F: Front> Node<F> {
             "the checkpoint of slot {slot} was not written, and the log is kept: {why}"
         );
         self.checkpointing.trouble = Some(why);
+    }
+
+    /// A fetched piece is kept, or not.
+    pub(crate) fn chunk_stored(
+        &mut self,
+        checkpoint: CheckpointId,
+        chunk: u32,
+        stored: Result<(), String>,
+    ) {
+        self.checkpointing.fetch_trouble = stored.err();
+        let stored = self.checkpointing.fetch_trouble.is_none();
+        self.machines.step(Input::ChunkStored { checkpoint, chunk, stored });
     }
 
     /// A fetched checkpoint stands, or is not what it should be.

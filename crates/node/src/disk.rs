@@ -61,8 +61,8 @@ pub(crate) enum Event {
     CheckpointFailed { slot: Slot, why: String },
     /// A piece of a checkpoint for another replica; of no bytes in all if it is not here.
     ChunkRead { to: ReplicaId, checkpoint: CheckpointId, chunk: u32, total: u64, bytes: Bytes },
-    /// Whether a fetched piece is kept.
-    ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: bool },
+    /// Whether a fetched piece is kept; the sentence says why not.
+    ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: Result<(), String> },
     /// A fetched checkpoint of so many bytes stands on disk, and its state waits for the executor; or
     /// it is not what it should be.
     Fetched { checkpoint: CheckpointId, installed: Option<u64> },

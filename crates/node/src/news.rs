@@ -38,7 +38,7 @@ impl<F: Front> Node<F> {
                     self.machines.step(Input::ChunkRead { to, checkpoint, chunk, total, bytes });
                 }
                 Event::ChunkStored { checkpoint, chunk, stored } => {
-                    self.machines.step(Input::ChunkStored { checkpoint, chunk, stored });
+                    self.chunk_stored(checkpoint, chunk, stored);
                 }
                 Event::Fetched { checkpoint, installed } => self.fetched(checkpoint, installed),
                 Event::BegunAfter(checkpoint) => self.begun_after(checkpoint),

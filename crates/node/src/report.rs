@@ -145,10 +145,22 @@ impl<F: Front> Node<F> {
                  nothing more, goes on voting, and fetches their state"
             ));
         }
+        if let Some(slot) = status.disputed {
+            warnings.push(format!(
+                "no two replicas have the same state at slot {slot}, so the log is kept: the service \
+                 does not do the same on all replicas; look for clocks, random numbers and hash tables \
+                 in it, and compare the programs"
+            ));
+        }
         if let Some(why) = &self.checkpointing.trouble {
             warnings.push(format!(
                 "the last checkpoint could not be written, so the log is kept; the next one is tried \
                  when it is due: {why}"
+            ));
+        }
+        if let Some(why) = &self.checkpointing.fetch_trouble {
+            warnings.push(format!(
+                "what is fetched of the others' checkpoint could not be kept; it is tried again: {why}"
             ));
         }
         let interval = self.checkpointing.interval.map_or(0, |interval| interval.bytes);

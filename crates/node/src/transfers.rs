@@ -149,7 +149,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                     self.incoming = None;
                     std::thread::sleep(FAILURE_PAUSE);
                 }
-                let stored = stored.is_ok();
+                let stored = stored.map_err(|error| error.to_string());
                 self.inbox.push(Event::ChunkStored { checkpoint, chunk, stored }, 0);
             }
             TransferTask::Install { checkpoint } => {

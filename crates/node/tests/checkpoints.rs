@@ -231,3 +231,52 @@ fn a_replica_alone_whose_checkpoints_are_gone_says_so_and_does_not_start() {
         assert!(sentence.contains(word), "{sentence}");
     }
 }
+
+#[test]
+fn a_service_whose_checkpoint_fails_half_way_goes_on_and_the_next_one_succeeds() {
+    let cluster = start(60);
+    for how in ["fails", "panics"] {
+        let failed = harness::logged(&["was not written, and the log is kept"]);
+        assert_eq!(cluster.client(0).call(&format!("set checkpoint {how}")), "+ok");
+        let told = |index| {
+            let status = cluster.status(index).expect("a status");
+            status.warnings.iter().any(|w| w.contains("the last checkpoint could not be written"))
+        };
+        let counted = write_until(&cluster, 0, || (0..3).all(told));
+        assert!(harness::logged(&["was not written, and the log is kept"]) >= failed + 3);
+        // The service itself is not touched.
+        for index in 0..3 {
+            cluster.until(index, |s| s.replica.state == StateName::Active);
+        }
+        assert_eq!(cluster.client(0).call("set checkpoint works"), "+ok");
+        let slot = cluster.status(0).expect("a status").replica.decided;
+        write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, slot)));
+        assert!((0..3).all(|index| !told(index)));
+        let counts = counted.trim_start_matches('+').parse::<u64>().expect("a number");
+        let again = cluster.client(2).call("get counter");
+        assert!(again.trim_start_matches('+').parse::<u64>().expect("a number") >= counts);
+        for index in 0..3 {
+            // One may be being written; what failed left nothing.
+            let names = files(&cluster, index, "checkpoint-");
+            assert!(names.iter().filter(|name| name.ends_with(".tmp")).count() <= 1, "{names:?}");
+        }
+    }
+}
+
+/// No two replicas have the same state, so none of them can be told to be wrong.
+#[test]
+fn a_service_that_differs_everywhere_is_told_and_nothing_is_given_up() {
+    let cluster = start(60);
+    write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
+    assert_eq!(cluster.client(0).call("unlike odd"), "+ok");
+    let decided = cluster.status(0).expect("a status").replica.decided;
+    let told = |index: usize| {
+        let status = cluster.status(index).expect("a status");
+        status.warnings.iter().any(|w| w.contains("no two replicas have the same state"))
+    };
+    write_until(&cluster, 0, || (0..3).all(told));
+    for index in 0..3 {
+        let status = cluster.until(index, |s| s.replica.state == StateName::Active);
+        assert!(status.replica.stable <= decided, "{status:?}");
+    }
+}

@@ -21,7 +21,8 @@ use mainstay_node::{
 };
 use mainstay_service::{Apply, Context, Plain, QueryContext};
 use mainstay_storage::{CheckpointOptions, Disk, LogOptions, RealDisk};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Long enough for anything that should happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,9 +30,29 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How many replicas have carried out `differ`.
 static DIFFERED: AtomicUsize = AtomicUsize::new(0);
 
-/// Registers by name.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// Makes every value different that `unlike` sets.
+static UNLIKE: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers by name. What the register `checkpoint` says happens to those who write one: it `fails`
+/// or `panics`, half-way.
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Registers(BTreeMap<String, String>);
+
+impl Serialize for Registers {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.0.len()))?;
+        for (number, (name, value)) in self.0.iter().enumerate() {
+            match self.0.get("checkpoint").map(String::as_str) {
+                Some("fails") if number > 0 => {
+                    return Err(serde::ser::Error::custom("asked to fail"));
+                }
+                Some("panics") if number > 0 => panic!("asked to"),
+                _ => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
+    }
+}
 
 impl Apply for Registers {
     fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
@@ -58,6 +79,12 @@ impl Apply for Registers {
                 // Not what a service may do: whoever comes first has another state from then on.
                 let first = DIFFERED.fetch_add(1, Ordering::Relaxed) == 0;
                 self.0.insert(name.into(), if first { "wrong" } else { "right" }.into());
+                reply.extend_from_slice(b"ok");
+            }
+            (Some("unlike"), Some(name), None) => {
+                // Nor is this: no two replicas have the same state from then on.
+                let value = UNLIKE.fetch_add(1, Ordering::Relaxed).to_string();
+                self.0.insert(name.into(), value);
                 reply.extend_from_slice(b"ok");
             }
             _ => reply.extend_from_slice(b"what?"),

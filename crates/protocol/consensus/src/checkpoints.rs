@@ -9,7 +9,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mainstay_model::{CheckpointId, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot};
+use mainstay_model::{
+    CheckpointId, Configuration, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot,
+};
 
 use crate::door::{Effect, Observation};
 use crate::message::{Body, CheckpointAsk, CheckpointIs};
@@ -103,6 +105,20 @@ impl Checkpoints {
     pub(crate) fn stable(&self) -> Option<CheckpointId> {
         let last = self.agreed.last_key_value();
         last.map(|(slot, digest)| CheckpointId { slot: *slot, digest: *digest })
+    }
+
+    /// The highest slot above the stable checkpoint at which so many digests were announced that none
+    /// of them can be a quorum's any more: the service does not do the same on all replicas.
+    pub(crate) fn disputed(&self, configuration: &Configuration) -> Option<Slot> {
+        let stable = self.stable().map_or(Slot::NONE, |stable| stable.slot);
+        let replicas = configuration.replicas.len();
+        let undecidable = |digests: &BTreeMap<u64, ReplicaSet>| {
+            let heard: usize = digests.values().map(|set| set.len()).sum();
+            let most = digests.values().map(|set| set.len()).max().unwrap_or(0);
+            most + (replicas - heard.min(replicas)) < configuration.majority()
+        };
+        let above = self.announced.iter().rev().take_while(|(slot, _)| **slot > stable);
+        above.into_iter().find(|(_, digests)| undecidable(digests)).map(|(slot, _)| *slot)
     }
 
     /// Whether a quorum is known to have held it.

@@ -163,6 +163,9 @@ pub struct Status {
     pub stable: Slot,
     /// The checkpoint at which its state was not that of the others.
     pub diverged: Option<Slot>,
+    /// A checkpoint of which no quorum can have the same state: the service does not do the same on
+    /// all replicas.
+    pub disputed: Option<Slot>,
     /// A checkpoint that is being fetched: its slot, and how many of how many bytes are there.
     pub transfer: Option<(Slot, u64, u64)>,
     /// The highest slot it has heard of as decided.
@@ -487,6 +490,7 @@ impl<P: Plants> Replica<P> {
             checkpoint: self.checkpoints.own().map_or(Slot::NONE, |own| own.slot),
             stable: self.checkpoints.stable().map_or(Slot::NONE, |stable| stable.slot),
             diverged: self.checkpoints.diverged_at(),
+            disputed: self.checkpoints.disputed(&self.configuration),
             transfer: self.transfer.progress(),
             heard_decided: self.catch_up.target.max(self.log.decided_upto),
             room: self.quorum_has_room(),
