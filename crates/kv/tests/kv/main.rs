@@ -7,3 +7,4 @@ mod documentation;
 mod expiry;
 mod golden;
 mod server;
+mod survival;
