@@ -2,16 +2,22 @@
 //! single apply while it is written, the throughput with and without one under way, and the memory.
 //!
 //! ```text
-//! cargo run --release -p mainstay-kv --example checkpoint_pause -- [GIGABYTES] [VALUE BYTES] [MB/S]
+//! cargo run --release -p mainstay-kv --example checkpoint_pause -- [GIGABYTES] [VALUE BYTES] [MB/S] [ROUNDS]
 //! ```
 //!
 //! Fills a store with that much (keys, values and nothing else counted; default 1, values of 100
-//! bytes) and a full table of sessions, then overwrites random keys, each in a slot of its own, for ten
-//! seconds; then once more while a checkpoint is written to a file in the current folder, at most at
-//! the rate given (default 200 MB/s). Needs some three times the memory.
+//! bytes) and a full table of sessions. Then, in each of the rounds (default 5), overwrites random keys,
+//! each in a slot of its own: for five seconds without a checkpoint, and then from before one is taken
+//! until it is written to a file in the current folder, at most at the rate given (default 200 MB/s).
+//! Tells least, median and most over the rounds. Needs some three times the memory.
+//!
+//! Times are those of the clock, and once more without what the thread waited for a processor that
+//! others had, as the operating system tells it (`/proc/thread-self/schedstat`): on a machine that is busy
+//! with something else only the latter say anything about the store.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +28,7 @@ use mainstay_service::{Applier, ApplierCheckpoint, Command, SessionLimits};
 
 const KEY_LEN: u64 = 16;
 const SESSIONS: u32 = 4096;
-const RUN: Duration = Duration::from_secs(10);
+const RUN: Duration = Duration::from_secs(5);
 
 struct Bench {
     applier: Applier<Store>,
@@ -31,40 +37,81 @@ struct Bench {
     value_len: usize,
     keys: u64,
     prng: Prng,
+    waiting: Waiting,
+}
+
+/// For how long this thread was ready and had no processor.
+struct Waiting {
+    told: File,
+}
+
+impl Waiting {
+    fn new() -> io::Result<Self> {
+        Ok(Self { told: File::open("/proc/thread-self/schedstat")? })
+    }
+
+    fn so_far(&self) -> Duration {
+        let mut bytes = [0; 64];
+        let len = self.told.read_at(&mut bytes, 0).unwrap_or_default();
+        let text = std::str::from_utf8(&bytes[..len]).unwrap_or_default();
+        let nanos = text.split(' ').nth(1).and_then(|field| field.parse().ok());
+        Duration::from_nanos(nanos.unwrap_or_default())
+    }
+}
+
+/// How long something took: by the clock, and without waiting for a processor.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    clock: Duration,
+    busy: Duration,
 }
 
 /// What a stretch of writes showed.
 #[derive(Default)]
 struct Stretch {
-    applies: Vec<Duration>,
-    elapsed: Duration,
+    applies: u32,
+    all: Took,
+    longest: Took,
+    /// How many took above a millisecond without waiting.
+    above_1_ms: u32,
 }
 
 impl Stretch {
-    fn rate(&self) -> f64 {
-        self.applies.len() as f64 / self.elapsed.as_secs_f64()
+    fn add(&mut self, took: Took) {
+        self.applies += 1;
+        self.all.clock += took.clock;
+        self.all.busy += took.busy;
+        self.longest.clock = self.longest.clock.max(took.clock);
+        self.longest.busy = self.longest.busy.max(took.busy);
+        self.above_1_ms += u32::from(took.busy > Duration::from_millis(1));
     }
 
-    fn tell(mut self, name: &str) {
-        let rate = self.rate();
-        self.applies.sort_unstable();
-        let at = |share: f64| self.applies[((self.applies.len() - 1) as f64 * share) as usize];
-        println!(
-            "{name}: {rate:.0} applies/s; p50 {:?}, p99 {:?}, p99.99 {:?}, longest {:?}",
-            at(0.5),
-            at(0.99),
-            at(0.9999),
-            at(1.0)
-        );
+    fn rate(&self) -> f64 {
+        f64::from(self.applies) / self.all.clock.as_secs_f64()
+    }
+
+    /// Microseconds of a processor.
+    fn each(&self) -> f64 {
+        self.all.busy.as_secs_f64() * 1e6 / f64::from(self.applies)
     }
 }
 
+/// What one round showed.
+struct Round {
+    without: Stretch,
+    with: Stretch,
+    taken: Took,
+    written: Duration,
+}
+
 impl Bench {
-    fn new(bytes: u64, value_len: usize) -> Self {
+    fn new(bytes: u64, value_len: usize) -> io::Result<Self> {
         let applier = Applier::new(Store::default(), SessionLimits::default(), 1, NoPlants);
         let keys = bytes / (KEY_LEN + value_len as u64);
         let numbers = vec![0; SESSIONS as usize];
-        let mut bench = Self { applier, numbers, slot: 0, value_len, keys, prng: Prng::new(1) };
+        let waiting = Waiting::new()?;
+        let mut bench =
+            Self { applier, numbers, slot: 0, value_len, keys, prng: Prng::new(1), waiting };
         let registers = (0..SESSIONS).map(|nonce| Command::Register { nonce: Nonce(nonce.into()) });
         bench.apply(registers.map(|command| command.encode()).collect());
         for first in (0..keys).step_by(256) {
@@ -74,7 +121,7 @@ impl Bench {
                 drop(bench.applier.checkpoint());
             }
         }
-        bench
+        Ok(bench)
     }
 
     /// A request that sets a key; each session keeps up to sixteen replies.
@@ -97,28 +144,51 @@ impl Bench {
         Command::Request { session, number, acknowledged_upto, body: operation }.encode()
     }
 
-    fn apply(&mut self, requests: Vec<Bytes>) -> Duration {
+    /// Times something that is done to the applier.
+    fn time<T>(&mut self, run: impl FnOnce(&mut Applier<Store>) -> T) -> (Took, T) {
+        let waited = self.waiting.so_far();
+        let begun = Instant::now();
+        let value = run(&mut self.applier);
+        let clock = begun.elapsed();
+        let waited = self.waiting.so_far() - waited;
+        (Took { clock, busy: clock.saturating_sub(waited) }, value)
+    }
+
+    fn apply(&mut self, requests: Vec<Bytes>) -> Took {
         self.slot += 1;
+        let slot = Slot(self.slot);
         let value = Batch { time: Timestamp(self.slot), requests }.encode();
         let mut out = Vec::new();
-        let begun = Instant::now();
-        self.applier.apply(Slot(self.slot), &value, &mut out).expect("applies");
-        begun.elapsed()
+        let (took, applied) = self.time(|applier| applier.apply(slot, &value, &mut out));
+        applied.expect("applies");
+        took
     }
 
     /// Writes to random keys while `go_on` says so.
-    fn stretch(&mut self, mut go_on: impl FnMut() -> bool) -> Stretch {
-        let mut stretch = Stretch::default();
+    fn stretch(&mut self, stretch: &mut Stretch, mut go_on: impl FnMut() -> bool) {
         while go_on() {
             let key = self.prng.below(self.keys);
             let set = self.set(key);
-            stretch.applies.push(self.apply(vec![set]));
+            stretch.add(self.apply(vec![set]));
             if self.applier.checkpoint_due() {
-                drop(self.applier.checkpoint());
+                let (took, checkpoint) = self.time(Applier::checkpoint);
+                drop(checkpoint);
+                stretch.add(took);
             }
         }
-        stretch.elapsed = stretch.applies.iter().sum();
-        stretch
+    }
+
+    fn round(&mut self, rate: f64) -> io::Result<Round> {
+        let (mut without, mut with) = (Stretch::default(), Stretch::default());
+        let until = Instant::now() + RUN;
+        self.stretch(&mut without, || Instant::now() < until);
+        let (taken, checkpoint) = self.time(Applier::checkpoint);
+        let checkpoint = checkpoint.expect("the service stands");
+        with.add(taken);
+        let writer = std::thread::spawn(move || write(checkpoint, rate * 1e6));
+        self.stretch(&mut with, || !writer.is_finished());
+        let written = writer.join().expect("does not panic")?;
+        Ok(Round { without, with, taken, written })
     }
 }
 
@@ -147,14 +217,14 @@ impl Write for Slowed {
 fn write<C: mainstay_service::Checkpoint>(
     checkpoint: ApplierCheckpoint<C>,
     rate: f64,
-) -> io::Result<(u64, Duration)> {
+) -> io::Result<Duration> {
     let path = "checkpoint_pause.tmp";
     let begun = Instant::now();
     let mut to = Slowed { file: File::create(path)?, begun, written: 0, rate };
     checkpoint.write(&mut to)?;
     to.file.sync_all()?;
     std::fs::remove_file(path)?;
-    Ok((to.written, begun.elapsed()))
+    Ok(begun.elapsed())
 }
 
 /// Resident memory in MiB: now, and the most there ever was.
@@ -168,44 +238,49 @@ fn memory() -> (u64, u64) {
     (mib("VmRSS:"), mib("VmHWM:"))
 }
 
+/// Least, median and most over the rounds.
+fn tell(name: &str, rounds: &[Round], of: impl Fn(&Round) -> f64) {
+    let mut figures: Vec<f64> = rounds.iter().map(of).collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    let [least, median, most] = [0, figures.len() / 2, figures.len() - 1].map(|at| figures[at]);
+    println!("{name:<58} {least:>10.2} {median:>10.2} {most:>10.2}");
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut argument = |default: f64| {
         arguments.next().map_or(default, |text| text.parse().expect("the arguments are numbers"))
     };
     let (gigabytes, value_len, rate) = (argument(1.0), argument(100.0), argument(200.0));
+    let count = argument(5.0).max(1.0) as usize;
     let begun = Instant::now();
-    let mut bench = Bench::new((gigabytes * 1e9) as u64, value_len as usize);
+    let mut bench = Bench::new((gigabytes * 1e9) as u64, value_len as usize)?;
     println!("{} keys in {:?}, {} MiB resident", bench.keys, begun.elapsed(), memory().0);
-
-    let until = Instant::now() + RUN;
-    let without = bench.stretch(|| Instant::now() < until);
-    let before = memory().0;
-    let mut pauses = Vec::new();
-    for _ in 0..20 {
-        let begun = Instant::now();
-        let checkpoint = bench.applier.checkpoint();
-        pauses.push(begun.elapsed());
-        drop(checkpoint);
-        // So that the next one finds caches and sessions as they are in use.
-        let until = Instant::now() + RUN / 100;
-        bench.stretch(|| Instant::now() < until);
-    }
-    println!("pause of checkpoint(): longest of {} {:?}", pauses.len(), pauses.iter().max());
-    let checkpoint = bench.applier.checkpoint().expect("the service stands");
-    let writer = std::thread::spawn(move || write(checkpoint, rate * 1e6));
-    let until = Instant::now() + RUN / 10;
-    let first = bench.stretch(|| Instant::now() < until && !writer.is_finished());
-    let rest = bench.stretch(|| !writer.is_finished());
-    let peak = memory().1;
-    let (written, took) = writer.join().expect("does not panic")?;
-    let all = (first.applies.len() + rest.applies.len()) as f64
-        / (first.elapsed + rest.elapsed).as_secs_f64();
-    println!("{} MB written in {took:?}", written / 1_000_000);
-    println!("throughput while it was written: {:.2} x", all / without.rate());
-    println!("memory: {before} MiB before, {peak} MiB at most");
-    without.tell("without a checkpoint");
-    first.tell("its first second");
-    rest.tell("the rest");
+    let rounds = (0..count).map(|_| bench.round(rate)).collect::<io::Result<Vec<_>>>()?;
+    let (now, most) = memory();
+    println!("after {count} rounds {now} MiB resident, {most} MiB at most\n");
+    println!("{:<58} {:>10} {:>10} {:>10}", "", "least", "median", "most");
+    tell("applies a second, without a checkpoint", &rounds, |round| round.without.rate());
+    tell("applies a second, while one is written", &rounds, |round| round.with.rate());
+    tell("the latter as a share", &rounds, |round| round.with.rate() / round.without.rate());
+    tell("processor time an apply, without (us)", &rounds, |round| round.without.each());
+    tell("processor time an apply, while one is written (us)", &rounds, |r| r.with.each());
+    tell("taking it (ms)", &rounds, |round| ms(round.taken.clock));
+    tell("  less waiting for a processor", &rounds, |round| ms(round.taken.busy));
+    tell("longest apply, without (ms)", &rounds, |round| ms(round.without.longest.clock));
+    tell("  less waiting for a processor", &rounds, |round| ms(round.without.longest.busy));
+    tell("longest apply, while one is written (ms)", &rounds, |r| ms(r.with.longest.clock));
+    tell("  less waiting for a processor", &rounds, |round| ms(round.with.longest.busy));
+    tell("applies above 1 ms in a million, without", &rounds, |round| {
+        f64::from(round.without.above_1_ms) * 1e6 / f64::from(round.without.applies)
+    });
+    tell("applies above 1 ms in a million, while one is written", &rounds, |round| {
+        f64::from(round.with.above_1_ms) * 1e6 / f64::from(round.with.applies)
+    });
+    tell("writing it (s)", &rounds, |round| round.written.as_secs_f64());
     Ok(())
 }
