@@ -193,6 +193,36 @@ mod tests {
         }
     }
 
+    /// With so many keys that every part has several leaves.
+    #[test]
+    fn equal_contents_write_equal_bytes_whatever_came_before() {
+        const KEYS: u32 = 200_000;
+        let straight = filled(KEYS, 10);
+        let mut other = Keyspace::default();
+        let mut held = Vec::new();
+        for key in (0..KEYS + 50_000).rev() {
+            other.set(&key.to_le_bytes(), Text::new(b"another value"), Expiry::from_ms(7));
+            if key % 40_000 == 0 {
+                held.push((other.clone(), other.len()));
+            }
+        }
+        for key in KEYS..KEYS + 50_000 {
+            other.remove(&key.to_le_bytes());
+        }
+        for key in (0..KEYS).filter(|key| key % 3 != 0).chain((0..KEYS).step_by(3)) {
+            let value = Text::new(&[key as u8; 10]);
+            other.set(&key.to_le_bytes(), value, Expiry::from_ms(key.into()));
+        }
+        assert!(written(&other) == written(&straight), "the order or the contents differ");
+        assert_eq!(other.wake(), straight.wake());
+        for (copy, len) in held {
+            assert_eq!(copy.len(), len);
+            let untouched =
+                copy.iter().all(|(_, entry)| entry.value.as_bytes() == b"another value");
+            assert!(untouched, "a copy was changed");
+        }
+    }
+
     #[test]
     fn no_byte_can_be_lost_or_changed_unnoticed() {
         let bytes = written(&filled(20, 10));

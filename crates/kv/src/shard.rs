@@ -226,6 +226,9 @@ impl Shard {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -241,7 +244,7 @@ mod tests {
         shard.iter().map(|(place, _)| place.key[0]).collect()
     }
 
-    fn check(shard: &Shard) {
+    pub(super) fn check(shard: &Shard) {
         assert_eq!(shard.iter().count(), shard.len());
         assert!(shard.iter().map(|(place, _)| place).is_sorted_by(|a, b| a < b));
         assert_eq!(shard.iter().filter_map(|(_, entry)| entry.expiry).min(), shard.earliest());
