@@ -265,10 +265,10 @@ impl Clients {
     fn learn(&mut self, out: &[Applied]) {
         for applied in out {
             match applied {
-                Applied::Registered { session, .. } => {
-                    if self.sessions.iter().all(|(known, _)| known != session) {
-                        self.sessions.push((*session, 0));
-                    }
+                Applied::Registered { session, .. }
+                    if self.sessions.iter().all(|(known, _)| known != session) =>
+                {
+                    self.sessions.push((*session, 0));
                 }
                 Applied::Replied { session, number, .. } => {
                     let known = self.sessions.iter_mut().find(|(known, _)| known == session);
