@@ -57,8 +57,9 @@
 //! let mut group: Vec<Replica> = (0..3)
 //!     .map(|index| {
 //!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
-//!         let (checkpoint, partial, prng) = (None, None, Prng::new(7));
-//!         let start = Start { me, configuration, votes: true, recovered, checkpoint, partial, prng };
+//!         let (held, stable, partial, prng) = (Vec::new(), None, None, Prng::new(7));
+//!         let start =
+//!             Start { me, configuration, votes: true, recovered, held, stable, partial, prng };
 //!         Replica::new(start, Settings::default(), now, NoPlants)
 //!     })
 //!     .collect();
