@@ -1,9 +1,13 @@
 //! Small groups of the real machine, in every state they can reach. `docs/protocols/models.md` tells
 //! what is explored and how to explore more of it.
 
+mod checkpoints;
 mod leader_change;
 mod model;
 mod ordering;
+mod properties;
+mod recovery;
+mod transfer;
 
 use mainstay_consensus::{Body, Message};
 use mainstay_model::Plant;

@@ -1,14 +1,13 @@
 //! A small group of real machines as something that can be explored: what may happen to it, and what
 //! must always hold.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use mainstay_check::explore::{Bounds, Envelope, Links, Outcome, Report, System, explore};
 use mainstay_consensus::Role;
-use mainstay_model::{Slot, Value};
 
-use crate::node::{self, Letter, Node, Sent, Stage, World};
+use super::{properties, recovery};
+use crate::node::{Letter, Node, Sent, Stage, World};
 
 /// What happens at a node by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +68,8 @@ pub(crate) struct Model {
     pub(crate) rots: Allowed,
     pub(crate) links: Links,
     pub(crate) repeats: u8,
+    /// Of one state in so many it is asked whether the group recovers from it.
+    pub(crate) recover_every: u32,
     pub(crate) goals: Vec<Goal>,
 }
 
@@ -85,6 +86,7 @@ impl Model {
             rots: NEVER,
             links: Links::Ordered,
             repeats: 0,
+            recover_every: 0,
             goals: Vec::new(),
         }
     }
@@ -95,56 +97,17 @@ impl Model {
 
     pub(crate) fn explore(&self, states_max: usize) -> Report {
         let events = self.classes().iter().map(|allowed| allowed.times).collect();
-        explore(self, &Bounds { links: self.links, events, repeats: self.repeats, states_max })
+        explore(
+            self,
+            &Bounds {
+                links: self.links,
+                events,
+                repeats: self.repeats,
+                states_max,
+                recover_every: self.recover_every,
+            },
+        )
     }
-}
-
-/// Agreement: no slot is told to anybody with two values.
-fn told(nodes: &[&Node]) -> Result<BTreeMap<Slot, Value>, String> {
-    let mut decided: BTreeMap<Slot, Value> = BTreeMap::new();
-    for (slot, value) in nodes.iter().flat_map(|node| &node.past.told) {
-        let known = decided.entry(*slot).or_insert_with(|| value.clone());
-        if known != value {
-            let values = (node::requests(known), node::requests(value));
-            return Err(format!("slot {} is decided as {} and as {}", slot.0, values.0, values.1));
-        }
-    }
-    Ok(decided)
-}
-
-/// How many nodes are a quorum.
-fn quorum(nodes: &[&Node]) -> usize {
-    nodes.len() / 2 + 1
-}
-
-fn judge(nodes: &[&Node]) -> Result<(), String> {
-    let decided = told(nodes)?;
-    for (slot, value) in &decided {
-        let keep = nodes.iter().filter(|node| node.disk.keeps(*slot, value)).count();
-        if keep < quorum(nodes) {
-            let text = node::requests(value);
-            return Err(format!("slot {} is decided as {text}, and {keep} disks keep it", slot.0));
-        }
-    }
-    for (at, node) in nodes.iter().enumerate() {
-        let disk = &node.disk;
-        let own = disk.checkpoints.last().map_or(Slot::NONE, |own| own.slot);
-        if disk.truncated_upto > own {
-            return Err(format!("r{at} has discarded what its own checkpoint does not hold"));
-        }
-        let covers =
-            |other: &&&Node| other.past.held.iter().any(|held| held.slot >= disk.truncated_upto);
-        if disk.truncated_upto > Slot::NONE && nodes.iter().filter(covers).count() < quorum(nodes) {
-            return Err(format!("r{at} has discarded what no quorum holds in a checkpoint"));
-        }
-        for fetched in &node.past.fetched {
-            let held = nodes.iter().filter(|other| other.past.held.contains(fetched)).count();
-            if held < quorum(nodes) {
-                return Err(format!("r{at} fetches a checkpoint that was never stable"));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl System for Model {
@@ -210,7 +173,11 @@ impl System for Model {
     }
 
     fn judge(&self, nodes: &[&Node]) -> Result<(), String> {
-        judge(nodes)
+        properties::judge(nodes)
+    }
+
+    fn recovers(&self, nodes: Vec<Node>, way: Vec<Envelope<Letter>>) -> Result<(), String> {
+        recovery::recovers(&self.begins.world, &nodes, &way)
     }
 
     fn goals(&self) -> Vec<&'static str> {

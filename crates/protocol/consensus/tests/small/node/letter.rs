@@ -110,11 +110,19 @@ fn catch_up(body: &Body) -> Option<String> {
         }
         Body::CheckpointIs(m) => {
             let texts: Vec<String> = m.held.iter().map(|held| checkpoint(*held)).collect();
-            format!("CheckpointIs {}", texts.join(", "))
+            let held = if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+            format!("CheckpointIs {held}")
         }
+        Body::CheckpointAsk(_) => "CheckpointAsk".to_owned(),
         Body::ChunkAsk(m) => format!("ChunkAsk {} piece {}", checkpoint(m.checkpoint), m.chunk),
-        Body::Chunk(m) if m.total == 0 => format!("Chunk of {} is gone", m.checkpoint.slot.0),
         Body::Chunk(m) => format!("Chunk {} piece {}", checkpoint(m.checkpoint), m.chunk),
+        Body::ChunkRefused(m) => {
+            let (which, why) = (checkpoint(m.checkpoint), m.reason);
+            format!("ChunkRefused {which} piece {}: {why:?}", m.chunk)
+        }
+        Body::Report(m) => {
+            format!("Report accepted {}, decided {}", m.accepted_upto.0, m.decided_upto.0)
+        }
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! One replica with the disk, the executor and the clock that a world gives it, as a value: it can be
 //! kept, compared and gone back to. What the explored models and the figures are made of.
 
+mod disk;
 mod letter;
 mod stage;
 
@@ -13,10 +14,11 @@ use mainstay_consensus::{
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    Ballot, CheckpointId, Configuration, ConfigurationId, Entry, Epoch, Instant, Mark, Now, Prng,
-    Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp, Token, Value,
+    Ballot, CheckpointId, Configuration, ConfigurationId, Epoch, Instant, Now, Plant, Plants, Prng,
+    ReplicaId, Slot, Timestamp, Token, Value,
 };
 
+use disk::Disk;
 pub(crate) use letter::{Letter, requests};
 pub(crate) use stage::Stage;
 
@@ -41,29 +43,15 @@ pub(crate) struct World {
     pub(crate) lost: fn(&Message) -> bool,
 }
 
-/// What survives a crash, and what does not yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Disk {
-    promised: Ballot,
-    decided_upto: Slot,
-    pub(crate) entries: BTreeMap<Slot, Entry>,
-    pub(crate) truncated_upto: Slot,
-    /// Written, and lost by a crash.
-    pending: VecDeque<(Mark, Vec<Record>)>,
-    /// Durable, ascending; the two newest, and the last stable one.
-    pub(crate) checkpoints: Vec<CheckpointId>,
-    stable: Option<CheckpointId>,
-    /// Pieces of one that is being fetched.
-    incoming: Option<(CheckpointId, Vec<Bytes>)>,
-}
-
 /// The state machine: a running digest over what it applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Executor {
-    digest: u64,
+pub(crate) struct Executor {
+    pub(crate) digest: u64,
+    /// What it applied, or what its state came with.
+    pub(crate) applied: Slot,
     /// Taken, and not durable yet.
     due: VecDeque<CheckpointId>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 /// What happened here, whatever crashed since.
@@ -73,9 +61,15 @@ pub(crate) struct Past {
     pub(crate) told: BTreeMap<Slot, Value>,
     /// Checkpoints that were durable here.
     pub(crate) held: BTreeSet<CheckpointId>,
-    /// Checkpoints of which a piece was taken from others, and those of them that were installed.
+    /// Checkpoints of which a piece was taken from others, those of them that were installed, and those
+    /// of which a piece was given away.
     pub(crate) fetched: BTreeSet<CheckpointId>,
     pub(crate) installed: BTreeSet<CheckpointId>,
+    pub(crate) gave: BTreeSet<CheckpointId>,
+    /// The highest ballot of anything that left, and what left as accepted.
+    pub(crate) promised: Ballot,
+    pub(crate) accepted: BTreeMap<Slot, Ballot>,
+    /// Whether the state went wrong here, and was not replaced since.
     pub(crate) diverged: bool,
 }
 
@@ -86,11 +80,11 @@ pub(crate) struct Node {
     pub(crate) now: u64,
     pub(crate) disk: Disk,
     pub(crate) past: Past,
-    executor: Executor,
+    pub(crate) executor: Executor,
     starts: u64,
     submitted: u8,
     /// The bytes of its checkpoints are not what they were.
-    rotten: bool,
+    pub(crate) rotten: bool,
 }
 
 pub(crate) fn id(index: u16) -> ReplicaId {
@@ -98,65 +92,32 @@ pub(crate) fn id(index: u16) -> ReplicaId {
 }
 
 /// The digest after a further value.
-fn digest_after(digest: u64, value: &Value) -> u64 {
+pub(crate) fn digest_after(digest: u64, value: &Value) -> u64 {
     (digest ^ u64::from(value.checksum())).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
 }
 
-impl Disk {
-    fn read(&self, from: Slot, upto: Slot) -> Vec<Entry> {
-        let mut latest = self.entries.clone();
-        for record in self.pending.iter().flat_map(|(_, records)| records) {
-            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
-                &record.kind
-            {
-                latest.insert(*slot, entry.clone());
+impl Executor {
+    fn after(checkpoint: &CheckpointId) -> Self {
+        let CheckpointId { slot, digest } = *checkpoint;
+        Self { digest, applied: slot, ..Self::default() }
+    }
+}
+
+impl Past {
+    fn leaves(&mut self, body: &Body) {
+        let promised = match body {
+            Body::Prepare(m) => m.ballot,
+            Body::Promise(m) => m.ballot,
+            Body::Accepted(m) => {
+                for slot in (m.slots.first.0..=m.slots.last.0).map(Slot) {
+                    let known = self.accepted.entry(slot).or_default();
+                    *known = m.ballot.max(*known);
+                }
+                m.ballot
             }
-        }
-        let wanted = (from.0..=upto.0).map(Slot).filter(|slot| *slot > self.truncated_upto);
-        wanted.map_while(|slot| latest.get(&slot).cloned()).collect()
-    }
-
-    /// The oldest write becomes durable.
-    fn sync_one(&mut self) -> Option<Mark> {
-        let (mark, records) = self.pending.pop_front()?;
-        for record in records {
-            self.promised = self.promised.max(record.promised);
-            self.decided_upto = self.decided_upto.max(record.decided_upto);
-            if let RecordKind::Accept { slot, entry } | RecordKind::Learn { slot, entry } =
-                record.kind
-                && slot > self.truncated_upto
-            {
-                self.entries.insert(slot, entry);
-            }
-        }
-        Some(mark)
-    }
-
-    /// A further record has carried the watermark.
-    pub(crate) fn knows_decided(&mut self, upto: Slot) {
-        self.decided_upto = self.decided_upto.max(upto);
-    }
-
-    fn truncate(&mut self, upto: Slot) {
-        self.truncated_upto = self.truncated_upto.max(upto);
-        self.entries = self.entries.split_off(&upto.next());
-    }
-
-    fn recovered(&self) -> Recovered {
-        let decided_upto = self.decided_upto.max(self.truncated_upto);
-        Recovered {
-            promised: self.promised,
-            decided_upto,
-            truncated_upto: self.truncated_upto,
-            accepted: self.entries.clone().split_off(&decided_upto.next()),
-            uncertain: Vec::new(),
-        }
-    }
-
-    /// Whether `value` of `slot` is safe here: itself, or in a checkpoint.
-    pub(crate) fn keeps(&self, slot: Slot, value: &Value) -> bool {
-        self.entries.get(&slot).is_some_and(|entry| entry.value == *value)
-            || self.checkpoints.last().is_some_and(|checkpoint| checkpoint.slot >= slot)
+            _ => return,
+        };
+        self.promised = self.promised.max(promised);
     }
 }
 
@@ -183,6 +144,7 @@ impl World {
             lead_interval: tick,
             resend_interval: tick,
             chunk_bytes: 8,
+            checkpoint_wait_max: std::time::Duration::ZERO,
             election_timeout: tick * 7,
             election_timeout_min: tick * 7,
             election_timeout_max: tick * 7,
@@ -238,8 +200,7 @@ impl World {
 
     fn start(&self, index: u16, node: &mut Node, sent: &mut Sent) {
         let checkpoint = node.disk.checkpoints.last();
-        let digest = checkpoint.map_or(0, |checkpoint| checkpoint.digest);
-        node.executor = Executor { digest, ..Executor::default() };
+        node.executor = checkpoint.map_or_else(Executor::default, Executor::after);
         node.starts += 1;
         node.replica = self.replica(index, &node.disk, node.starts, Self::clocks(node));
         self.end_turn(node, sent);
@@ -300,25 +261,23 @@ impl World {
                     }
                 }
             }
-            Effect::Send { message, .. } if (self.lost)(&message) => {}
-            Effect::Send { to, message } => sent.push((usize::from(to.index), Letter(message))),
+            Effect::Send { to, message } => {
+                node.past.leaves(&message.body);
+                if !(self.lost)(&message) {
+                    sent.push((usize::from(to.index), Letter(message)));
+                }
+            }
             Effect::ReadLog { from, upto, bytes_max: _, purpose } => {
                 let entries = node.disk.read(from, upto);
                 inputs.push_back(Input::LogRead { from, purpose, entries });
             }
             Effect::Deliver { slot, value } => self.apply(node, slot, value, inputs),
             Effect::Discard { upto, stable, .. } => {
-                node.disk.stable = stable.or(node.disk.stable);
-                node.disk.truncate(upto);
+                node.disk.discard(upto, stable, self.planted);
                 inputs.push_back(Input::Discarded { upto });
             }
             Effect::ReadChunk { to, checkpoint, chunk } => {
-                let held = node.disk.checkpoints.contains(&checkpoint);
-                let total = if held { self.checkpoint_bytes } else { 0 };
-                let all = self.content(checkpoint.digest ^ u64::from(node.rotten));
-                let pieces = u64::from(self.settings.chunk_bytes);
-                let start = (u64::from(chunk) * pieces).min(total);
-                let bytes = all.slice(start as usize..(start + pieces).min(total) as usize);
+                let (total, bytes) = self.piece(node, checkpoint, chunk);
                 inputs.push_back(Input::ChunkRead { to, checkpoint, chunk, total, bytes });
             }
             Effect::StoreChunk { checkpoint, chunk, bytes, .. } => {
@@ -340,6 +299,18 @@ impl World {
         }
     }
 
+    /// The length of a checkpoint, and that piece of it.
+    fn piece(&self, node: &mut Node, checkpoint: CheckpointId, chunk: u32) -> (u64, Bytes) {
+        if !node.disk.checkpoints.contains(&checkpoint) {
+            return (0, Bytes::new());
+        }
+        node.past.gave.insert(checkpoint);
+        let (total, length) = (self.checkpoint_bytes, u64::from(self.settings.chunk_bytes));
+        let all = self.content(checkpoint.digest ^ u64::from(node.rotten));
+        let start = (u64::from(chunk) * length).min(total);
+        (total, all.slice(start as usize..(start + length).min(total) as usize))
+    }
+
     fn content(&self, digest: u64) -> Bytes {
         let bytes = digest.to_le_bytes().into_iter().cycle();
         bytes.take(self.checkpoint_bytes as usize).collect()
@@ -351,36 +322,41 @@ impl World {
         if node.executor.stopped {
             return;
         }
+        assert!(slot == node.executor.applied.next(), "slots are delivered in order");
         node.executor.digest = digest_after(node.executor.digest, &value);
+        node.executor.applied = slot;
         inputs.push_back(Input::Applied { upto: slot, wake: None });
         if self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots) {
-            let digest = node.executor.digest;
-            node.executor.due.push_back(CheckpointId { slot, digest });
+            let checkpoint = CheckpointId { slot, digest: node.executor.digest };
+            node.executor.due.push_back(checkpoint);
             if self.checkpoint_at_once {
-                inputs.extend(Self::written(node));
+                inputs.extend(self.written(node));
+            } else if self.planted.has(Plant::CheckpointToldBeforeDurable) {
+                inputs.push_back(Input::Checkpointed { checkpoint });
             }
         }
     }
 
-    fn written(node: &mut Node) -> Option<Input> {
+    fn written(&self, node: &mut Node) -> Option<Input> {
         let checkpoint = node.executor.due.pop_front()?;
-        let (last, stable) = (node.disk.checkpoints.last().copied(), node.disk.stable);
-        node.disk.checkpoints.retain(|held| [last, stable].contains(&Some(*held)));
-        node.disk.checkpoints.push(checkpoint);
+        node.disk.put_checkpoint(checkpoint);
         node.past.held.insert(checkpoint);
-        Some(Input::Checkpointed { checkpoint })
+        let told = self.planted.has(Plant::CheckpointToldBeforeDurable) && !self.checkpoint_at_once;
+        (!told).then_some(Input::Checkpointed { checkpoint })
     }
 
     fn install(&self, node: &mut Node, checkpoint: CheckpointId) -> Input {
         let pieces = node.disk.incoming.take().map(|(_, pieces)| pieces.concat());
-        let installed = pieces == Some(self.content(checkpoint.digest).to_vec());
-        if installed {
-            node.disk.checkpoints = vec![checkpoint];
-            node.disk.stable = Some(checkpoint);
-            node.disk.truncate(checkpoint.slot);
-            node.executor = Executor { digest: checkpoint.digest, ..Executor::default() };
+        let first = pieces.as_ref().and_then(|all| all.first_chunk().copied());
+        let digest = first.map(u64::from_le_bytes);
+        let right = pieces == Some(self.content(checkpoint.digest).to_vec());
+        let installed = right || self.planted.has(Plant::InstalledUnchecked);
+        if let Some(digest) = digest.filter(|_| installed) {
+            node.disk.install(checkpoint, self.planted);
+            node.executor = Executor::after(&CheckpointId { digest, ..checkpoint });
             node.past.held.insert(checkpoint);
             node.past.installed.insert(checkpoint);
+            node.past.diverged = false;
         }
         Input::Installed { checkpoint, installed }
     }
@@ -418,7 +394,7 @@ impl World {
 
     /// The checkpoint that was due is durable.
     pub(crate) fn write_checkpoint(&self, node: &mut Node, sent: &mut Sent) {
-        if let Some(input) = Self::written(node) {
+        if let Some(input) = self.written(node) {
             self.feed(node, input, sent);
         }
     }
@@ -432,6 +408,12 @@ impl World {
     /// The bytes of its checkpoints are from now on not what they were.
     pub(crate) fn rot(node: &mut Node) {
         node.rotten = true;
+    }
+
+    /// The clock goes on by one tick.
+    pub(crate) fn tick(&self, node: &mut Node, sent: &mut Sent) {
+        node.now += 1;
+        self.end_turn(node, sent);
     }
 
     /// The clock goes on to the next moment at which the replica wants something.
