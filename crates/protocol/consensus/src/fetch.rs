@@ -63,6 +63,9 @@ pub(crate) struct Fetch {
     /// Which piece was asked of whom.
     asked: BTreeMap<u32, u16>,
     donors: BTreeMap<u16, Donor>,
+    /// What was fetched before was of no use: one donor alone is asked, the first one from here on, so
+    /// that pieces of one that is wrong spoil nothing that the others give.
+    alone_from: Option<u16>,
     pub(crate) installing: bool,
 }
 
@@ -71,6 +74,7 @@ impl Fetch {
         checkpoint: CheckpointId,
         chunk_bytes: u64,
         partial: Option<PartialCheckpoint>,
+        alone_from: Option<u16>,
     ) -> Self {
         let there = partial.map_or(0, |partial| partial.chunks);
         Self {
@@ -82,6 +86,7 @@ impl Fetch {
             early: BTreeMap::new(),
             asked: BTreeMap::new(),
             donors: BTreeMap::new(),
+            alone_from,
             installing: false,
         }
     }
@@ -114,8 +119,9 @@ impl Fetch {
         self.take_back(who);
     }
 
-    pub(crate) fn has_donors(&self) -> bool {
-        !self.donors.is_empty()
+    /// Who holds the checkpoint, as far as is known.
+    pub(crate) fn donors(&self) -> impl Iterator<Item = u16> {
+        self.donors.keys().copied()
     }
 
     /// `who` has too much to do: others are asked until `until`.
@@ -148,7 +154,8 @@ impl Fetch {
     }
 
     /// Who is asked for the next piece: the least loaded of those that are `usable`, keep their time
-    /// and have room in their window; `leader` only if no other one is usable at all.
+    /// and have room in their window; `leader` only if no other one is usable at all, or if it is its turn
+    /// to be asked alone.
     pub(crate) fn choose(
         &self,
         now: Instant,
@@ -160,7 +167,11 @@ impl Fetch {
         let prompt = |(_, donor): &(&u16, &Donor)| donor.paused_until <= now;
         let others = |(who, _): &(&u16, &Donor)| Some(**who) != leader;
         let mut from: Vec<_> = candidates().filter(others).filter(prompt).collect();
-        if from.is_empty() {
+        if let Some(first) = self.alone_from {
+            from = candidates().filter(prompt).collect();
+            from.sort_by_key(|(who, _)| (**who < first, **who));
+            from.truncate(1);
+        } else if from.is_empty() {
             from = candidates().filter(prompt).collect();
         }
         let free = from.into_iter().map(|(who, donor)| (*who, donor, self.asked_of(*who)));

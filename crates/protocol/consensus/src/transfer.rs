@@ -155,7 +155,10 @@ impl<P: Plants> Replica<P> {
         };
         let partial = self.transfer.partial.take().filter(fits);
         self.transfer.waits = None;
-        self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial));
+        let count = self.configuration.replicas.len() as u32;
+        let failures = self.transfer.failures;
+        let alone_from = (failures > 0).then(|| (failures % count) as u16);
+        self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial, alone_from));
         self.meet_donors();
         // What is to be kept is known only now.
         self.ask_for_checkpoints(cx);
@@ -368,7 +371,7 @@ impl<P: Plants> Replica<P> {
         self.begin_transfer_anew(cx);
     }
 
-    /// If nobody holds any more what is being fetched, or the log that follows it, a newer one is
+    /// If nobody that is there holds any more what is being fetched, or the log that follows it, a newer one is
     /// fetched at once.
     pub(crate) fn look_for_newer(&mut self, cx: &mut Cx<'_>) {
         let Some(fetch) = self.transfer.fetch.as_ref().filter(|fetch| !fetch.installing) else {
@@ -378,7 +381,10 @@ impl<P: Plants> Replica<P> {
         let newer = self.checkpoints.stable().is_some_and(|stable| stable.slot > slot);
         let reached = slot.max(self.log.decided_upto);
         let outrun = self.checkpoints.log_begins_after() > Some(reached);
-        let alone = !fetch.has_donors();
+        let suspected = |who: u16| {
+            self.peers().any(|peer| peer.index == who && self.election.is_suspected(peer))
+        };
+        let alone = fetch.donors().all(suspected);
         if newer && outrun {
             self.transfer_outrun(cx, slot);
         }

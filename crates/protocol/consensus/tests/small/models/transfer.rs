@@ -1,12 +1,13 @@
 //! A replica was away until the others had discarded their logs.
 
+use mainstay_check::explore::Envelope;
 use mainstay_consensus::{Body, Message};
 use mainstay_model::plant::Planted;
 use mainstay_model::{Plant, Slot};
 
 use super::model::{Goal, Model, allowed};
 use super::{fails, holds};
-use crate::node::{Stage, World};
+use crate::node::{Letter, Stage, World};
 
 /// Who was away.
 const AWAY: usize = 2;
@@ -33,10 +34,14 @@ fn answers_only(message: &Message) -> bool {
 /// two pieces, which is stable, have discarded the log before it, and are about to write that of slot
 /// 4. Replica 2 has just found that nobody's log reaches back far enough.
 fn away(planted: Option<Plant>) -> Model {
+    away_with(planted, 16)
+}
+
+fn away_with(planted: Option<Plant>, checkpoint_bytes: u64) -> Model {
     let mut begins = Stage::led(World {
         planted: Planted(planted),
         checkpoint_slots: 2,
-        checkpoint_bytes: 16,
+        checkpoint_bytes,
         checkpoint_at_once: false,
         lost: answers_only,
         ..World::new(3)
@@ -70,6 +75,17 @@ fn from_a_rotten_disk(planted: Option<Plant>) -> Model {
     Model { rots: allowed(1, &[1]), ..away(planted) }
 }
 
+/// Somebody crashes. To keep it small the state is in one piece, the leader has nothing more to write,
+/// and what it tells the other one has arrived.
+fn with_a_crash(at: &'static [usize]) -> Model {
+    let mut model = away_with(None, 8);
+    model.begins.at(0, |world, node, sent| world.write_checkpoint(node, sent));
+    let to_other = |envelope: &Envelope<Letter>| envelope.to == 1 && envelope.from == 0;
+    let place = model.begins.on_the_way.iter().position(to_other).expect("it tells of it");
+    model.begins.hand_over(place);
+    Model { restarts: allowed(1, at), recover_every: 500, goals: vec![BACK], ..model }
+}
+
 #[test]
 fn a_replica_that_was_away_fetches_the_state() {
     let large = || Model { restarts: allowed(1, &[AWAY]), waits: allowed(1, &[0]), ..away(None) };
@@ -80,6 +96,24 @@ fn a_replica_that_was_away_fetches_the_state() {
 fn pieces_that_rotted_are_not_installed() {
     let large = || Model { waits: allowed(1, &[AWAY]), ..from_a_rotten_disk(None) };
     holds("transfer, rotten pieces", || from_a_rotten_disk(None), large);
+}
+
+#[test]
+fn the_only_one_that_knows_what_is_stable_crashes() {
+    let large = || Model { restarts: allowed(1, &[1]), ..away(None) };
+    holds("transfer, a donor crashes", || with_a_crash(&[1]), large);
+}
+
+#[test]
+fn the_leader_crashes_while_another_fetches() {
+    let large = || Model { restarts: allowed(1, &[0]), ..away(None) };
+    holds("transfer, the leader crashes", || with_a_crash(&[0]), large);
+}
+
+#[test]
+fn a_receiver_that_crashes_goes_on() {
+    let large = || Model { restarts: allowed(1, &[AWAY]), ..away(None) };
+    holds("transfer, the receiver crashes", || with_a_crash(&[AWAY]), large);
 }
 
 #[test]
