@@ -54,6 +54,16 @@ impl Group {
         })
     }
 
+    /// What `status` warns of.
+    pub(crate) fn warnings(&self) -> String {
+        self.replicas.status().warnings()
+    }
+
+    /// An operator confirms a jump of decided time.
+    pub(crate) fn confirm_jump(&self) {
+        self.replicas.tell(&["clock", "confirm"]);
+    }
+
     pub(crate) fn kill(&mut self, index: usize) {
         self.replicas.kill(index);
         self.running[index] = false;

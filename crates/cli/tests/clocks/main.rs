@@ -26,11 +26,12 @@ const TESTS: &[Test] = &[
     ("a_key_goes_when_it_is_due_whatever_the_leaders_clock_shows", due_under_a_wrong_leader),
     ("leaders_whose_clocks_disagree_never_turn_time_back", leaders_that_disagree),
     ("a_clock_that_jumps_by_hours_moves_no_expiry", one_clock_jumps),
+    ("when_all_clocks_jump_by_hours_time_waits_for_the_operator", all_clocks_jump),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some("replica" | "init" | "status") = arguments.first().map(String::as_str) {
+    if let Some("replica" | "init" | "status" | "clock") = arguments.first().map(String::as_str) {
         return mainstay_cli::run_by::<Store, RedisFront>(wrong_clock(&arguments));
     }
     run_tests(TESTS)
@@ -109,4 +110,25 @@ fn one_clock_jumps() {
         group.set_offset(jumps, 0);
         watch.must_have_at_least_left();
     }
+}
+
+/// All clocks jump by five hours, as after a long outage: the next leader makes no such jump by itself, says
+/// so, and makes it once an operator has confirmed it.
+fn all_clocks_jump() {
+    let mut group = Group::start([0; 3]);
+    let leader = group.leader();
+    let mut watch = group.set_with_px(leader, "k", 180 * MINUTE_MS);
+    (0..3).for_each(|index| group.set_offset(index, 300 * MINUTE_MS));
+    group.kill(leader);
+    let next = group.leader();
+    group.count(next);
+    assert!(!watch.read_everywhere(&group), "three hours have not passed");
+    let warnings = group.warnings();
+    assert!(warnings.contains("mainstay clock confirm"), "{warnings}");
+    group.confirm_jump();
+    assert!(!group.warnings().contains("mainstay clock confirm"), "it was confirmed");
+    group.count(next);
+    assert!(watch.read_everywhere(&group), "the clocks say that five hours have passed");
+    group.restart(leader);
+    assert!(watch.read_everywhere(&group), "it does not come back");
 }

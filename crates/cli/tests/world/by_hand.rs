@@ -114,6 +114,13 @@ impl ByHand {
         })
     }
 
+    /// Has the program carry this out at a replica that runs.
+    pub(crate) fn tell(&self, words: &[&str]) {
+        let running = self.processes.iter().position(Option::is_some).expect("some replica runs");
+        let target = self.peers_at(running).to_string();
+        self.run(&[words, &["--target", &target]].concat());
+    }
+
     fn run(&self, arguments: &[&str]) {
         let output =
             Command::new(&self.program).args(arguments).output().expect("the program starts");
