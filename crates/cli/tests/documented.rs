@@ -166,7 +166,7 @@ fn every_command_of_the_documents_runs_and_prints_what_they_say() {
 
 #[test]
 fn the_help_of_every_command_teaches_by_example() {
-    for command in ["up", "init", "replica", "status", "sim"] {
+    for command in ["up", "init", "replica", "status", "leader", "clock", "sim"] {
         let output = Command::new(env!("CARGO_BIN_EXE_mainstay"))
             .args([command, "--help"])
             .output()
