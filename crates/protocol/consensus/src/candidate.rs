@@ -307,15 +307,16 @@ impl<P: Plants> Replica<P> {
 
     /// A quorum has promised: the candidate leads, and proposes what it has to.
     fn take_office(&mut self, cx: &mut Cx<'_>) {
+        let Office::Candidate(candidate) = &self.office else { return };
+        if candidate.promises.truncated_upto() > self.log.decided_upto {
+            // It would have to fetch a checkpoint before it could decide anything: others first.
+            return self.step_down(cx, self.settings.election_timeout * 2);
+        }
         let Office::Candidate(candidate) = core::mem::replace(&mut self.office, Office::Follower)
         else {
             return;
         };
         let Candidate { ballot, from, promises, .. } = candidate;
-        if promises.truncated_upto() > self.log.decided_upto {
-            // It would have to fetch a checkpoint before it could decide anything: others first.
-            return self.step_down(cx, self.settings.election_timeout * 2);
-        }
         let known = self.log.decided_upto.max(promises.decided_upto());
         let mut top = promises.top().max(known);
         if self.plants.has(Plant::RangeBoundedByDecided) {

@@ -368,7 +368,7 @@ impl<P: Plants> Replica<P> {
         let wanted_above = self.checkpoints.wanted_above().filter(|above| *above < upto);
         let stable = self.checkpoints.own_stable();
         let told = Some((upto, wanted_above, stable));
-        let lower = upto <= self.log.truncated_upto || self.checkpoints.diverged();
+        let lower = upto < self.log.truncated_upto || self.checkpoints.diverged();
         if !lower && self.checkpoints.discard_told != told {
             self.checkpoints.discard_told = told;
             cx.out.push(Effect::Discard { upto, wanted_above, stable });
@@ -400,6 +400,8 @@ impl<P: Plants> Replica<P> {
         if checkpoint.slot > self.log.decided_upto && self.leads() {
             // It does not know whether what was decided there is what it proposed.
             self.step_down(cx, self.settings.election_timeout * 2);
+        } else {
+            self.wait_no_longer(cx.now.monotonic);
         }
         self.checkpoints.diverged = None;
         self.checkpoints.adopted = checkpoint.slot;

@@ -465,6 +465,14 @@ impl<P: Plants> Replica<P> {
         self.election.due = Some(cx.now.monotonic.after(wait));
     }
 
+    /// What this replica had to fetch before it could lead is there: perhaps nobody else can.
+    pub(crate) fn wait_no_longer(&mut self, now: Instant) {
+        let soon = now.after(self.rank_delay(now));
+        if let Some(due) = self.election.due.as_mut().filter(|due| **due > soon) {
+            *due = soon;
+        }
+    }
+
     pub(crate) fn on_room(&mut self, cx: &mut Cx<'_>, entries: bool) {
         self.acceptor.room = entries;
         if !entries {

@@ -18,7 +18,7 @@ use mainstay_detect::Detector;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
+    CheckpointId, GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
 use mainstay_service::{Applier, CheckpointInterval, Command};
 use mainstay_storage::Log;
@@ -71,8 +71,8 @@ pub(crate) struct ReplicaProcess {
     at_work: Vec<Job>,
     disk_busy: bool,
     had_room: bool,
-    /// What need not be kept here, and above what it is wanted elsewhere.
-    discardable: Option<(Slot, Option<Slot>)>,
+    /// What need not be kept here, above what it is wanted elsewhere, and what is to be noted first.
+    discardable: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
     applier: State,
     deliveries: VecDeque<(Slot, Value)>,
     executing: bool,
@@ -234,8 +234,8 @@ impl ReplicaProcess {
                 self.on_piece(cx, Piece::Store { checkpoint, total, chunk, bytes });
             }
             Effect::Install { checkpoint } => self.on_piece(cx, Piece::Install { checkpoint }),
-            Effect::Discard { upto, wanted_above, stable: _ } => {
-                self.discardable = Some((upto, wanted_above));
+            Effect::Discard { upto, wanted_above, stable } => {
+                self.discardable = Some((upto, wanted_above, stable));
                 if !self.disk_busy {
                     self.discard(cx);
                 }

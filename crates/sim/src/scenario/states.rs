@@ -63,7 +63,8 @@ fn send_away(stage: &mut Stage) -> NodeId {
     let replicas = stage.world.core.replicas;
     let step = 1 + stage.world.core.prng.below(u64::from(replicas) - 1) as u16;
     let away = NodeId((leader.0 + step) % replicas);
-    let seen = stage.world.picture(away).map_or(0, |picture| picture.applied);
+    // What it has accepted it need not fetch: that much may have been proposed and not decided yet.
+    let seen = stage.world.core.recorder.decided_upto().0 + 20;
     stage.now(Fault::Kill { target: Target::Node(away), down: 60_000 * MILLI });
     let gone = stage.run_until(20_000 * MILLI, |stage| {
         let mut others = (0..replicas).map(NodeId).filter(|&node| node != away);

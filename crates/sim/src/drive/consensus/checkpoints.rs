@@ -239,7 +239,7 @@ impl ReplicaProcess {
         cx.observe(&Observation::Checkpointed { replica: self.me, checkpoint });
         self.step(cx, Input::Checkpointed { checkpoint });
         self.discard(cx);
-        if let Err(error) = self.note_stable().and_then(|()| self.keeping.held.tidy()) {
+        if let Err(error) = self.keeping.held.tidy() {
             cx.line(format_args!("{error}"));
         }
         self.take_checkpoint(cx);

@@ -3,7 +3,7 @@
 
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, ReadPurpose};
-use mainstay_model::{Entry, GroupId, Mark, Record, Slot};
+use mainstay_model::{CheckpointId, Entry, GroupId, Mark, Record, Slot};
 use mainstay_storage::{AppendError, CheckpointError};
 
 use super::{DISK, ReplicaProcess};
@@ -102,8 +102,8 @@ impl ReplicaProcess {
 
     /// Lets go of what is not needed here, less what is kept for others, once it is noted why it may.
     pub(super) fn discard(&mut self, cx: &mut Cx<'_>) {
-        let Some((upto, wanted_above)) = self.discardable else { return };
-        if let Err(error) = self.note_stable() {
+        let Some((upto, wanted_above, stable)) = self.discardable else { return };
+        if let Err(error) = self.note_stable(stable) {
             return cx.line(format_args!("{error}"));
         }
         let options = self.group.checkpoints;
@@ -123,11 +123,11 @@ impl ReplicaProcess {
         }
     }
 
-    /// Notes the stable checkpoint, if it is held.
-    pub(super) fn note_stable(&self) -> Result<(), CheckpointError> {
-        let held = self.keeping.held.held();
-        let stable = held.into_iter().find(|held| held.slot == self.stable);
-        stable.map_or(Ok(()), |stable| self.keeping.held.note_stable(stable))
+    /// Notes which checkpoint is stable, and lets go of those that need not be kept then.
+    fn note_stable(&self, stable: Option<CheckpointId>) -> Result<(), CheckpointError> {
+        let held = &self.keeping.held;
+        stable.map_or(Ok(()), |stable| held.note_stable(stable))?;
+        held.tidy()
     }
 
     pub(super) fn look_for_room(&mut self, cx: &mut Cx<'_>) {
