@@ -57,75 +57,82 @@ pub(super) fn slow_leader_disk(stage: &mut Stage) {
     stage.expect_progress(time);
 }
 
+/// Who is away, and up to which slot the others have nothing but a checkpoint.
+struct Away(NodeId, u64);
+
 /// Ends a follower, and waits until the others have discarded what it has not seen.
-fn send_away(stage: &mut Stage) -> NodeId {
+fn send_away(stage: &mut Stage) -> Away {
     let leader = stage.leader();
     let replicas = stage.world.core.replicas;
     let step = 1 + stage.world.core.prng.below(u64::from(replicas) - 1) as u16;
     let away = NodeId((leader.0 + step) % replicas);
     // What it has accepted it need not fetch: that much may have been proposed and not decided yet.
     let seen = stage.world.core.recorder.decided_upto().0 + 20;
+    let others = move || (0..replicas).map(NodeId).filter(move |&node| node != away);
     stage.now(Fault::Kill { target: Target::Node(away), down: 60_000 * MILLI });
     let gone = stage.run_until(20_000 * MILLI, |stage| {
-        let mut others = (0..replicas).map(NodeId).filter(|&node| node != away);
-        others.all(|node| stage.world.picture(node).is_some_and(|p| p.truncated > seen))
+        others().all(|node| stage.world.picture(node).is_some_and(|p| p.truncated > seen))
     });
     stage.demand(gone, "the others discard nothing while one is away");
-    away
+    let truncated = others().filter_map(|node| stage.world.picture(node).map(|p| p.truncated));
+    Away(away, truncated.min().unwrap_or(seen))
 }
 
-fn come_back(stage: &mut Stage, away: NodeId) {
-    stage.world.start_in(away, 0);
+fn come_back(stage: &mut Stage, away: &Away) {
+    stage.world.start_in(away.0, 0);
     stage.run_for(MILLI);
 }
 
-pub(super) fn away_for_long(stage: &mut Stage) {
-    let before = stage.world.core.recorder.counts.installs;
-    let away = send_away(stage);
-    come_back(stage, away);
-    let time = stage.world.core.time();
-    let took =
-        stage.run_until(10_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
+/// Whether it has what only a checkpoint of the others could give it. It may have taken that over
+/// when it started again, in the middle of doing so.
+fn has_taken_over(stage: &mut Stage, away: &Away) -> bool {
+    stage.world.picture(away.0).is_some_and(|picture| picture.applied >= away.1)
+}
+
+/// Waits until it has taken a state over, which must be soon.
+fn expect_takeover(stage: &mut Stage, away: &Away) {
+    let took = stage.run_until(20_000 * MILLI, |stage| has_taken_over(stage, away));
     stage.demand(took, "who was away takes over no state");
+    let time = stage.world.core.time();
     stage.expect_progress(time);
 }
 
-pub(super) fn lone_holder(stage: &mut Stage) {
-    let before = stage.world.core.recorder.counts.installs;
+pub(super) fn away_for_long(stage: &mut Stage) {
     let away = send_away(stage);
-    let mut others = (0..3).map(NodeId).filter(|&node| node != away);
+    come_back(stage, &away);
+    expect_takeover(stage, &away);
+}
+
+pub(super) fn lone_holder(stage: &mut Stage) {
+    let away = send_away(stage);
+    let mut others = (0..3).map(NodeId).filter(|&node| node != away.0);
     let (Some(first), Some(second)) = (others.next(), others.next()) else { return };
     let swap = stage.world.core.prng.chance(1, 2);
     let (gone, holder) = if swap { (first, second) } else { (second, first) };
     stage.world.core.node(gone).held_down = true;
     stage.now(Fault::Kill { target: Target::Node(gone), down: MILLI });
     stage.now(Fault::PowerLoss { target: Target::Node(holder), down: 100 * MILLI });
-    come_back(stage, away);
-    let took =
-        stage.run_until(10_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
-    stage.demand(took, "who was away takes over no state");
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
+    come_back(stage, &away);
+    expect_takeover(stage, &away);
 }
 
 pub(super) fn transfer_under_fire(stage: &mut Stage) {
     let away = send_away(stage);
-    come_back(stage, away);
-    let before = stage.world.core.recorder.counts.installs;
+    come_back(stage, &away);
     for round in 0..6 {
         let fetches = stage.run_until(3_000 * MILLI, |stage| {
-            stage.world.core.recorder.counts.installs > before
-                || stage.world.picture(away).is_some_and(|picture| picture.fetches)
+            has_taken_over(stage, &away)
+                || stage.world.picture(away.0).is_some_and(|picture| picture.fetches)
         });
-        if !fetches || stage.world.core.recorder.counts.installs > before {
+        if !fetches || has_taken_over(stage, &away) {
             break;
         }
         let soon = stage.world.core.prng.between(MILLI, 40 * MILLI);
         stage.run_for(soon);
         let replicas = u64::from(stage.world.core.replicas);
         let other = 1 + stage.world.core.prng.below(replicas - 1) as u16;
-        let other = NodeId((away.0 + other) % replicas as u16);
-        let hit = if round % 2 == 0 { away } else { other };
+        let other = NodeId((away.0.0 + other) % replicas as u16);
+        let hit = if round % 2 == 0 { away.0 } else { other };
         let target = Target::Node(hit);
         let fault = if stage.world.core.prng.chance(1, 2) {
             Fault::Kill { target, down: 20 * MILLI }
@@ -134,26 +141,17 @@ pub(super) fn transfer_under_fire(stage: &mut Stage) {
         };
         stage.now(fault);
     }
-    let took =
-        stage.run_until(20_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
-    stage.demand(took, "who was away takes over no state");
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
+    expect_takeover(stage, &away);
 }
 
 pub(super) fn wrong_pieces(stage: &mut Stage) {
     let away = send_away(stage);
-    let before = stage.world.core.recorder.counts.installs;
-    let others = (0..3).map(NodeId).filter(|&node| node != away);
+    let others = (0..3).map(NodeId).filter(|&node| node != away.0);
     for node in others {
         stage.now(Fault::Harm { target: Target::Node(node), harm: Harm::WrongPieces(12) });
     }
-    come_back(stage, away);
-    let took =
-        stage.run_until(20_000 * MILLI, |stage| stage.world.core.recorder.counts.installs > before);
-    stage.demand(took, "who was away takes over no state");
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
+    come_back(stage, &away);
+    expect_takeover(stage, &away);
 }
 
 pub(super) fn diverged(stage: &mut Stage) {
