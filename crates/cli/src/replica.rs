@@ -23,9 +23,9 @@ use crate::settings::{Checked, Settings};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// The most bytes of a checkpoint that are written in a second: the log has the rest of the disk.
-const WRITE_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
+pub(crate) const WRITE_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 /// The most bytes of a checkpoint that are fetched in a second: those who give it have clients.
-const FETCH_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
+pub(crate) const FETCH_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
 /// Carries the command out; returns when the replica has ended.
 pub(crate) fn run<S, F, D>(

@@ -267,7 +267,11 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_node::KeepSettings;
+    use mainstay_storage::LogOptions;
+
     use super::*;
+    use crate::replica::{FETCH_RATE, WRITE_RATE};
 
     const GOOD: &str = "\
 cluster = \"0b5cf8e1a7d24d0f9a3e6c1b7f42d95e\"
@@ -289,6 +293,32 @@ peers = \"127.0.0.1:7501\"
             data: checked.data.strip_prefix(folder.path()).unwrap().to_owned(),
             ..checked
         })
+    }
+
+    /// What docs/operating.md shows of the file, in its order.
+    fn of_the_guide() -> String {
+        let guide = include_str!("../../../docs/operating.md");
+        let blocks = guide.split("```toml\n").skip(1);
+        blocks.map(|block| block.split("```").next().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_guide_shows_files_that_are_read_and_the_defaults() {
+        let shown = of_the_guide();
+        let settings: Settings = toml::from_str(&shown).unwrap();
+        let checked = read(&shown).unwrap();
+        assert_eq!(checked.checkpoint.interval(), CheckpointInterval::default());
+        let same = [
+            (checked.checkpoint.write_rate, WRITE_RATE),
+            (checked.checkpoint.fetch_rate, FETCH_RATE),
+        ];
+        assert!(same.iter().all(|(shown, rate)| *shown == Some(*rate)));
+        assert_eq!(checked.log.segment_bytes, Some(LogOptions::SEGMENT_BYTES));
+        let keep = KeepSettings::default();
+        assert_eq!(checked.log.keep_bytes, Some(keep.lagging_bytes));
+        assert_eq!(checked.log.keep_bytes_in_transfer, Some(keep.transfer_bytes));
+        assert_eq!(checked.ordering, mainstay_consensus::Settings::default());
+        assert_eq!(settings.leader.policy.as_deref(), Some(TRUSTED_RANK));
     }
 
     #[test]
