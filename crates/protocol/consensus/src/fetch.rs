@@ -41,8 +41,8 @@ pub(crate) enum Taken {
     Store(Vec<(u32, Bytes)>),
     /// It is of no use; why.
     Useless(&'static str),
-    /// It contradicts what was told before.
-    Contradicts,
+    /// Whoever gave it cuts checkpoints into other pieces than the others do.
+    Misfit,
 }
 
 /// See the module.
@@ -233,7 +233,7 @@ impl Fetch {
         let len = self.chunk_bytes.min(m.total.saturating_sub(offset));
         let other_total = self.total.is_some_and(|total| total != m.total);
         if other_total || m.bytes.is_empty() || m.bytes.len() as u64 != len {
-            return Taken::Contradicts;
+            return Taken::Misfit;
         }
         let asked_of = self.asked.remove(&m.chunk);
         if let Some(donor) = self.donors.get_mut(&from) {

@@ -36,7 +36,7 @@ pub(crate) struct Transfer {
     fetch: Option<Fetch>,
     /// What an interrupted fetch left on disk.
     partial: Option<PartialCheckpoint>,
-    /// Until when the checkpoint after this one is waited for.
+    /// Until when the checkpoint after this one is waited for, or was: once is enough.
     waits: Option<(CheckpointId, Instant)>,
     /// Nothing is fetched before.
     not_before: Instant,
@@ -168,10 +168,8 @@ impl<P: Plants> Replica<P> {
     /// If the checkpoint after `stable` is near, it is better to wait for it: whoever installs the
     /// older one has almost a whole interval to execute again (Chai 2009, section 4.4.6 and figure 3).
     fn waits_for_next(&mut self, cx: &mut Cx<'_>, stable: CheckpointId) -> bool {
-        if let Some((after, until)) = self.transfer.waits
-            && after == stable
-        {
-            return cx.now.monotonic < until;
+        if let Some((after, until)) = self.transfer.waits {
+            return after == stable && cx.now.monotonic < until;
         }
         let wait = self.settings.checkpoint_wait_max;
         let since = self.catch_up.target.0.saturating_sub(stable.slot.0);
@@ -281,7 +279,8 @@ impl<P: Plants> Replica<P> {
             }
             None if needed => {
                 self.choose_checkpoint(cx);
-                let nothing = self.transfer.fetch.is_none() && self.transfer.waits.is_none();
+                let waits = self.transfer.waits.is_some_and(|(_, until)| now < until);
+                let nothing = self.transfer.fetch.is_none() && !waits;
                 let state_is_good = !self.checkpoints.diverged() && !self.log.begins_too_late();
                 if asks && nothing && state_is_good && now >= self.transfer.not_before {
                     // Nothing that helps is stable (yet): perhaps somebody's log reaches back after all.
@@ -299,9 +298,13 @@ impl<P: Plants> Replica<P> {
         };
         match fetch.take(from.index, m, cx.now.monotonic) {
             Taken::Useless(why) => self.ignore(cx, why),
-            Taken::Contradicts => {
+            Taken::Misfit => {
+                let checkpoint = fetch.checkpoint;
+                fetch.part(from.index);
+                self.checkpoints.forget_held(from.index, checkpoint);
                 self.ignore(cx, "piece of a checkpoint that does not fit the others");
-                self.fail_transfer(cx);
+                self.look_for_newer(cx);
+                self.go_on_fetching(cx);
             }
             Taken::Store(pieces) => {
                 let (checkpoint, total) = (fetch.checkpoint, fetch.total());

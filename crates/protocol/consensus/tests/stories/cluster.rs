@@ -20,6 +20,7 @@ use mainstay_model::{
 use disk::Disk;
 
 pub(crate) const MS: u64 = 1_000_000;
+#[derive(Default)]
 struct Node {
     replica: Option<Replica<Planted>>,
     /// Counts its starts.
@@ -97,13 +98,18 @@ pub(crate) struct Cluster {
     pub(crate) log_slots_max: u64,
     /// How long a donor needs to read a piece.
     pub(crate) read_time: BTreeMap<u16, u64>,
+    /// How long a checkpoint takes to be written.
+    pub(crate) checkpoint_time: u64,
+    /// Who cuts checkpoints into pieces of another length.
+    pub(crate) odd_pieces: BTreeSet<u16>,
     /// Whose disk gives wrong bytes, whose is full.
     pub(crate) damaged: BTreeSet<u16>,
     pub(crate) full: BTreeSet<u16>,
     pub(crate) observed: Vec<(u16, Observation)>,
     /// How many pieces each replica stored.
     pub(crate) stored: BTreeMap<u16, u64>,
-    /// Pieces being read by a donor: never more than it may.
+    /// Pieces on their way to a disk, and pieces being read by a donor: never more than may be.
+    storing: BTreeMap<u16, u64>,
     reading: BTreeMap<u16, u64>,
 }
 
@@ -119,14 +125,7 @@ impl Cluster {
         });
         let configuration =
             Configuration { id: ConfigurationId(1), replicas: replicas.collect(), alpha: 64 };
-        let nodes = (0..count).map(|_| Node {
-            replica: None,
-            boot: 0,
-            disk: Disk::default(),
-            applied: Slot::NONE,
-            to_apply: VecDeque::new(),
-            suspected: BTreeSet::new(),
-        });
+        let nodes = (0..count).map(|_| Node::default());
         let mut cluster = Self {
             now: MS,
             prng: Prng::new(seed),
@@ -169,10 +168,13 @@ impl Cluster {
             log_slots_min: 0,
             log_slots_max: u64::MAX,
             read_time: BTreeMap::new(),
+            checkpoint_time: 0,
+            odd_pieces: BTreeSet::new(),
             damaged: BTreeSet::new(),
             full: BTreeSet::new(),
             observed: Vec::new(),
             stored: BTreeMap::new(),
+            storing: BTreeMap::new(),
             reading: BTreeMap::new(),
         };
         for index in 0..count {
@@ -193,6 +195,7 @@ impl Cluster {
         node.boot += 1;
         let checkpoint = node.disk.checkpoint();
         self.reading.remove(&index);
+        self.storing.remove(&index);
         node.applied = checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         let content = checkpoint.map(|checkpoint| self.contents[&checkpoint].clone());
         self.delivered[usize::from(index)] = content.unwrap_or_default();
@@ -426,11 +429,7 @@ impl Cluster {
         } else if told.is_some_and(|at| at <= next) {
             let Some((_, (index, boot, input))) = self.later.pop_first() else { return };
             if self.nodes[usize::from(index)].boot == boot && self.is_up(index) {
-                if let (Input::ChunkRead { .. }, Some(reading)) =
-                    (&input, self.reading.get_mut(&index))
-                {
-                    *reading -= 1;
-                }
+                self.note_done(index, &input);
                 self.step(index, input);
             }
         } else if sync.is_some_and(|(at, _)| at <= next) {

@@ -195,6 +195,57 @@ fn damaged_pieces_and_a_full_disk_cost_time_and_nothing_else() {
     c.run_until(60_000, |c| caught_up(c, away));
 }
 
+/// The group is at work all the time, and by the time a checkpoint is written the next one is near:
+/// waiting for that one must not go on for ever.
+#[test]
+fn a_transfer_is_not_put_off_again_and_again() {
+    let mut c = Cluster::new(3, 20);
+    c.checkpoint_slots = 10;
+    c.checkpoint_time = 85 * MS;
+    c.settings.checkpoint_wait_max = Duration::from_secs(1);
+    let leader = ready(&mut c);
+    let away = (leader + 1) % 3;
+    c.crash(away);
+    order(&mut c, 37);
+    c.run_until(2_000, |c| c.truncated(leader) == Slot(30));
+    back(&mut c, away);
+    let end = c.now + 5_000 * MS;
+    let mut token = 10_000;
+    while times(&c, |o| matches!(o, Observation::Transferred { .. })) == 0 {
+        assert!(c.now < end, "it waits for ever");
+        c.submit(leader, token, b"w");
+        token += 1;
+        c.run_for(10);
+    }
+}
+
+/// One donor was set to another length of pieces: its pieces are of no use, those of others are.
+#[test]
+fn a_donor_whose_pieces_do_not_fit_does_not_spoil_the_transfer() {
+    let mut c = Cluster::new(3, 21);
+    c.checkpoint_bytes = 20 << 10;
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    c.odd_pieces.extend((0..3).filter(|index| *index != leader));
+    let (_, away) = one_returns(&mut c, 3);
+    c.run_until(10_000, |c| caught_up(c, away));
+    assert_eq!(c.stored[&away], 20, "it never begins anew");
+}
+
+/// PAR/CTRL, FAST 2018: one bad copy must not hide the good ones. Which donor gave the bad piece cannot
+/// be told from the whole; so the next time all of it comes from one, and then from another one.
+#[test]
+fn a_donor_that_gives_wrong_bytes_does_not_keep_the_others_from_giving_right_ones() {
+    for seed in 22..27 {
+        let mut c = Cluster::new(5, seed);
+        c.checkpoint_bytes = 30 << 10;
+        let leader = ready(&mut c);
+        c.damaged.insert((leader + 2 + (seed % 3) as u16) % 5);
+        let (_, away) = one_returns(&mut c, 5);
+        c.run_until(60_000, |c| caught_up(c, away));
+    }
+}
+
 #[test]
 fn questions_and_pieces_that_cannot_be_are_refused_and_counted() {
     let mut c = Cluster::new(3, 10);

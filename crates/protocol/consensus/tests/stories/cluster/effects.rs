@@ -140,6 +140,9 @@ impl Cluster {
             disk.pieces.push(bytes);
         }
         *self.stored.entry(index).or_default() += 1;
+        let storing = self.storing.entry(index).or_default();
+        *storing += 1;
+        assert!(*storing <= 8, "a receiver's memory is bounded");
         let ready = disk.stored_at.max(self.now) + self.prng.below(self.sync_max);
         disk.stored_at = ready;
         let after = ready - self.now;
@@ -161,6 +164,10 @@ impl Cluster {
             self.nodes[at].applied = checkpoint.slot;
             self.delivered[at] = self.contents[&checkpoint].clone();
             self.stopped.remove(&index);
+            // Of the state before nothing is told any more.
+            self.later.retain(|_, (to, _, input)| {
+                *to != index || !matches!(input, Input::Checkpointed { .. })
+            });
         }
         self.step(index, Input::Installed { checkpoint, installed });
     }
@@ -189,6 +196,9 @@ impl Cluster {
         if self.damaged.contains(&index) && !bytes.is_empty() {
             bytes[0] ^= 1;
         }
+        if self.odd_pieces.contains(&index) {
+            bytes.truncate(bytes.len().div_ceil(2));
+        }
         let after = self.read_time.get(&index).copied().unwrap_or(0);
         let bytes = Bytes::from(bytes);
         let input = Input::ChunkRead { to, checkpoint, chunk, total, bytes };
@@ -202,8 +212,23 @@ impl Cluster {
         self.delivered[at].hash(&mut hasher);
         let checkpoint = CheckpointId { slot, digest: hasher.finish() };
         self.contents.insert(checkpoint, self.delivered[at].clone());
-        let now = self.now;
-        self.nodes[at].disk.add(checkpoint, now);
-        self.step(index, Input::Checkpointed { checkpoint });
+        self.tell_later(index, self.checkpoint_time, Input::Checkpointed { checkpoint });
+    }
+
+    /// What takes its time and is done now.
+    pub(super) fn note_done(&mut self, index: u16, input: &Input) {
+        let (now, disk) = (self.now, &mut self.nodes[usize::from(index)].disk);
+        let count = match input {
+            Input::ChunkRead { .. } => self.reading.get_mut(&index),
+            Input::ChunkStored { .. } => self.storing.get_mut(&index),
+            Input::Checkpointed { checkpoint } => {
+                disk.add(*checkpoint, now);
+                None
+            }
+            _ => None,
+        };
+        if let Some(count) = count {
+            *count -= 1;
+        }
     }
 }
