@@ -13,7 +13,7 @@ use crate::world::{Cluster, wait_for, wait_until};
 
 /// Checkpoints so close to one another, and segments so small, that a few seconds of load give the log
 /// up several times.
-const SHORT: [&str; 6] =
+pub(crate) const SHORT: [&str; 6] =
     ["--checkpoint-requests", "1000", "--segment-bytes", "65536", "--log-keep-bytes", "0"];
 /// A log of that kind: what lies between two checkpoints that a quorum holds, with much to spare.
 const SHORT_LOG_BYTES: u64 = 16 << 20;
@@ -21,7 +21,7 @@ const SHORT_LOG_BYTES: u64 = 16 << 20;
 const LARGE_VALUES: usize = 64;
 
 /// Files in the folder of a replica whose names begin so, oldest first.
-fn files(cluster: &Cluster, index: usize, beginning: &str) -> Vec<PathBuf> {
+pub(crate) fn files(cluster: &Cluster, index: usize, beginning: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(cluster.replica_folder(index)).expect("the replica's folder");
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| {
@@ -32,7 +32,12 @@ fn files(cluster: &Cluster, index: usize, beginning: &str) -> Vec<PathBuf> {
 }
 
 /// Waits until these have a checkpoint above `slot` that a quorum holds, and no segment of `before`.
-fn wait_until_given_up(cluster: &Cluster, which: &[usize], slot: u64, before: &[PathBuf]) {
+pub(crate) fn wait_until_given_up(
+    cluster: &Cluster,
+    which: &[usize],
+    slot: u64,
+    before: &[PathBuf],
+) {
     let is_past = |status: &Status, index: usize| {
         status.slot(index, "checkpoint") > slot
             && status.slot(index, "stable") > slot
@@ -44,7 +49,7 @@ fn wait_until_given_up(cluster: &Cluster, which: &[usize], slot: u64, before: &[
 }
 
 /// All segments of these.
-fn segments(cluster: &Cluster, which: &[usize]) -> Vec<PathBuf> {
+pub(crate) fn segments(cluster: &Cluster, which: &[usize]) -> Vec<PathBuf> {
     which.iter().flat_map(|&index| cluster.segments(index)).collect()
 }
 
@@ -121,9 +126,9 @@ fn an_amnesiac_learner_fetches_the_state() {
 
 /// Writes a large state, takes a follower away, has the log go, and lets the follower come back until it
 /// fetches the state. Then everybody who could give it any of that is halted: leader and other one.
-struct Fetching {
-    cluster: Cluster,
-    fetching: usize,
+pub(crate) struct Fetching {
+    pub(crate) cluster: Cluster,
+    pub(crate) fetching: usize,
     donors: [usize; 2],
 }
 
@@ -140,7 +145,7 @@ fn write_large(cluster: &Cluster, index: usize) {
 }
 
 impl Fetching {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let cluster = Cluster::start(&[
             "--checkpoint-bytes",
             "16777216",
@@ -172,7 +177,7 @@ impl Fetching {
         Self { cluster, fetching, donors }
     }
 
-    fn pids_of_donors(&self) -> Vec<rustix::process::Pid> {
+    pub(crate) fn pids_of_donors(&self) -> Vec<rustix::process::Pid> {
         let running = self.cluster.processes();
         let runs = |index: usize, pid: &rustix::process::Pid| {
             let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
@@ -184,7 +189,7 @@ impl Fetching {
     }
 
     /// Waits until the one that fetches has the state of the others.
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         let Self { cluster, fetching, .. } = &self;
         cluster.wait_until_whole();
         assert!(cluster.log_of(*fetching).contains("was fetched and is in place"));

@@ -3,6 +3,7 @@
 //! Each history that clients saw is checked for linearizability, and clients of our own count what
 //! is lost or done twice.
 
+mod bad_checkpoints;
 mod bad_input;
 mod checkpoints;
 mod connect;
