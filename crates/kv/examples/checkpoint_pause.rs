@@ -11,9 +11,10 @@
 //! until it is written to a file in the current folder, at most at the rate given (default 200 MB/s).
 //! Tells least, median and most over the rounds. Needs some three times the memory.
 //!
-//! Times are those of the clock, and once more without what the thread waited for a processor that
-//! others had, as the operating system tells it (`/proc/thread-self/schedstat`): on a machine that is busy
-//! with something else only the latter say anything about the store.
+//! Times are those of the clock; once more without what the thread waited for a processor that others
+//! had, as the operating system tells it (`/proc/thread-self/schedstat`); and those of the processor alone.
+//! On a machine that is busy with something else only the last say anything about the store: what is
+//! between them and the second may be a wait for memory that another thread holds up.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use mainstay_kv::expiry::Lifetime;
 use mainstay_kv::{Condition, Operation, Store};
 use mainstay_model::{Batch, NoPlants, Nonce, Prng, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::{Applier, ApplierCheckpoint, Command, SessionLimits};
+use rustix::time::{ClockId, clock_gettime};
 
 const KEY_LEN: u64 = 16;
 const SESSIONS: u32 = 4096;
@@ -59,11 +61,21 @@ impl Waiting {
     }
 }
 
-/// How long something took: by the clock, and without waiting for a processor.
+/// Of a processor, by this thread so far.
+fn used() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
+/// How long something took.
 #[derive(Clone, Copy, Default)]
 struct Took {
+    /// By the clock.
     clock: Duration,
-    busy: Duration,
+    /// The same without waiting for a processor.
+    ready: Duration,
+    /// Of a processor.
+    used: Duration,
 }
 
 /// What a stretch of writes showed.
@@ -72,18 +84,22 @@ struct Stretch {
     applies: u32,
     all: Took,
     longest: Took,
-    /// How many took above a millisecond without waiting.
+    /// How many took above a millisecond of a processor.
     above_1_ms: u32,
 }
 
 impl Stretch {
     fn add(&mut self, took: Took) {
         self.applies += 1;
-        self.all.clock += took.clock;
-        self.all.busy += took.busy;
-        self.longest.clock = self.longest.clock.max(took.clock);
-        self.longest.busy = self.longest.busy.max(took.busy);
-        self.above_1_ms += u32::from(took.busy > Duration::from_millis(1));
+        let Took { clock, ready, used } = took;
+        let (all, longest) = (&mut self.all, &mut self.longest);
+        *all = Took { clock: all.clock + clock, ready: all.ready + ready, used: all.used + used };
+        *longest = Took {
+            clock: longest.clock.max(clock),
+            ready: longest.ready.max(ready),
+            used: longest.used.max(used),
+        };
+        self.above_1_ms += u32::from(used > Duration::from_millis(1));
     }
 
     fn rate(&self) -> f64 {
@@ -92,7 +108,7 @@ impl Stretch {
 
     /// Microseconds of a processor.
     fn each(&self) -> f64 {
-        self.all.busy.as_secs_f64() * 1e6 / f64::from(self.applies)
+        self.all.used.as_secs_f64() * 1e6 / f64::from(self.applies)
     }
 }
 
@@ -147,11 +163,11 @@ impl Bench {
     /// Times something that is done to the applier.
     fn time<T>(&mut self, run: impl FnOnce(&mut Applier<Store>) -> T) -> (Took, T) {
         let waited = self.waiting.so_far();
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), used());
         let value = run(&mut self.applier);
-        let clock = begun.elapsed();
+        let (clock, used) = (begun.elapsed(), used() - before);
         let waited = self.waiting.so_far() - waited;
-        (Took { clock, busy: clock.saturating_sub(waited) }, value)
+        (Took { clock, ready: clock.saturating_sub(waited), used }, value)
     }
 
     fn apply(&mut self, requests: Vec<Bytes>) -> Took {
@@ -269,12 +285,16 @@ fn main() -> io::Result<()> {
     tell("the latter as a share", &rounds, |round| round.with.rate() / round.without.rate());
     tell("processor time an apply, without (us)", &rounds, |round| round.without.each());
     tell("processor time an apply, while one is written (us)", &rounds, |r| r.with.each());
-    tell("taking it (ms)", &rounds, |round| ms(round.taken.clock));
-    tell("  less waiting for a processor", &rounds, |round| ms(round.taken.busy));
-    tell("longest apply, without (ms)", &rounds, |round| ms(round.without.longest.clock));
-    tell("  less waiting for a processor", &rounds, |round| ms(round.without.longest.busy));
-    tell("longest apply, while one is written (ms)", &rounds, |r| ms(r.with.longest.clock));
-    tell("  less waiting for a processor", &rounds, |round| ms(round.with.longest.busy));
+    let takes: [(&str, fn(&Round) -> Took); 3] = [
+        ("taking it (ms)", |round| round.taken),
+        ("longest apply, without (ms)", |round| round.without.longest),
+        ("longest apply, while one is written (ms)", |round| round.with.longest),
+    ];
+    for (name, of) in takes {
+        tell(name, &rounds, |round| ms(of(round).clock));
+        tell("  less waiting for a processor", &rounds, |round| ms(of(round).ready));
+        tell("  of a processor", &rounds, |round| ms(of(round).used));
+    }
     tell("applies above 1 ms in a million, without", &rounds, |round| {
         f64::from(round.without.above_1_ms) * 1e6 / f64::from(round.without.applies)
     });

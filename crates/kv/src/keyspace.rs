@@ -12,7 +12,7 @@ use crate::text::Text;
 
 /// How many parts there are. While a copy of the keyspace is held, the first change of a part copies
 /// what says where its leaves are, and the first change of a leaf its few entries: of ten million
-/// keys, one reference count for each of some 100 leaves, and some 25 entries.
+/// keys, one reference count for each of some 200 leaves, and some 12 entries.
 const SHARDS: usize = 4096;
 
 /// Keys and values. A clone is one reference count a shard, whatever the number of keys, and one item
@@ -115,10 +115,15 @@ impl Keyspace {
         }
     }
 
+    /// Its parts in their order, one by one: what was taken and let go of is no longer shared.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = Arc<Shard>> {
+        self.shards.into_vec().into_iter()
+    }
+
     /// Every key with what it holds, ordered by the hash of the key, then by the key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
         let entries = self.shards.iter().flat_map(|shard| shard.iter());
-        entries.map(|(place, entry)| (&*place.key, entry))
+        entries.map(|(place, entry)| (place.key.as_bytes(), entry))
     }
 }
 
@@ -132,7 +137,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// Adds a key; false, and nothing is added, if it does not stand behind the one before.
     pub(crate) fn push(&mut self, key: &[u8], value: Text, expiry: Option<Expiry>) -> bool {
-        let place = Place { hash: xxh3_64(key), key: key.into() };
+        let place = Place { hash: xxh3_64(key), key: Text::new(key) };
         if self.last.as_ref().is_some_and(|last| *last >= place) {
             return false;
         }

@@ -10,7 +10,7 @@ use crate::text::Text;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) hash: u64,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: Text,
 }
 
 /// What stands there.
@@ -23,9 +23,9 @@ pub(crate) struct Entry {
 /// How many entries stand in a leaf. A change copies one leaf at most if a copy of the keyspace is
 /// held: few enough that the copy costs about as much as the change, and enough that few leaves have
 /// to be counted as shared.
-const LEAF_MAX: usize = 32;
+const LEAF_MAX: usize = 16;
 /// By how many entries the room of a leaf grows.
-const LEAF_STEP: usize = 8;
+const LEAF_STEP: usize = 4;
 
 /// Neighbours in the order of places, shared with copies of the keyspace until one side changes
 /// them.
@@ -86,8 +86,9 @@ impl Shard {
     fn find(&self, hash: u64, key: &[u8]) -> Result<At, At> {
         let leaf = self.leaves.partition_point(|leaf| leaf.from <= hash);
         let Some(leaf) = leaf.checked_sub(1) else { return Err((0, 0)) };
-        let compare =
-            |(place, _): &(Place, Entry)| place.hash.cmp(&hash).then_with(|| (*place.key).cmp(key));
+        let compare = |(place, _): &(Place, Entry)| {
+            place.hash.cmp(&hash).then_with(|| place.key.as_bytes().cmp(key))
+        };
         let at = self.leaves[leaf].entries.binary_search_by(compare);
         at.map(|at| (leaf, at)).map_err(|at| (leaf, at))
     }
@@ -114,7 +115,7 @@ impl Shard {
                 self.set_expiry_at(at, expiry);
             }
             Err(at) => {
-                self.insert(at, Place { hash, key: key.into() }, Entry { value, expiry });
+                self.insert(at, Place { hash, key: Text::new(key) }, Entry { value, expiry });
             }
         }
     }
@@ -241,7 +242,7 @@ mod tests {
     }
 
     fn keys(shard: &Shard) -> Vec<u8> {
-        shard.iter().map(|(place, _)| place.key[0]).collect()
+        shard.iter().map(|(place, _)| place.key.as_bytes()[0]).collect()
     }
 
     pub(super) fn check(shard: &Shard) {
@@ -269,7 +270,7 @@ mod tests {
             let mut copies = Vec::new();
             for step in 0..4_000u64 {
                 let (hash, key) = (prng.below(hashes) * 7, [prng.below(3) as u8]);
-                let place = Place { hash, key: key.as_slice().into() };
+                let place = Place { hash, key: Text::new(&key) };
                 let at = if prng.chance(1, 2) { expiry(1 + prng.below(500)) } else { None };
                 // More come than go, then more go than come.
                 let grows = step % 2_000 < 1_000;
@@ -318,7 +319,7 @@ mod tests {
     }
 
     fn place_of(hash: u64, key: [u8; 1]) -> Place {
-        Place { hash, key: key.as_slice().into() }
+        Place { hash, key: Text::new(&key) }
     }
 
     #[test]
@@ -328,7 +329,7 @@ mod tests {
             shard.set(hash, b"k", Text::new(b"v"), None);
         }
         check(&shard);
-        assert_eq!(shard.leaves.len(), 100);
+        assert_eq!(shard.leaves.len(), 200);
         let copy = shard.clone();
         shard.set(1_600, b"k", Text::new(b"w"), None);
         let leaves = shard.leaves.iter().zip(&copy.leaves);

@@ -57,7 +57,7 @@ fn expiry(ms: Option<u64>) -> Option<Expiry> {
 }
 
 fn place(hash: u64, key: u8) -> Place {
-    Place { hash, key: [key].into() }
+    Place { hash, key: Text::new(&[key]) }
 }
 
 fn change(shard: &mut Shard, plain: &mut Plain, change: &Change) {
@@ -113,7 +113,7 @@ fn is(shard: &Shard, plain: &Plain) -> Result<(), TestCaseError> {
     let earliest = plain.values().filter_map(|entry| entry.expiry).min();
     prop_assert_eq!(shard.earliest(), earliest);
     for (place, entry) in plain {
-        prop_assert_eq!(shard.get(place.hash, &place.key), Some(entry));
+        prop_assert_eq!(shard.get(place.hash, place.key.as_bytes()), Some(entry));
     }
     Ok(())
 }
@@ -155,7 +155,7 @@ proptest! {
         let (mut prng, mut other) = (mainstay_model::Prng::new(shuffled), Shard::default());
         while !entries.is_empty() {
             let (place, entry) = entries.swap_remove(prng.below(entries.len() as u64) as usize);
-            other.set(place.hash, &place.key, entry.value.clone(), entry.expiry);
+            other.set(place.hash, place.key.as_bytes(), entry.value.clone(), entry.expiry);
         }
         prop_assert!(other.iter().eq(shard.iter()));
         prop_assert_eq!(other.earliest(), shard.earliest());
