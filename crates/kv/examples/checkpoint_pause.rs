@@ -262,6 +262,12 @@ fn tell(name: &str, rounds: &[Round], of: impl Fn(&Round) -> f64) {
     println!("{name:<58} {least:>10.2} {median:>10.2} {most:>10.2}");
 }
 
+fn tell_took(name: &str, rounds: &[Round], of: impl Fn(&Round) -> Took) {
+    tell(name, rounds, |round| ms(of(round).clock));
+    tell("  less waiting for a processor", rounds, |round| ms(of(round).ready));
+    tell("  of a processor", rounds, |round| ms(of(round).used));
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -285,16 +291,9 @@ fn main() -> io::Result<()> {
     tell("the latter as a share", &rounds, |round| round.with.rate() / round.without.rate());
     tell("processor time an apply, without (us)", &rounds, |round| round.without.each());
     tell("processor time an apply, while one is written (us)", &rounds, |r| r.with.each());
-    let takes: [(&str, fn(&Round) -> Took); 3] = [
-        ("taking it (ms)", |round| round.taken),
-        ("longest apply, without (ms)", |round| round.without.longest),
-        ("longest apply, while one is written (ms)", |round| round.with.longest),
-    ];
-    for (name, of) in takes {
-        tell(name, &rounds, |round| ms(of(round).clock));
-        tell("  less waiting for a processor", &rounds, |round| ms(of(round).ready));
-        tell("  of a processor", &rounds, |round| ms(of(round).used));
-    }
+    tell_took("taking it (ms)", &rounds, |round| round.taken);
+    tell_took("longest apply, without (ms)", &rounds, |round| round.without.longest);
+    tell_took("longest apply, while one is written (ms)", &rounds, |round| round.with.longest);
     tell("applies above 1 ms in a million, without", &rounds, |round| {
         f64::from(round.without.above_1_ms) * 1e6 / f64::from(round.without.applies)
     });
