@@ -37,6 +37,8 @@ impl Machines {
 
     /// Hands an input to the detector, and what it thinks to the ordering machine.
     pub(crate) fn detect(&mut self, input: detect::Input) {
+        let patience = detect::Input::Patience { timeout: self.replica.leader_timeout() };
+        self.detector.step(self.now.monotonic, patience, &mut self.detected);
         self.detector.step(self.now.monotonic, input, &mut self.detected);
         for effect in std::mem::take(&mut self.detected) {
             match effect {

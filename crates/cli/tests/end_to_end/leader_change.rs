@@ -71,12 +71,63 @@ fn the_lead_moves_by_command_under_load_and_no_command_fails() {
         let mut gaps: Vec<_> =
             times.iter().map(|&(from, upto)| seen.longest_silence(from, upto)).collect();
         gaps.sort_unstable();
-        println!("{policy}: {}; {} counted; silences {gaps:?}", seen.describe(), counted.done());
+        let span = (times[0].0, times[ROUNDS - 1].1);
+        println!(
+            "{policy}: {}; {} counted; silences {gaps:?}; a writer waited {:?} at most",
+            seen.describe(),
+            counted.done(),
+            seen.longest_gap(span.0, span.1)
+        );
         assert!(seen.not_done.is_empty(), "refused: {:?}", seen.not_done);
         assert_eq!((seen.unknown, seen.broken), (0, 0), "outcomes not told, connections lost");
         // Without a hand-over it takes the followers an election time-out, 300 ms, to do something.
         assert!(gaps[ROUNDS / 2].as_millis() < 300, "{gaps:?}");
     }
+}
+
+/// Two operators who want different leaders at the same time, again and again.
+#[test]
+fn moves_at_odds_cost_no_client_a_command() {
+    const MOVES: usize = 15;
+    let cluster = Cluster::start(&[]);
+    let writers = Writers::start(&cluster, WRITERS);
+    let counters = Counters::start(&cluster, WRITERS);
+    counters.wait_for_replies(20);
+    let from = (writers.now(), counters.now());
+    let outcomes: Vec<(usize, usize)> = std::thread::scope(|scope| {
+        let operator = |first: usize| {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let target = cluster.peers_at(first).to_string();
+                let done = (0..MOVES).filter(|round| {
+                    let to = ((first + round) % REPLICAS).to_string();
+                    let moved = cluster.run(&["leader", "move", &to, "--target", &target]);
+                    // It is refused while the other's is under way, or overtaken by it.
+                    moved.status.success()
+                });
+                (done.count(), MOVES)
+            })
+        };
+        let operators: Vec<_> = [0, 1].into_iter().map(operator).collect();
+        operators.into_iter().map(|operator| operator.join().expect("no panic")).collect()
+    });
+    counters.wait_for_replies(20);
+    writers.wait_for_replies(20);
+    let upto = (writers.now(), counters.now());
+    cluster.wait_until_whole();
+    let counted = counters.finish();
+    let seen = writers.finish(&cluster);
+    let gap = counted.longest_gap(from.1, upto.1);
+    println!(
+        "moved, of all moves: {outcomes:?}; {}; {} counted, a client waited {gap:?} at most, a writer \
+         {:?}",
+        seen.describe(),
+        counted.done(),
+        seen.longest_gap(from.0, upto.0),
+    );
+    assert!(outcomes.iter().all(|(done, _)| *done > 0), "{outcomes:?}");
+    assert!(seen.not_done.is_empty(), "refused: {:?}", seen.not_done);
+    assert_eq!((seen.unknown, seen.broken), (0, 0), "outcomes not told, connections lost");
 }
 
 #[test]

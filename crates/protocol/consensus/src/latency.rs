@@ -94,6 +94,13 @@ impl Latencies {
 }
 
 impl<P: Plants> Replica<P> {
+    /// How long silence is nothing unusual at present. A failure detector beside this machine should
+    /// suspect nobody for less: a suspicion counts at once.
+    #[must_use]
+    pub fn leader_timeout(&self) -> Duration {
+        self.election_timeout()
+    }
+
     /// How long without a sign of the leader until it is doubted: a few of its intervals and what
     /// ordering hardly ever exceeds, between the bounds that are set.
     pub(crate) fn election_timeout(&self) -> Duration {

@@ -5,10 +5,14 @@
 //! it. Whoever was not heard for [`Settings::timeout`] is suspected; whoever is heard again is
 //! trusted again. So a crash is noticed for good within one time-out, and a mistake is taken back
 //! (the eventually perfect detector of Chandra and Toueg, "Unreliable failure detectors for
-//! reliable distributed systems", JACM 1996, section 3, with the time-out fixed).
+//! reliable distributed systems", JACM 1996, section 3, with the time-out told).
 //!
-//! Three refinements:
+//! Four refinements:
 //!
+//! - **Silence is what is unusual**: whoever orders by the same network knows how long things take at
+//!   present. A time-out that it tells ([`Input::Patience`]) holds where it is longer than the one
+//!   set, or a detector that knows one network would undo what ordering has learned of another
+//!   (etcd#7312, #13587).
 //! - **A closed connection is evidence, not proof** (Leners et al., "Detecting failures in
 //!   distributed systems with the Falcon spy network", SOSP 2011): it shortens what is left of the
 //!   time-out to [`Settings::closed_timeout`]. If then the host refuses a new connection, no
@@ -26,6 +30,7 @@
 //! | heard from a peer | trust, if it was suspected |
 //! | connection lost | less time left |
 //! | connection refused | suspicion |
+//! | patience | later signs of peers last for so long |
 //!
 //! Invariants: a peer is suspected only after a report said so, and reports about one peer
 //! alternate; the deadline never lies before the step that set it.
@@ -39,6 +44,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use mainstay_model::time::nanos;
 use mainstay_model::{Instant, ReplicaId};
 
 /// Timing of the detector; equal at all nodes.
@@ -46,9 +52,10 @@ use mainstay_model::{Instant, ReplicaId};
 pub struct Settings {
     /// How often a heartbeat is sent to each peer.
     pub interval: Duration,
-    /// How long a peer may be silent until it is suspected.
+    /// How long a peer may be silent until it is suspected, at least.
     pub timeout: Duration,
-    /// How long a peer may be silent once its connection was closed.
+    /// How long a peer may be silent once its connection was closed, as long as `timeout` is what
+    /// holds; in the same proportion to a longer one.
     pub closed_timeout: Duration,
 }
 
@@ -78,6 +85,11 @@ pub enum Input {
         peer: ReplicaId,
         /// Whether it was opened.
         up: bool,
+    },
+    /// From now on silence means nothing before it lasts so long.
+    Patience {
+        /// How long; a shorter one than [`Settings::timeout`] changes nothing.
+        timeout: Duration,
     },
     /// The peer's host refused a connection: nothing listens there.
     Refused {
@@ -131,6 +143,9 @@ struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Detector {
     settings: Settings,
+    /// How long a peer may be silent at present, and with its connection closed.
+    timeout: Duration,
+    closed_timeout: Duration,
     peers: BTreeMap<ReplicaId, Peer>,
     heartbeat_at: Instant,
 }
@@ -147,7 +162,8 @@ impl Detector {
         let silent_at = now.after(settings.timeout);
         let peers =
             peers.into_iter().map(|peer| (peer, Peer { silent_at, suspected: false })).collect();
-        Self { settings, peers, heartbeat_at: now }
+        let Settings { timeout, closed_timeout, .. } = settings;
+        Self { settings, timeout, closed_timeout, peers, heartbeat_at: now }
     }
 
     /// The one door. A peer that is not known is ignored.
@@ -157,6 +173,7 @@ impl Detector {
             Input::Heard { peer } => self.on_heard(now, peer, out),
             Input::Link { peer, up: true } => self.on_heard(now, peer, out),
             Input::Link { peer, up: false } => self.on_closed(now, peer),
+            Input::Patience { timeout } => self.on_patience(timeout),
             Input::Refused { peer } => self.suspect(peer, Evidence::Stopped, out),
         }
     }
@@ -184,7 +201,7 @@ impl Detector {
         // not run: what came in that time is not read yet.
         let paused = now.since(self.heartbeat_at) > self.settings.timeout / 2;
         if paused {
-            let silent_at = now.after(self.settings.timeout);
+            let silent_at = now.after(self.timeout);
             for peer in self.peers.values_mut() {
                 peer.silent_at = silent_at;
             }
@@ -203,16 +220,24 @@ impl Detector {
 
     fn on_heard(&mut self, now: Instant, peer: ReplicaId, out: &mut Vec<Effect>) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.silent_at = now.after(self.settings.timeout);
+        state.silent_at = now.after(self.timeout);
         if state.suspected {
             state.suspected = false;
             out.push(report(peer, false, Evidence::Heard));
         }
     }
 
+    fn on_patience(&mut self, timeout: Duration) {
+        self.timeout = self.settings.timeout.max(timeout);
+        let (told, set) = (nanos(self.timeout), nanos(self.settings.timeout).max(1));
+        let closed = u128::from(nanos(self.settings.closed_timeout)) * u128::from(told);
+        let closed = u64::try_from(closed / u128::from(set)).unwrap_or(u64::MAX);
+        self.closed_timeout = Duration::from_nanos(closed);
+    }
+
     fn on_closed(&mut self, now: Instant, peer: ReplicaId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.silent_at = state.silent_at.min(now.after(self.settings.closed_timeout));
+        state.silent_at = state.silent_at.min(now.after(self.closed_timeout));
     }
 
     fn suspect(&mut self, peer: ReplicaId, evidence: Evidence, out: &mut Vec<Effect>) {

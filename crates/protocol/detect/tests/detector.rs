@@ -52,6 +52,26 @@ fn suspected(peer: u16, evidence: Evidence) -> Report {
     Report { peer: replica(peer), suspected: true, evidence }
 }
 
+/// etcd#7312, #13587: time-outs that fit one network and not the next.
+#[test]
+fn what_is_usual_is_not_suspected() {
+    let patience = |ms| Input::Patience { timeout: Duration::from_millis(ms) };
+    let mut scene = Scene::new();
+    assert_eq!(scene.at(10, patience(900)), []);
+    scene.at(10, Input::Heard { peer: replica(1) });
+    let reports = scene.run_until(909);
+    assert_eq!(reports, [(300, suspected(2, Evidence::Silent))], "nothing was heard of it since");
+    assert_eq!(scene.run_until(2_000), [(910, suspected(1, Evidence::Silent))]);
+    // A closed connection leaves a third of it, as it does of the time-out that was set.
+    scene.at(2_000, Input::Heard { peer: replica(1) });
+    scene.at(2_010, Input::Link { peer: replica(1), up: false });
+    assert_eq!(scene.run_until(4_000), [(2_310, suspected(1, Evidence::Silent))]);
+    // What was learned is forgotten again, and never falls below what was set.
+    scene.at(4_000, patience(10));
+    scene.at(4_000, Input::Heard { peer: replica(1) });
+    assert_eq!(scene.run_until(6_000), [(4_300, suspected(1, Evidence::Silent))]);
+}
+
 #[test]
 fn a_heartbeat_goes_to_every_peer_at_every_interval() {
     let mut scene = Scene::new();
@@ -152,6 +172,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => peer.clone().prop_map(|peer| Input::Heard { peer }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, up)| Input::Link { peer, up }),
         1 => peer.prop_map(|peer| Input::Refused { peer }),
+        1 => (0u64..2_000).prop_map(|ms| Input::Patience { timeout: Duration::from_millis(ms) }),
     ]
 }
 

@@ -375,6 +375,8 @@ impl ReplicaProcess {
     fn detect(&mut self, cx: &mut Cx<'_>, input: mainstay_detect::Input) {
         let now = cx.now().monotonic;
         let mut effects = Vec::new();
+        let patience = mainstay_detect::Input::Patience { timeout: self.machine.leader_timeout() };
+        self.detector.step(now, patience, &mut effects);
         self.detector.step(now, input, &mut effects);
         for effect in effects {
             match effect {
