@@ -31,6 +31,9 @@ const KEYS: u64 = 200_000;
 const VALUE_LEN: usize = 100;
 /// Between two kills.
 const KILL_INTERVAL: Duration = Duration::from_secs(20);
+/// The bound of a log with default settings: three intervals of checkpoints, and files that are allocated
+/// ahead (docs/operating.md).
+const LOG_BYTES_MAX: u64 = 3 * (256 << 20) + 4 * (64 << 20);
 /// Every so many times all replicas are killed.
 const ALL_EVERY: usize = 5;
 
@@ -78,12 +81,14 @@ fn main() {
         seen.push(minute);
     }
     drop(crowd);
-    let (lost, twice) = {
-        cluster.wait_until_whole();
-        counters.end().lost_and_twice()
-    };
+    cluster.wait_until_whole();
+    let status = cluster.status();
+    let bytes = |index| status.slot(index, "checkpoint_bytes");
+    let checkpoint_bytes = (0..REPLICAS).map(bytes).max().unwrap_or(0);
+    let (lost, twice) = { counters.end().lost_and_twice() };
     println!("acknowledged counts lost: {lost}, done twice: {twice}");
-    compare(&seen);
+    assert_eq!((lost, twice), (0, 0), "every count is done once");
+    compare(&seen, checkpoint_bytes);
 }
 
 /// Kills the next replica, or all of them, if all are up; returns whether it did.
@@ -112,8 +117,8 @@ impl Minute {
     }
 }
 
-/// Minutes 5 to 10 against the last five.
-fn compare(minutes: &[Minute]) {
+/// Minutes 5 to 10 against the last five; ends with a failure if these are worse.
+fn compare(minutes: &[Minute], checkpoint_bytes: u64) {
     if minutes.len() < 15 {
         println!("too short to compare minutes 5 to 10 with the last five");
         return;
@@ -121,19 +126,26 @@ fn compare(minutes: &[Minute]) {
     let (early, late) = (&minutes[4..10], &minutes[minutes.len() - 5..]);
     let speed = |of: &[Minute]| median(of.iter().map(|minute| minute.span.speed()).collect());
     let most = |of: &[Minute], what: fn(&Minute) -> &[u64]| {
-        of.iter().flat_map(what).max().copied().unwrap_or(0) >> 20
+        of.iter().flat_map(what).max().copied().unwrap_or(0)
     };
+    let ratio = speed(late) / speed(early);
+    let memory = (most(early, |m| &m.memory), most(late, |m| &m.memory));
+    let disk = (most(early, |m| &m.disk), most(late, |m| &m.disk));
+    let disk_max = 2 * checkpoint_bytes + LOG_BYTES_MAX;
     println!(
-        "minutes 5 to 10 against the last five: {:.0} and {:.0} a second (ratio {:.2}); memory at \
-         most {} and {} MiB; disk at most {} and {} MiB",
+        "minutes 5 to 10 against the last five: {:.0} and {:.0} a second (ratio {ratio:.2}); memory at \
+         most {} and {} MiB; disk at most {} and {} MiB, of {} MiB that two checkpoints and the log may have",
         speed(early),
         speed(late),
-        speed(late) / speed(early),
-        most(early, |minute| &minute.memory),
-        most(late, |minute| &minute.memory),
-        most(early, |minute| &minute.disk),
-        most(late, |minute| &minute.disk),
+        memory.0 >> 20,
+        memory.1 >> 20,
+        disk.0 >> 20,
+        disk.1 >> 20,
+        disk_max >> 20,
     );
+    assert!(ratio >= 0.9, "it has become slower");
+    assert!(memory.1 <= memory.0 + memory.0 / 10, "memory has grown");
+    assert!(disk.1 <= disk_max, "the disk holds more than it should");
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {

@@ -39,7 +39,7 @@ fn foreign(folder: &Path, cluster: ClusterId, service_version: u32) -> PathBuf {
 /// CRC-32 as it is everywhere, bit by bit.
 fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
     !bytes.fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (crc & 1) * 0xedb8_8320)
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ ((crc & 1) * 0xedb8_8320))
     })
 }
 
