@@ -51,7 +51,10 @@ fn new_cluster(options: &InitOptions, service_version: u32) -> Result<(), Failur
         write_settings(&options.data.join(format!("{name}.toml")), &settings)?;
     }
     println!("cluster {} in {}: {replicas} replicas", cluster.id, options.data.display());
-    println!("on each machine, with its folder and file: mainstay replica --config replica-I.toml");
+    let reachable = if options.peers.is_empty() { "" } else { "--insecure-bind " };
+    println!(
+        "on each machine, with its folder and file: mainstay replica {reachable}--config replica-I.toml"
+    );
     Ok(())
 }
 

@@ -82,7 +82,9 @@ impl Outcome {
                 ),
             ),
             Refusal::NothingToConfirm => {
-                ("nothing-to-confirm", "the leader's clock has refused no jump".into())
+                let what = "there is no jump to confirm: decided time follows the replicas' clocks by \
+                            itself, and `mainstay status` warns where it does not";
+                ("nothing-to-confirm", what.into())
             }
         };
         Self { done: false, refused: Some(word.into()), sentence }
@@ -215,5 +217,7 @@ mod tests {
             let does = ["mainstay status", "start replicas", "name another"];
             assert!(does.iter().any(|what| told.sentence.contains(what)), "{}", told.sentence);
         }
+        let none = Outcome::of(Instruction::ConfirmClockJump, Err(Refusal::NothingToConfirm));
+        assert!(none.sentence.contains("mainstay status"), "{}", none.sentence);
     }
 }
