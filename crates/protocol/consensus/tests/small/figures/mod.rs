@@ -4,7 +4,9 @@
 
 mod script;
 
-use mainstay_consensus::{Body, Message};
+use std::time::Duration;
+
+use mainstay_consensus::{Body, CatchUpPolicy, Message, Settings};
 
 use crate::node::World;
 use script::play;
@@ -17,6 +19,29 @@ fn three() -> World {
         _ => false,
     };
     World { lost, ..World::new(3) }
+}
+
+/// A checkpoint that is near is waited for.
+fn with_transfer() -> World {
+    let world = three();
+    let checkpoint_wait_max = Duration::from_nanos(100);
+    World { settings: Settings { checkpoint_wait_max, ..world.settings }, ..world }
+}
+
+/// Catching up by a question to all in every interval, which is far shorter than any time-out.
+fn with_multicast() -> World {
+    let world = three();
+    let interval = Duration::from_millis(1);
+    let settings = Settings {
+        catch_up: CatchUpPolicy::Multicast { interval },
+        resend_interval: interval * 3,
+        lead_interval: interval * 2,
+        election_timeout: interval * 8,
+        election_timeout_min: interval * 8,
+        election_timeout_max: interval * 8,
+        ..world.settings
+    };
+    World { settings, ..world }
 }
 
 #[test]
@@ -32,6 +57,31 @@ fn figure_1b_a_request_is_ordered_although_a_follower_is_down() {
 #[test]
 fn figure_2_another_replica_leads() {
     play("2-leader-change.txt", three());
+}
+
+#[test]
+fn figure_3_a_state_is_transferred_at_once_soon_after_a_checkpoint() {
+    play("3-state-transfer-at-once.txt", with_transfer());
+}
+
+#[test]
+fn figure_3_a_state_is_transferred_after_the_next_checkpoint_if_that_is_near() {
+    play("3-state-transfer-delayed.txt", with_transfer());
+}
+
+#[test]
+fn primary_based_query_a_gap_is_asked_for_at_once() {
+    play("pbq-a-gap.txt", three());
+}
+
+#[test]
+fn multicasting_based_query_a_gap_is_asked_for_when_the_interval_is_over() {
+    play("mbq-a-gap.txt", with_multicast());
+}
+
+#[test]
+fn multicasting_based_query_who_knows_of_no_gap_tells_how_far_it_is() {
+    play("mbq-no-gap-known.txt", with_multicast());
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! | `client -> r0 a` | a client asks r0 for a |
 //! | `r0 -> r1 Accept …` | this message is on its way, and arrives |
 //! | `r0 -x r1 Accept …` | this message is on its way, and is lost |
-//! | `r0 executes 2=a` | r0 was handed a in slot 2, next |
+//! | `r0 executes 2=a 3=b` | r0 was handed a in slot 2, next, and b in slot 3 |
+//! | `r0 installs 4` | r0 has put a checkpoint of slot 4 in the place of its state |
 //! | `r0 syncs`, `r0 waits`, `r0 stands` | its disk; until its next time-out; as candidate |
 //! | `r0 suspects r1` | its failure detector says so |
 //! | `r0 crashes`, `r0 is back` | messages to it are lost meanwhile |
@@ -133,6 +134,7 @@ impl Script {
                 let input = Input::Suspicion { peer, suspected: true };
                 self.stage.at(at, |world, node, sent| world.feed(node, input, sent));
             }
+            ["crashes"] if self.down.contains(&at) => return Err("it is down".to_owned()),
             ["crashes"] => {
                 self.down.insert(at);
             }
@@ -140,7 +142,10 @@ impl Script {
                 self.down.remove(&at);
                 self.stage.at(at, |world, node, sent| world.restart(at as u16, node, 0, sent));
             }
-            ["executes", entry] => return self.executes(at, entry),
+            ["executes", entries @ ..] => {
+                return entries.iter().try_for_each(|entry| self.executes(at, entry));
+            }
+            ["installs", slot] => return self.installs(at, slot),
             _ => return Err("no such line".to_owned()),
         }
         Ok(())
@@ -157,6 +162,16 @@ impl Script {
             return Err(format!("it has executed {text}"));
         }
         self.shown[at] = slot;
+        Ok(())
+    }
+
+    fn installs(&mut self, at: usize, slot: &str) -> Result<(), String> {
+        let node = &self.stage.nodes[at];
+        let last = node.past.installed.last().ok_or("it has installed nothing")?;
+        if last.slot.0.to_string() != slot || node.executor.applied < last.slot {
+            return Err(format!("it has installed {}", last.slot.0));
+        }
+        self.shown[at] = last.slot;
         Ok(())
     }
 

@@ -439,7 +439,7 @@ impl World {
                 _ => None,
             })
         };
-        for _ in 0..3 {
+        for _ in 0..8 {
             if number(&said).is_none() {
                 hearing.wait(node, &mut said);
             }
