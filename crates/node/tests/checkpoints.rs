@@ -263,7 +263,8 @@ fn a_service_whose_checkpoint_fails_half_way_goes_on_and_the_next_one_succeeds()
     }
 }
 
-/// No two replicas have the same state, so none of them can be told to be wrong.
+/// No two replicas have the same state, so none of them can be told to be wrong (etcd-io/etcd#14039:
+/// nobody was told at all).
 #[test]
 fn a_service_that_differs_everywhere_is_told_and_nothing_is_given_up() {
     let cluster = start(60);

@@ -132,8 +132,8 @@ fn a_machine_that_dies_at_any_change_while_it_fetches_loses_nothing() {
     assert!(harness::logged(&["was fetched and is in place"]) > 0);
 }
 
-/// Replicas that lag are given records long after these were written (etcd#13766 tells of one that
-/// served damaged ones): a bit flips under a running replica, which is reading back what it executes.
+/// A bit flips under a running replica, in a record that it will read back to execute it: it stops and
+/// says where, and deletes nothing on its own doubt (nats-io/nats-server#7549, #7556).
 #[test]
 fn a_record_that_rots_under_a_running_replica_ends_it_with_code_3() {
     let mut cluster = Cluster::prepare(1);
