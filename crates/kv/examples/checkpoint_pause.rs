@@ -234,7 +234,7 @@ fn write<C: mainstay_service::Checkpoint>(
     checkpoint: ApplierCheckpoint<C>,
     rate: f64,
 ) -> io::Result<Duration> {
-    let path = "checkpoint_pause.tmp";
+    let path = &format!("checkpoint_pause-{}.tmp", std::process::id());
     let begun = Instant::now();
     let mut to = Slowed { file: File::create(path)?, begun, written: 0, rate };
     checkpoint.write(&mut to)?;

@@ -228,6 +228,7 @@ fn restored<const FLAW: u8>() -> Result<Applier<Ledger<FLAW>>, RestoreError> {
     Applier::restore(&mut &bytes[..], 7, NoPlants)
 }
 
+/// lni/dragonboat#369: a service behind its own snapshot was started from without a word.
 #[test]
 fn a_service_behind_its_checkpoint_is_refused() {
     let mut whole = restored::<NONE>().unwrap();

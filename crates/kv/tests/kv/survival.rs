@@ -1,5 +1,6 @@
 //! Every command, with sessions and decided time around it, through checkpoints, restarts and
 //! transfers at random points: replies and digests are those of a replica that nothing happened to.
+//! (etcd-io/etcd#13766: replicas went apart after a crash, and nobody compared them.)
 
 use std::collections::BTreeSet;
 use std::time::Duration;
