@@ -62,11 +62,12 @@ plants! {
     /// A donor answers a catch-up with entries it merely accepted.
     UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A checkpoint is fetched and given away before a quorum holds it.
-    UnstableCheckpointTransferred = "unstable-checkpoint-transferred" in "transfer", expect "agreement|prefix|no-lost-ack|exactly-once|linearizable|invariant";
+    UnstableCheckpointTransferred = "unstable-checkpoint-transferred" in "transfer", expect "stability|agreement|prefix|no-lost-ack|exactly-once|linearizable|invariant";
     /// The log is discarded up to the stable checkpoint although the replica's own is below it.
-    DiscardedAboveOwnCheckpoint = "discarded-above-own-checkpoint" in "checkpoints", expect "invariant";
-    /// A replica does not compare the digests of its checkpoints with those of a quorum.
-    DigestNotCompared = "digest-not-compared" in "checkpoints", expect "prefix|linearizable|exactly-once|invariant";
+    DiscardedAboveOwnCheckpoint = "discarded-above-own-checkpoint" in "checkpoints", expect "stability|invariant";
+    /// A replica does not compare the digests of its checkpoints with those of a quorum: what differs is
+    /// never found, and the group's states never become equal again.
+    DigestNotCompared = "digest-not-compared" in "checkpoints", expect "liveness|prefix|linearizable|exactly-once|invariant";
     /// Applying ignores the number of a request: a repeated one is carried out again.
     DuplicateApplied = "duplicate-applied" in "sessions", expect "exactly-once|linearizable";
     /// The reply kept for a repeated request is lost: it is answered with an empty one.

@@ -44,6 +44,8 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::AmnesiacVotes => scenario::by_name("wiped-copy"),
         Plant::OldBallotResumed => scenario::by_name("resumed-ballot"),
         Plant::StaleBallotAccepted => scenario::by_name("stale-acceptor"),
+        Plant::SegmentWithPromiseDiscarded => scenario::by_name("forgotten-promise"),
+        Plant::DigestNotCompared => scenario::by_name("diverged"),
         Plant::PendingLeftOutOfPromise => scenario::by_name("pending-acceptor"),
         _ => None,
     };

@@ -4,6 +4,7 @@
 //! "Omni-Paxos: breaking the barriers of partial connectivity", EuroSys 2023, section 2): whenever
 //! one voting replica is connected to a quorum, the group makes progress after bounded time.
 
+mod ends;
 mod states;
 
 use std::ops::Range;
@@ -185,6 +186,14 @@ pub const SCENARIOS: &[Scenario] = &[
         script: states::restarts,
     },
     Scenario {
+        name: "forgotten-promise",
+        about: "a replica promises a successor, lets go of all of its log that a checkpoint covers, restarts, \
+                and hears the old leader before the successor: it must know the promise still",
+        replicas: 3,
+        aim: states::all_covered,
+        script: states::forgotten_promise,
+    },
+    Scenario {
         name: "clocks",
         about: "clocks drift by a tenth and jump by hours, both ways, and leaders come and go, while \
                 leases are taken and expire",
@@ -197,14 +206,14 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the leader's process is killed and comes back, three times",
         replicas: 3,
         aim: |_| {},
-        script: leader_kill,
+        script: ends::leader_kill,
     },
     Scenario {
         name: "all-down",
         about: "all replicas lose power at once and come back",
         replicas: 3,
         aim: |_| {},
-        script: all_down,
+        script: ends::all_down,
     },
 ];
 
@@ -284,12 +293,17 @@ impl Stage {
         self.run_for(0);
     }
 
+    /// Time passes only as long as nothing was violated.
+    fn goes_on_until(&self, until: u64) -> bool {
+        self.world.core.time() < until && self.world.core.violation.is_none()
+    }
+
     /// Runs until that is so, to within a millisecond, but for so many nanoseconds at most; whether it
     /// became so.
     fn run_until(&mut self, longest: u64, mut is_so: impl FnMut(&mut Self) -> bool) -> bool {
         let until = self.world.core.time() + longest;
         while !is_so(self) {
-            if self.world.core.time() >= until || self.world.core.violation.is_some() {
+            if !self.goes_on_until(until) {
                 return false;
             }
             self.run_for(MILLI);
@@ -328,7 +342,7 @@ impl Stage {
     fn run_until_decided(&mut self, count: u64) {
         let wanted = self.world.core.recorder.decided_upto().0 + count;
         let until = self.world.core.time() + 3 * self.timeout;
-        while self.world.core.recorder.decided_upto().0 < wanted && self.world.core.time() < until {
+        while self.world.core.recorder.decided_upto().0 < wanted && self.goes_on_until(until) {
             self.run_for(MILLI / 10);
         }
     }
@@ -336,7 +350,7 @@ impl Stage {
     /// Runs until another replica than `old` leads; `None` if none does in three time-outs.
     fn wait_for_leader_but(&mut self, old: NodeId) -> Option<NodeId> {
         let until = self.world.core.time() + 3 * self.timeout;
-        while self.world.core.time() < until {
+        while self.goes_on_until(until) {
             let others = (0..self.world.core.replicas).map(NodeId).filter(|&node| node != old);
             for node in others {
                 if self.world.picture(node).is_some_and(|picture| picture.leads) {
@@ -579,20 +593,5 @@ fn stale_donor(stage: &mut Stage) {
     stage.run_for(stage.timeout);
     stage.now(Fault::Mend);
     let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn leader_kill(stage: &mut Stage) {
-    for _ in 0..3 {
-        let time = stage.world.core.time();
-        stage.now(Fault::Kill { target: Target::Leader, down: 100 * MILLI });
-        stage.expect_progress(time);
-    }
-}
-
-fn all_down(stage: &mut Stage) {
-    stage.now(Fault::PowerLossOfAll { down: 100 * MILLI });
-    // The last one is up after half as long again.
-    let time = stage.world.core.time() + 150 * MILLI;
     stage.expect_progress(time);
 }

@@ -34,6 +34,19 @@ pub(super) fn leases(plan: &mut Plan) {
     plan.group.checkpoints.requests_max = 20;
 }
 
+/// A checkpoint after every request, and pauses in which nothing lies behind the last one.
+pub(super) fn all_covered(plan: &mut Plan) {
+    plan.session_clients = 3;
+    plan.workload.operations = 200;
+    plan.workload.think_max = 150 * MILLI;
+    plan.workload.read_percent = 5;
+    plan.group.ordering.batch_requests_max = 1;
+    plan.group.checkpoints.requests_min = 1;
+    plan.group.checkpoints.requests_max = 1;
+    plan.group.checkpoints.keep_bytes = 0;
+    plan.link_notice_max = MILLI;
+}
+
 /// A hundred times slower than usual, and at most a fifth of a second a write.
 fn slow(stage: &Stage, target: Target, length: u64) -> Fault {
     let factor = 100.min(200 * MILLI / stage.disk_latency);
@@ -189,6 +202,35 @@ pub(super) fn restarts(stage: &mut Stage) {
     }
     stage.world.core.plan(stage.world.core.time(), Fault::Mend);
     let time = stage.world.core.time() + 200 * MILLI;
+    stage.expect_progress(time);
+}
+
+pub(super) fn forgotten_promise(stage: &mut Stage) {
+    for _ in 0..4 {
+        let leader = stage.leader();
+        let between = |x, y| move |a: NodeId, b: NodeId| (a, b) == (x, y) || (b, a) == (x, y);
+        // Both followers hold nothing that their checkpoints do not cover.
+        stage.run_until(500 * MILLI, |stage| {
+            let decided = stage.world.core.recorder.decided_upto().0;
+            (0..3).map(NodeId).all(|node| {
+                stage.world.picture(node).is_some_and(|picture| picture.stable == decided)
+            })
+        });
+        stage.link_only(|a, b| a != leader && b != leader);
+        let Some(successor) = stage.wait_for_leader_but(leader) else { return };
+        let shared = NodeId(3 - leader.0 - successor.0);
+        // The successor has the promise, and nothing of what it proposes arrives yet.
+        stage.link_only(|_, _| false);
+        stage.now(Fault::Kill { target: Target::Node(shared), down: 5 * MILLI });
+        stage.run_for(6 * MILLI);
+        stage.link_only(between(leader, shared));
+        stage.run_until_decided(1);
+        stage.link_only(between(successor, shared));
+        stage.run_for(stage.timeout / 2);
+        stage.now(Fault::Mend);
+        stage.run_for(2 * stage.timeout);
+    }
+    let time = stage.world.core.time();
     stage.expect_progress(time);
 }
 
