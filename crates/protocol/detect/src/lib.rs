@@ -44,7 +44,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use mainstay_model::time::nanos;
 use mainstay_model::{Instant, ReplicaId};
 
 /// Timing of the detector; equal at all nodes.
@@ -54,8 +53,7 @@ pub struct Settings {
     pub interval: Duration,
     /// How long a peer may be silent until it is suspected, at least.
     pub timeout: Duration,
-    /// How long a peer may be silent once its connection was closed, as long as `timeout` is what
-    /// holds; in the same proportion to a longer one.
+    /// How long a peer may be silent once its connection was closed.
     pub closed_timeout: Duration,
 }
 
@@ -143,9 +141,8 @@ struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Detector {
     settings: Settings,
-    /// How long a peer may be silent at present, and with its connection closed.
+    /// How long a peer may be silent at present.
     timeout: Duration,
-    closed_timeout: Duration,
     peers: BTreeMap<ReplicaId, Peer>,
     heartbeat_at: Instant,
 }
@@ -162,8 +159,7 @@ impl Detector {
         let silent_at = now.after(settings.timeout);
         let peers =
             peers.into_iter().map(|peer| (peer, Peer { silent_at, suspected: false })).collect();
-        let Settings { timeout, closed_timeout, .. } = settings;
-        Self { settings, timeout, closed_timeout, peers, heartbeat_at: now }
+        Self { settings, timeout: settings.timeout, peers, heartbeat_at: now }
     }
 
     /// The one door. A peer that is not known is ignored.
@@ -173,7 +169,7 @@ impl Detector {
             Input::Heard { peer } => self.on_heard(now, peer, out),
             Input::Link { peer, up: true } => self.on_heard(now, peer, out),
             Input::Link { peer, up: false } => self.on_closed(now, peer),
-            Input::Patience { timeout } => self.on_patience(timeout),
+            Input::Patience { timeout } => self.timeout = timeout.max(self.settings.timeout),
             Input::Refused { peer } => self.suspect(peer, Evidence::Stopped, out),
         }
     }
@@ -227,17 +223,9 @@ impl Detector {
         }
     }
 
-    fn on_patience(&mut self, timeout: Duration) {
-        self.timeout = self.settings.timeout.max(timeout);
-        let (told, set) = (nanos(self.timeout), nanos(self.settings.timeout).max(1));
-        let closed = u128::from(nanos(self.settings.closed_timeout)) * u128::from(told);
-        let closed = u64::try_from(closed / u128::from(set)).unwrap_or(u64::MAX);
-        self.closed_timeout = Duration::from_nanos(closed);
-    }
-
     fn on_closed(&mut self, now: Instant, peer: ReplicaId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.silent_at = state.silent_at.min(now.after(self.closed_timeout));
+        state.silent_at = state.silent_at.min(now.after(self.settings.closed_timeout));
     }
 
     fn suspect(&mut self, peer: ReplicaId, evidence: Evidence, out: &mut Vec<Effect>) {

@@ -62,10 +62,10 @@ fn what_is_usual_is_not_suspected() {
     let reports = scene.run_until(909);
     assert_eq!(reports, [(300, suspected(2, Evidence::Silent))], "nothing was heard of it since");
     assert_eq!(scene.run_until(2_000), [(910, suspected(1, Evidence::Silent))]);
-    // A closed connection leaves a third of it, as it does of the time-out that was set.
+    // A closed connection is evidence whatever the network is like.
     scene.at(2_000, Input::Heard { peer: replica(1) });
     scene.at(2_010, Input::Link { peer: replica(1), up: false });
-    assert_eq!(scene.run_until(4_000), [(2_310, suspected(1, Evidence::Silent))]);
+    assert_eq!(scene.run_until(4_000), [(2_110, suspected(1, Evidence::Silent))]);
     // What was learned is forgotten again, and never falls below what was set.
     scene.at(4_000, patience(10));
     scene.at(4_000, Input::Heard { peer: replica(1) });
