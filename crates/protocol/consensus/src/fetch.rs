@@ -267,3 +267,63 @@ impl Fetch {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_model::Slot;
+
+    const LEADER: Option<u16> = Some(4);
+
+    /// A checkpoint that these donors hold, who have so much to do.
+    fn fetch(donors: &[(u16, u32)]) -> Fetch {
+        let checkpoint = CheckpointId { slot: Slot(30), digest: 1 };
+        let mut fetch = Fetch::new(checkpoint, 1 << 10, None, None);
+        for (who, load) in donors {
+            fetch.meet(*who, *load);
+        }
+        fetch
+    }
+
+    #[test]
+    fn the_least_loaded_donor_is_asked_and_the_leader_only_if_nobody_else_can() {
+        let mut fetch = fetch(&[(1, 7), (2, 1), (3, 4), (4, 0)]);
+        let choose = |fetch: &Fetch| fetch.choose(Instant(1), LEADER, |_| true);
+        assert_eq!(choose(&fetch), Some(2));
+        fetch.pause(2, Instant(5));
+        assert_eq!(choose(&fetch), Some(3), "the first one is busy");
+        fetch.meet(3, 9);
+        assert_eq!(choose(&fetch), Some(1), "it has more to do now");
+        fetch.part(1);
+        fetch.pause(3, Instant(5));
+        assert_eq!(choose(&fetch), LEADER, "nobody else can");
+        assert_eq!(fetch.choose(Instant(6), LEADER, |_| true), Some(2), "it has rested");
+        assert_eq!(fetch.choose(Instant(6), LEADER, |who| who == 4), LEADER, "the others are down");
+    }
+
+    #[test]
+    fn a_donor_is_replaced_when_it_makes_no_progress_and_not_when_it_takes_long() {
+        let patience = Duration::from_nanos(10);
+        let mut fetch = fetch(&[(1, 0), (2, 0)]);
+        fetch.ask(0, 1, Instant(0));
+        fetch.expire(Instant(9), patience);
+        assert_eq!(fetch.next_piece(), None, "it has its time");
+        fetch.expire(Instant(10), patience);
+        assert_eq!(fetch.next_piece(), Some(0), "it is asked of another one");
+        assert_eq!(fetch.choose(Instant(10), None, |_| true), Some(2));
+        // What comes late is as good; and every piece gives a donor its time anew.
+        let piece = |chunk| Chunk {
+            checkpoint: fetch.checkpoint,
+            chunk,
+            total: 3 << 10,
+            bytes: Bytes::from_static(&[0; 1 << 10]),
+        };
+        let pieces = [piece(0), piece(1), piece(2)];
+        for (at, piece) in (11..).step_by(9).zip(pieces) {
+            fetch.ask(piece.chunk, 1, Instant(at));
+            assert!(matches!(fetch.take(1, piece, Instant(at + 8)), Taken::Store(_)));
+            fetch.expire(Instant(at + 8), patience);
+        }
+        assert_eq!(fetch.choose(Instant(40), None, |_| true), Some(1), "it keeps its time again");
+    }
+}

@@ -61,6 +61,11 @@ pub enum CatchUpPolicy {
     },
 }
 
+impl CatchUpPolicy {
+    /// [`CatchUpPolicy::Multicast`] with the interval of the source.
+    pub const MULTICAST: Self = Self::Multicast { interval: Duration::from_millis(100) };
+}
+
 /// Timing and bounds of one replica. All replicas of a group should use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {

@@ -44,6 +44,8 @@ pub(crate) struct Transfer {
     failures: u32,
     /// How often in a row the log after what was fetched was gone.
     outrun: u32,
+    /// Before, the leader is not asked: others may still tell that they hold it, too.
+    leader_from: Instant,
     /// When the bandwidth allows the next piece.
     next_piece_at: Instant,
     /// When it was last seen to what can be done; what was due before is done.
@@ -157,6 +159,9 @@ impl<P: Plants> Replica<P> {
         self.transfer.waits = None;
         let count = self.configuration.replicas.len() as u32;
         let failures = self.transfer.failures;
+        if failures == 0 {
+            self.transfer.leader_from = cx.now.monotonic.after(self.settings.resend_interval);
+        }
         let alone_from = (failures > 0).then(|| (failures % count) as u16);
         self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial, alone_from));
         self.meet_donors();
@@ -215,7 +220,10 @@ impl<P: Plants> Replica<P> {
         let election = &self.election;
         let peers = &self.configuration.replicas;
         let find = |who: u16| peers.iter().copied().find(|peer| peer.index == who);
-        let usable = |who| find(who).is_some_and(|peer| !election.is_suspected(peer));
+        let up = |who| find(who).is_some_and(|peer| !election.is_suspected(peer));
+        let leader = election.leader.map(|ballot| ballot.leader.index);
+        let spared = |who| Some(who) == leader && now < self.transfer.leader_from;
+        let usable = |who| up(who) && !spared(who);
         let fetch = self.transfer.fetch.as_mut()?;
         for peer in peers.iter().filter(|peer| election.is_suspected(**peer)) {
             fetch.take_back(peer.index);
@@ -224,7 +232,6 @@ impl<P: Plants> Replica<P> {
             return None;
         }
         let chunk = fetch.next_piece()?;
-        let leader = election.leader.map(|ballot| ballot.leader.index);
         let to = fetch.choose(now, leader, usable)?;
         Some((chunk, find(to)?))
     }
@@ -252,7 +259,9 @@ impl<P: Plants> Replica<P> {
         let paced = Some(self.transfer.next_piece_at).filter(|at| *at > looked_at);
         let paced = paced.filter(|_| fetch.next_piece().is_some());
         let donors = fetch.deadline(looked_at, self.patience());
-        [paced, donors].into_iter().flatten().chain([ask]).min()
+        let leader = Some(self.transfer.leader_from).filter(|at| *at > looked_at);
+        let leader = leader.filter(|_| fetch.next_piece().is_some());
+        [paced, donors, leader].into_iter().flatten().chain([ask]).min()
     }
 
     pub(crate) fn transfer_tick(&mut self, cx: &mut Cx<'_>) {

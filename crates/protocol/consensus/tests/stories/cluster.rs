@@ -231,6 +231,11 @@ impl Cluster {
         self.nodes[usize::from(index)].disk.truncated_upto
     }
 
+    /// Its checkpoints.
+    pub(crate) fn held(&self, index: u16) -> Vec<CheckpointId> {
+        self.nodes[usize::from(index)].disk.checkpoints.clone()
+    }
+
     /// What its disk has of a checkpoint that is being fetched.
     pub(crate) fn partial(&self, index: u16) -> usize {
         self.nodes[usize::from(index)].disk.pieces.len()

@@ -4,10 +4,10 @@
 use core::time::Duration;
 
 use crate::cluster::{Cluster, MS};
-use mainstay_consensus::message::{CatchUp, Chunk, ChunkAsk, ChunkRefusal, Report};
-use mainstay_consensus::{Body, CatchUpPolicy, Observation};
+use mainstay_consensus::message::{CatchUp, CheckpointIs, Chunk, ChunkAsk, ChunkRefusal, Report};
+use mainstay_consensus::{Body, CatchUpPolicy, Input, Message, Observation, Role};
 use mainstay_model::plant::Planted;
-use mainstay_model::{CheckpointId, Plant, Slot};
+use mainstay_model::{CheckpointId, ConfigurationId, Epoch, Plant, ReplicaId, Slot};
 
 fn ready(cluster: &mut Cluster) -> u16 {
     cluster.run_until(2_000, |c| c.leader().is_some_and(|l| c.status(l).applied >= Slot(1)));
@@ -246,6 +246,96 @@ fn a_donor_that_gives_wrong_bytes_does_not_keep_the_others_from_giving_right_one
     }
 }
 
+/// The only follower that can give crashes half-way: the leader goes on where it was, then the follower
+/// again.
+#[test]
+fn a_transfer_goes_on_after_a_crash_of_its_donor() {
+    let mut c = Cluster::new(3, 16);
+    c.checkpoint_bytes = 60 << 10;
+    c.settings.transfer_bytes_per_second = Some(40 << 10);
+    let (leader, away) = one_returns(&mut c, 3);
+    let donor = 3 - leader - away;
+    c.run_until(5_000, |c| c.partial(away) >= 10);
+    assert!(!c.gave.contains_key(&leader), "{:?}", c.gave);
+    c.crash(donor);
+    c.run_until(5_000, |c| c.partial(away) >= 20);
+    assert!(c.gave.contains_key(&leader), "nobody else can");
+    back(&mut c, donor);
+    let given = c.gave[&donor];
+    c.run_until(20_000, |c| caught_up(c, away));
+    assert!(c.gave[&donor] > given, "it knows after its restart that it may give it");
+    assert_eq!(c.stored[&away], 60, "every piece once");
+}
+
+/// Chai 2009, section 4.3: a replica that knows of nothing it lacks reports the highest slot that it
+/// has accepted; whoever knows more answers.
+#[test]
+fn a_report_shows_what_its_sender_does_not_know_that_it_lacks() {
+    let mut c = Cluster::new(3, 17);
+    c.settings.catch_up = CatchUpPolicy::MULTICAST;
+    for index in 0..3 {
+        c.start(index, true);
+    }
+    let leader = ready(&mut c);
+    let lags = (leader + 1) % 3;
+    c.cut.insert((leader, lags));
+    order(&mut c, 5);
+    c.run_until(1_000, |c| caught_up(c, lags));
+    assert!(c.cut.contains(&(leader, lags)) && c.status(leader).role == Role::Leader);
+}
+
+#[test]
+fn pieces_out_of_order_or_of_another_transfer_are_refused_and_counted() {
+    let mut c = Cluster::new(3, 18);
+    c.checkpoint_bytes = 60 << 10;
+    c.settings.transfer_bytes_per_second = Some(20 << 10);
+    let (leader, away) = one_returns(&mut c, 3);
+    let donor = 3 - leader - away;
+    c.run_until(5_000, |c| c.partial(away) >= 3);
+    let (slot, stored, total) = c.status(away).transfer.expect("it fetches");
+    let checkpoint = c.held(donor).into_iter().find(|held| held.slot == slot).expect("it gives it");
+    let next = (stored >> 10) as u32;
+    let piece = |chunk| Chunk { checkpoint, chunk, total, bytes: vec![7; 1 << 10].into() };
+    let other = CheckpointId { digest: checkpoint.digest ^ 1, ..checkpoint };
+    let later = CheckpointId { slot: Slot(slot.0 + 10), ..checkpoint };
+    for (why, piece) in [
+        ("there already", piece(0)),
+        ("far ahead of what is stored", piece(next + 30)),
+        ("no such piece", piece(u32::MAX)),
+        ("of other content", Chunk { checkpoint: other, ..piece(next) }),
+        ("of a transfer that is not this one", Chunk { checkpoint: later, ..piece(next) }),
+    ] {
+        let before = c.status(away).ignored;
+        c.hear(away, donor, Body::Chunk(piece));
+        assert_eq!(c.status(away).ignored, before + 1, "{why}");
+    }
+    c.run_until(20_000, |c| caught_up(c, away));
+    let before = c.status(away).ignored;
+    c.hear(away, donor, Body::Chunk(piece(next)));
+    assert_eq!(c.status(away).ignored, before + 1, "of a transfer that is over");
+    assert_eq!(c.stored[&away], 60, "every piece once");
+}
+
+/// What belongs to another group, or to an earlier life of a replica, says nothing here.
+#[test]
+fn a_checkpoint_of_another_group_is_refused_and_counted() {
+    let mut c = Cluster::new(3, 19);
+    let leader = ready(&mut c);
+    let (to, from) = ((leader + 1) % 3, c.id(leader));
+    let checkpoint = CheckpointId { slot: Slot(1_000), digest: 1 };
+    let (held, stable) = (vec![checkpoint], Some(checkpoint));
+    let body =
+        Body::CheckpointIs(CheckpointIs { held, stable, truncated_upto: Slot(1_000), load: 0 });
+    let strange = ReplicaId { epoch: Epoch { instance: 99, ..from.epoch }, ..from };
+    for (configuration, from) in [(2, from), (1, strange)] {
+        let message = Message { configuration: ConfigurationId(configuration), body: body.clone() };
+        let before = c.status(to).ignored;
+        c.step(to, Input::Message { from, message });
+        assert_eq!(c.status(to).ignored, before + 1);
+        assert_eq!(c.status(to).stable, Slot::NONE);
+    }
+}
+
 #[test]
 fn questions_and_pieces_that_cannot_be_are_refused_and_counted() {
     let mut c = Cluster::new(3, 10);
@@ -358,7 +448,7 @@ fn a_replica_that_diverges_again_says_so_and_does_not_loop_hot() {
 /// Chai 2009, section 4.3: both mechanisms bring a replica up that missed messages.
 #[test]
 fn both_mechanisms_of_catch_up_fill_gaps() {
-    let multicast = CatchUpPolicy::Multicast { interval: Duration::from_millis(100) };
+    let multicast = CatchUpPolicy::MULTICAST;
     for policy in [CatchUpPolicy::Query, multicast] {
         let mut c = Cluster::new(3, 13);
         c.settings.catch_up = policy;
