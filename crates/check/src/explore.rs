@@ -15,11 +15,13 @@ mod search;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::fmt::{self, Display};
 use std::hash::Hash;
 
 pub use search::explore;
+pub use walk::{Walks, walk};
 
 /// A message on its way between two nodes, by their positions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

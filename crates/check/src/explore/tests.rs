@@ -105,3 +105,15 @@ fn a_search_that_is_cut_off_says_so() {
     assert!(!report.complete);
     assert!(report.to_string().starts_with("the first "), "{report}");
 }
+
+#[test]
+fn walks_find_what_is_far_away_and_tell_no_more_than_it_takes() {
+    let gossip = Gossip { count: 4, forbidden: Some(0b0111) };
+    let found = walk(&gossip, &bounds(3, 0), 1, (200, 60)).violation.expect("found");
+    assert_eq!(found.what, "somebody knows it");
+    assert_eq!(found.script.len(), 5, "{found}");
+    let again = walk(&gossip, &bounds(3, 0), 1, (200, 60)).violation.expect("found");
+    assert_eq!(found, again, "one seed, one walk");
+    let nothing = walk(&Gossip { count: 2, forbidden: None }, &bounds(1, 0), 1, (20, 10));
+    assert!(nothing.violation.is_none() && nothing.steps > 0);
+}

@@ -19,7 +19,7 @@ const HEALED: Goal = Goal {
 
 /// Every slot has a checkpoint, which takes time to write. That of slot 1 is there; slot 2 is about to
 /// be decided.
-fn one_checkpoint(planted: Option<Plant>) -> Model {
+pub(super) fn one_checkpoint(planted: Option<Plant>) -> Model {
     let mut begins = Stage::led(World {
         planted: Planted(planted),
         checkpoint_slots: 1,

@@ -8,6 +8,7 @@ mod ordering;
 mod properties;
 mod recovery;
 mod transfer;
+mod walks;
 
 use mainstay_consensus::{Body, Message};
 use mainstay_model::Plant;

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use mainstay_check::explore::{Bounds, Envelope, Links, Outcome, Report, System, explore};
+use mainstay_check::explore::{
+    Bounds, Envelope, Links, Outcome, Report, System, Walks, explore, walk,
+};
 use mainstay_consensus::Role;
 
 use super::{properties, recovery};
@@ -95,18 +97,23 @@ impl Model {
         [self.submits, self.stands, self.restarts, self.waits, self.diverges, self.rots]
     }
 
+    fn bounds(&self, states_max: usize) -> Bounds {
+        Bounds {
+            links: self.links,
+            events: self.classes().iter().map(|allowed| allowed.times).collect(),
+            repeats: self.repeats,
+            states_max,
+            recover_every: self.recover_every,
+        }
+    }
+
     pub(crate) fn explore(&self, states_max: usize) -> Report {
-        let events = self.classes().iter().map(|allowed| allowed.times).collect();
-        explore(
-            self,
-            &Bounds {
-                links: self.links,
-                events,
-                repeats: self.repeats,
-                states_max,
-                recover_every: self.recover_every,
-            },
-        )
+        explore(self, &self.bounds(states_max))
+    }
+
+    /// Walks of at most so many steps, drawn by lot.
+    pub(crate) fn walk(&self, seed: u64, walks: u32, steps_max: u32) -> Walks {
+        walk(self, &self.bounds(0), seed, (walks, steps_max))
     }
 }
 

@@ -444,10 +444,11 @@ impl World {
                 hearing.wait(node, &mut said);
             }
         }
-        let number = number(&said).expect("a follower that hears of no leader asks");
-        for peer in peers().take(usize::from(self.count / 2)) {
+        // Whoever has just given up leading asks nobody for a while.
+        let number = number(&said);
+        for (peer, number) in peers().take(usize::from(self.count / 2)).zip(number.iter().cycle()) {
             let reply = ProbeReply {
-                number,
+                number: *number,
                 hears_leader: false,
                 ballot: Ballot::ZERO,
                 decided_upto: Slot::NONE,
