@@ -3,6 +3,7 @@
 mod harness;
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use harness::{Cluster, PATIENCE, Place};
@@ -139,18 +140,21 @@ fn a_record_that_rots_under_a_running_replica_ends_it_with_code_3() {
     let mut cluster = Cluster::prepare(1);
     cluster.configs[0].ordering.deliver_bytes_max = 1;
     cluster.configs[0].ordering.page_bytes_max = 1;
+    cluster.configs[0].ordering.window_bytes_max = 1;
     cluster.run(0);
     cluster.until(0, |s| s.replica.state == StateName::Active);
     let mut client = cluster.client(0);
-    for _ in 0..200 {
-        assert_eq!(client.call("nap"), "+ok");
+    assert_eq!(client.call("gate"), "+ok");
+    for n in 0..50 {
+        assert_eq!(client.call(&format!("set n {n}")), "+ok");
     }
     assert_eq!(client.call("set last rotten-value"), "+ok");
     cluster.stop(0).expect("a clean end");
     cluster.configs[0].limits.loading_timeout = std::time::Duration::ZERO;
+    harness::GATE_CLOSED.store(true, Ordering::Relaxed);
     cluster.run(0);
-    // It has read its log through, found it whole, and executes it again, which takes two seconds.
-    let status = cluster.until(0, |s| s.replica.state != StateName::Starting);
+    // It has read its log through, found it whole, and executes it again, as far as the gate.
+    let status = cluster.until(0, |s| s.leader.is_some());
     assert_eq!(status.replica.state, StateName::CatchingUp, "{status:?}");
     let Place::Folder(folder) = &cluster.places[0] else { unreachable!("it is a folder") };
     let segment = folder.join("log-0000000001");
@@ -158,6 +162,7 @@ fn a_record_that_rots_under_a_running_replica_ends_it_with_code_3() {
     let at = bytes.windows(12).rposition(|window| window == b"rotten-value").expect("the value");
     bytes[at] ^= 1;
     fs::write(&segment, bytes).expect("the log");
+    harness::GATE_CLOSED.store(false, Ordering::Relaxed);
     let ended = cluster.wait(0).expect_err("the record is not what it was");
     assert_eq!(ended.exit_code(), 3, "{ended}");
     let told = ended.to_string();

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many replicas have carried out `differ`.
 static DIFFERED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether `gate` waits.
+pub static GATE_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Makes every value different that `unlike` sets.
 static UNLIKE: AtomicUsize = AtomicUsize::new(0);
@@ -71,6 +74,12 @@ impl Apply for Registers {
             (Some("nap"), ms, None) => {
                 let ms = ms.and_then(|ms| ms.parse().ok()).unwrap_or(10);
                 thread::sleep(Duration::from_millis(ms));
+                reply.extend_from_slice(b"ok");
+            }
+            (Some("gate"), ..) => {
+                while GATE_CLOSED.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 reply.extend_from_slice(b"ok");
             }
             (Some("long"), Some(len), None) => reply.resize(len.parse().unwrap_or(0), b'x'),
