@@ -173,8 +173,20 @@ impl Checkpoints {
         held.map(|(who, told)| (*who, told.load))
     }
 
-    pub(crate) fn is_held_elsewhere(&self, checkpoint: CheckpointId) -> bool {
-        self.holders(checkpoint).next().is_some()
+    /// The highest stable one, from `needed_from` on, that one of `usable` holds.
+    pub(crate) fn to_be_had(
+        &self,
+        needed_from: Slot,
+        usable: impl Fn(u16) -> bool,
+    ) -> Option<CheckpointId> {
+        let agreed = self.agreed.range(needed_from..).rev();
+        let mut agreed = agreed.map(|(slot, digest)| CheckpointId { slot: *slot, digest: *digest });
+        agreed.find(|checkpoint| self.holders(*checkpoint).any(|(who, _)| usable(who)))
+    }
+
+    /// Whether one of `usable` told that its log holds everything above `upto`.
+    pub(crate) fn log_reaches(&self, upto: Slot, usable: impl Fn(u16) -> bool) -> bool {
+        self.told.iter().any(|(who, told)| told.truncated_upto <= upto && usable(*who))
     }
 
     /// `who` told that it does not hold `checkpoint` any more.
@@ -307,7 +319,7 @@ impl<P: Plants> Replica<P> {
         self.settle_checkpoints(cx);
         self.choose_checkpoint(cx);
         self.meet_donors();
-        self.look_for_newer(cx);
+        self.look_for_another(cx);
         self.go_on_fetching(cx);
     }
 
@@ -358,13 +370,13 @@ impl<P: Plants> Replica<P> {
 
     /// Tells the world what the log need not keep, if that has changed.
     fn discard(&mut self, cx: &mut Cx<'_>) {
-        let (Some(own), Some(stable)) = (self.checkpoints.own(), self.checkpoints.stable()) else {
-            return;
+        // Only up to one that is held here: whoever else holds the stable one may be gone tomorrow.
+        let upto = if self.plants.has(Plant::DiscardedAboveOwnCheckpoint) {
+            self.checkpoints.stable()
+        } else {
+            self.checkpoints.own_stable()
         };
-        let mut upto = own.slot.min(stable.slot);
-        if self.plants.has(Plant::DiscardedAboveOwnCheckpoint) {
-            upto = stable.slot;
-        }
+        let Some(CheckpointId { slot: upto, .. }) = upto else { return };
         let wanted_above = self.checkpoints.wanted_above().filter(|above| *above < upto);
         let stable = self.checkpoints.own_stable();
         let told = Some((upto, wanted_above, stable));

@@ -131,18 +131,16 @@ impl<P: Plants> Replica<P> {
         if !self.transfers() || self.transfer.fetch.is_some() || early {
             return;
         }
-        let needed_from = match self.checkpoints.diverged_at() {
-            Some(at) => at,
-            None => self.log.applied_upto.next().max(self.log.truncated_upto),
-        };
+        let needed_from = self.checkpoint_needed_from();
         let begun = self.transfer.partial.map(|partial| partial.checkpoint);
         let begun = begun.filter(|begun| {
-            self.checkpoints.is_agreed(*begun) && self.checkpoints.is_held_elsewhere(*begun)
+            let mut holders = self.checkpoints.holders(*begun);
+            self.checkpoints.is_agreed(*begun) && holders.any(|(who, _)| self.is_donor(who))
         });
         let stable = if self.plants.has(Plant::UnstableCheckpointTransferred) {
             self.checkpoints.highest_told()
         } else {
-            self.checkpoints.stable()
+            self.checkpoints.to_be_had(needed_from, |who| self.is_donor(who))
         };
         let useful = |checkpoint: &CheckpointId| checkpoint.slot >= needed_from;
         let checkpoint = match (begun.filter(useful), stable.filter(useful)) {
@@ -170,11 +168,33 @@ impl<P: Plants> Replica<P> {
         self.go_on_fetching(cx);
     }
 
+    /// The lowest slot whose checkpoint is of use.
+    fn checkpoint_needed_from(&self) -> Slot {
+        match self.checkpoints.diverged_at() {
+            Some(at) => at,
+            None => self.log.applied_upto.next().max(self.log.truncated_upto),
+        }
+    }
+
+    /// Whether this replica's own state and log could go on from the logs of others.
+    fn state_is_good(&self) -> bool {
+        !self.checkpoints.diverged() && !self.log.begins_too_late()
+    }
+
+    /// Whether `who` is one of the others, and not suspected.
+    fn is_donor(&self, who: u16) -> bool {
+        self.peers().any(|peer| peer.index == who && !self.election.is_suspected(peer))
+    }
+
     /// If the checkpoint after `stable` is near, it is better to wait for it: whoever installs the
     /// older one has almost a whole interval to execute again (Chai 2009, section 4.4.6 and figure 3).
     fn waits_for_next(&mut self, cx: &mut Cx<'_>, stable: CheckpointId) -> bool {
         if let Some((after, until)) = self.transfer.waits {
             return after == stable && cx.now.monotonic < until;
+        }
+        // Without a leader there will be no next one.
+        if self.election.leader.is_none() {
+            return false;
         }
         let wait = self.settings.checkpoint_wait_max;
         let since = self.catch_up.target.0.saturating_sub(stable.slot.0);
@@ -285,13 +305,15 @@ impl<P: Plants> Replica<P> {
             Some(fetch) => {
                 fetch.expire(now, patience);
                 self.go_on_fetching(cx);
+                if asks {
+                    self.look_for_another(cx);
+                }
             }
             None if needed => {
                 self.choose_checkpoint(cx);
                 let waits = self.transfer.waits.is_some_and(|(_, until)| now < until);
                 let nothing = self.transfer.fetch.is_none() && !waits;
-                let state_is_good = !self.checkpoints.diverged() && !self.log.begins_too_late();
-                if asks && nothing && state_is_good && now >= self.transfer.not_before {
+                if asks && nothing && self.state_is_good() && now >= self.transfer.not_before {
                     // Nothing that helps is stable (yet): perhaps somebody's log reaches back after all.
                     self.transfer.needed = false;
                     self.flush_due = true;
@@ -312,7 +334,7 @@ impl<P: Plants> Replica<P> {
                 fetch.part(from.index);
                 self.checkpoints.forget_held(from.index, checkpoint);
                 self.ignore(cx, "piece of a checkpoint that does not fit the others");
-                self.look_for_newer(cx);
+                self.look_for_another(cx);
                 self.go_on_fetching(cx);
             }
             Taken::Store(pieces) => {
@@ -343,7 +365,7 @@ impl<P: Plants> Replica<P> {
                 self.checkpoints.forget_held(from.index, m.checkpoint);
             }
         }
-        self.look_for_newer(cx);
+        self.look_for_another(cx);
         self.go_on_fetching(cx);
     }
 
@@ -383,9 +405,9 @@ impl<P: Plants> Replica<P> {
         self.begin_transfer_anew(cx);
     }
 
-    /// If nobody that is there holds any more what is being fetched, or the log that follows it, a newer one is
-    /// fetched at once.
-    pub(crate) fn look_for_newer(&mut self, cx: &mut Cx<'_>) {
+    /// If nobody has the log any more that follows what is being fetched, a newer checkpoint is fetched
+    /// at once; if nobody who is there can give it, another one, or the log, whichever somebody has.
+    pub(crate) fn look_for_another(&mut self, cx: &mut Cx<'_>) {
         let Some(fetch) = self.transfer.fetch.as_ref().filter(|fetch| !fetch.installing) else {
             return;
         };
@@ -393,14 +415,19 @@ impl<P: Plants> Replica<P> {
         let newer = self.checkpoints.stable().is_some_and(|stable| stable.slot > slot);
         let reached = slot.max(self.log.decided_upto);
         let outrun = self.checkpoints.log_begins_after() > Some(reached);
-        let suspected = |who: u16| {
-            self.peers().any(|peer| peer.index == who && self.election.is_suspected(peer))
+        let is_donor = |who: u16| self.is_donor(who);
+        let alone = !fetch.donors().any(is_donor);
+        let another = alone && {
+            let same = fetch.checkpoint;
+            let to_be_had = self.checkpoints.to_be_had(self.checkpoint_needed_from(), is_donor);
+            let reached = self.log.decided_upto;
+            to_be_had.is_some_and(|other| other != same)
+                || self.state_is_good() && self.checkpoints.log_reaches(reached, is_donor)
         };
-        let alone = fetch.donors().all(suspected);
         if newer && outrun {
             self.transfer_outrun(cx, slot);
         }
-        if newer && (outrun || alone) {
+        if newer && outrun || another {
             self.begin_transfer_anew(cx);
         }
     }

@@ -33,7 +33,7 @@ fn answers_only(message: &Message) -> bool {
 /// Replica 2 has heard of nothing between slot 1 and slot 4. The others have a checkpoint of slot 2, in
 /// two pieces, which is stable, have discarded the log before it, and are about to write that of slot
 /// 4. Replica 2 has just found that nobody's log reaches back far enough.
-fn away(planted: Option<Plant>) -> Model {
+pub(super) fn away(planted: Option<Plant>) -> Model {
     away_with(planted, 16)
 }
 

@@ -3,6 +3,7 @@
 
 use super::checkpoints::one_checkpoint;
 use super::model::{Model, allowed};
+use super::transfer::away;
 
 const ANYBODY: &[usize] = &[0, 1, 2];
 
@@ -29,4 +30,9 @@ fn holds(name: &str, model: &Model) {
 #[test]
 fn around_a_checkpoint() {
     holds("walks around a checkpoint", &with_all(one_checkpoint(None)));
+}
+
+#[test]
+fn around_a_transfer() {
+    holds("walks around a transfer", &with_all(away(None)));
 }
