@@ -31,9 +31,10 @@ use layout::{
 };
 pub use writer::CheckpointWriter;
 
-/// After how many bytes a file that is written or fetched is synced: so little that a sync of the log
-/// on the same disk, which may have to wait behind it, waits a few milliseconds at most.
-const SYNC_BYTES: u64 = 1 << 20;
+/// After how many bytes a file that is written or fetched is synced. Every piece of it is on its way to
+/// the disk as soon as it is written, so that little is left to do then, even on a slow disk; a sync
+/// of every piece would make those of the log, on the same disk, wait for their turn far more often.
+const SYNC_BYTES: u64 = 32 << 20;
 /// How many of the newest checkpoints are kept.
 const KEPT: usize = 2;
 

@@ -58,6 +58,12 @@ pub trait DiskFile: Send + 'static {
     /// # Errors
     /// Those of the operating system; how much was written is then unknown.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Has the system begin to write `len` bytes from `offset` on to the disk, and not keep them in
+    /// memory: a hint, for a large file that is written once. A later [`DiskFile::sync`] has less to do
+    /// then; nothing becomes durable by it.
+    fn write_behind(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// Reserves space so that the file has at least `len` bytes, zeros where nothing was written.
     ///
     /// # Errors

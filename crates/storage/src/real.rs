@@ -187,6 +187,15 @@ impl DiskFile for RealFile {
         with_room(&self.freeing, || self.file.write_all_at(bytes, offset))
     }
 
+    fn write_behind(&self, offset: u64, len: u64) {
+        #[cfg(target_os = "linux")]
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            // Of pages that are not written yet it begins the writing, and does not wait.
+            let advice = rustix::fs::Advice::DontNeed;
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), advice);
+        }
+    }
+
     fn allocate(&mut self, len: u64) -> io::Result<()> {
         with_room(&self.freeing, || self.reserve(len))
     }

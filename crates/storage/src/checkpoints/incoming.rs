@@ -158,8 +158,10 @@ impl<D: Disk> Incoming<D> {
         let first = index * u64::from(self.head.chunk_bytes / self.head.block_bytes);
         let mut blocks = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 8);
         self.head.put_blocks(first, bytes, &mut blocks);
-        let written = file.write_at(self.head.place(first), &blocks);
+        let place = self.head.place(first);
+        let written = file.write_at(place, &blocks);
         written.map_err(|source| failed(&self.name, "write", source))?;
+        file.write_behind(place, blocks.len() as u64);
         self.set_complete(index);
         self.unsynced += len;
         if self.unsynced >= SYNC_BYTES {

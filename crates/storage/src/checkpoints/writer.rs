@@ -75,6 +75,9 @@ impl<D: Disk> CheckpointWriter<D> {
         self.head.put_blocks(first, &self.buffer, &mut blocks);
         let place = self.head.file_len();
         self.write_at(place, &blocks)?;
+        if let Some(file) = &self.file {
+            file.write_behind(place, blocks.len() as u64);
+        }
         self.head.total += self.buffer.len() as u64;
         self.unsynced += self.buffer.len() as u64;
         if let Some(pace) = &mut self.pace {

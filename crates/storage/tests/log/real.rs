@@ -134,3 +134,23 @@ fn an_unreadable_folder_is_told_by_name() {
     }
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("open it again");
 }
+
+/// What is on its way to the disk reads as it was written, wherever the pieces begin and end.
+#[test]
+fn writing_behind_changes_nothing_that_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = RealDisk::open(folder.path()).expect("it opens");
+    let mut file = disk.create("large").expect("a file");
+    let (mut at, mut all) = (0, Vec::new());
+    for len in [1, 4095, 4096, 4097, 1 << 20, 0, 77] {
+        let piece: Vec<u8> = (0..len).map(|byte| (byte * 31 + len) as u8).collect();
+        file.write_at(at, &piece).expect("it is written");
+        file.write_behind(at, len as u64);
+        at += len as u64;
+        all.extend(piece);
+        let mut read = vec![0; all.len()];
+        assert_eq!(file.read_at(0, &mut read).expect("it is read"), all.len());
+        assert!(read == all, "up to {at}");
+    }
+    file.sync().expect("it is synced");
+}
