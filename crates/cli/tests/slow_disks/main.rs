@@ -112,7 +112,7 @@ fn leader_hands_over(delay: Duration) {
         "another one leads after {moved:?}; longest wait of a client {:.0} ms",
         span.millis(1.0)
     );
-    assert_eq!(span.failed, 0, "refused, or left without an answer");
+    assert_eq!(span.failed, 0, "refused, or left without an answer: {:?}", span.failure);
     drop(crowd);
     println!("{} counted, each once", counters.finish().done());
 }
@@ -138,7 +138,7 @@ fn slow_follower() {
         let span = crowd.watch(Duration::from_secs(4));
         let speed = span.speed();
         println!("{delay:?}: {speed:.0} a second, p99 {:.1} ms", span.millis(0.99));
-        assert_eq!(span.failed, 0, "refused, or left without an answer");
+        assert_eq!(span.failed, 0, "refused, or left without an answer: {:?}", span.failure);
         assert_eq!(group.replicas.status().leader(), Some(before.0));
     }
     let decided = group.replicas.status().slot(before.0, "decided");

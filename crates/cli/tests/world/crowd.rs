@@ -42,13 +42,15 @@ pub(crate) struct Span {
     pub(crate) latencies: Histogram<u32>,
     /// Commands that were refused, or whose outcome is unknown.
     pub(crate) failed: u64,
+    /// What the first of them was told, or how its connection ended.
+    pub(crate) failure: Option<String>,
 }
 
 impl Span {
     fn new() -> Self {
         // Five digits of microseconds and a minute are plenty.
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("good bounds");
-        Self { time: Duration::ZERO, latencies, failed: 0 }
+        Self { time: Duration::ZERO, latencies, failed: 0, failure: None }
     }
 
     /// Takes another span into this one.
@@ -56,6 +58,7 @@ impl Span {
         self.time += other.time;
         self.latencies.add(&other.latencies).expect("equal bounds");
         self.failed += other.failed;
+        self.failure = self.failure.take().or_else(|| other.failure.clone());
     }
 
     /// Commands a second.
@@ -157,6 +160,7 @@ impl Shared {
             let mut span = self.spans[number].lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = done {
                 span.failed += 1;
+                span.failure.get_or_insert_with(|| format!("at {address}: {error}"));
                 return Err(error);
             }
             span.latencies.saturating_record(took);
