@@ -4,25 +4,11 @@
 use core::time::Duration;
 
 use crate::cluster::{Cluster, MS};
+use crate::{order, ready};
 use mainstay_consensus::message::{CatchUp, CheckpointIs, Chunk, ChunkAsk, ChunkRefusal, Report};
 use mainstay_consensus::{Body, CatchUpPolicy, Input, Message, Observation, Role};
 use mainstay_model::plant::Planted;
 use mainstay_model::{CheckpointId, ConfigurationId, Epoch, Plant, ReplicaId, Slot};
-
-fn ready(cluster: &mut Cluster) -> u16 {
-    cluster.run_until(2_000, |c| c.leader().is_some_and(|l| c.status(l).applied >= Slot(1)));
-    cluster.leader().expect("just seen")
-}
-
-/// Orders `count` requests, one slot each.
-fn order(c: &mut Cluster, count: u64) {
-    for token in 0..count {
-        let before = c.decided_requests().len();
-        let leader = c.leader().expect("there is one");
-        c.submit(leader, 1_000 + token, b"r");
-        c.run_until(1_000, |c| c.decided_requests().len() > before);
-    }
-}
 
 /// A group of `count`, one of which was away until the others discarded their logs; it is back.
 fn one_returns(c: &mut Cluster, count: u16) -> (u16, u16) {
