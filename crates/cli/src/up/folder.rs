@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mainstay_model::ReplicaId;
 use mainstay_storage::{Identity, RealDisk};
@@ -18,6 +20,9 @@ use crate::up::warn;
 const REPLICAS: u16 = 3;
 /// Locked as long as an `up` runs on the folder.
 const LOCK: &str = "up.lock";
+/// How long another `up` may take to let go of the lock, and how often that is looked at.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// A cluster's folder, locked, with an identity for every replica.
 pub(super) struct Folder {
@@ -128,6 +133,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Waits a little for another `up`: one that was killed holds its lock until the system has taken
+/// it down, which can be after its successor has started.
 fn lock(path: &Path) -> Result<File, Failure> {
     let lock = path.join(LOCK);
     let file = OpenOptions::new()
@@ -136,13 +143,20 @@ fn lock(path: &Path) -> Result<File, Failure> {
         .write(true)
         .open(&lock)
         .map_err(|error| Failure::file(&lock, "open", &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
-            "another `mainstay up` runs on '{}': stop that one, or choose another folder by --data",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(Failure::file(&lock, "lock", &error)),
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::usage(format!(
+                    "another `mainstay up` runs on '{}': stop that one, or choose another folder \
+                     by --data",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::file(&lock, "lock", &error)),
+        }
     }
 }
 
@@ -208,8 +222,10 @@ mod tests {
         let locked = open(&options(root.path(), None), 1).err().unwrap();
         assert!(locked.code == USAGE && locked.sentence.contains("another"), "{locked}");
         let id = first.cluster.id;
-        drop(first);
+        // One that lets go in time is waited for.
+        let leaving = thread::spawn(move || drop(first));
         assert_eq!(open(&options(root.path(), None), 1).unwrap().cluster.id, id);
+        leaving.join().unwrap();
         let other = open(&options(root.path(), Some(3)), 1).err().unwrap();
         assert!(other.sentence.contains("--replicas 5"), "{other}");
         assert_eq!(open(&options(root.path(), None), 2).err().unwrap().code, DATA);
