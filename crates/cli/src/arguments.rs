@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_model::quorum::REPLICAS_MAX;
 
-use crate::settings::{ROTATION, TRUSTED_RANK};
+use crate::settings::{MULTICAST, QUERY, ROTATION, TRUSTED_RANK};
 
 /// Keeps a stateful service running through crashes.
 #[derive(Debug, Parser)]
@@ -67,6 +67,25 @@ impl LeaderPolicyOption {
     }
 }
 
+/// How a replica learns what was decided without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CatchUpOption {
+    /// Asks another replica when something is missing.
+    Query,
+    /// Asks all others every 100 ms.
+    Multicast,
+}
+
+impl CatchUpOption {
+    /// Its name in a configuration file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Query => QUERY,
+            Self::Multicast => MULTICAST,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     about = "Run a whole cluster on this machine",
@@ -100,6 +119,9 @@ pub(crate) struct UpOptions {
     /// this follows what ordering takes.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(300..=3000))]
     pub(crate) leader_timeout_ms: Option<u64>,
+    /// How a replica learns what was decided without it, `query` if not told.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) catch_up: Option<CatchUpOption>,
     /// A checkpoint is due after so many requests, 1000000 if not told.
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint_requests: Option<u64>,

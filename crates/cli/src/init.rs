@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::arguments::InitOptions;
 use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
-use crate::settings::{CheckpointSettings, LeaderSettings, Listen, LogSettings, Settings, resolve};
+use crate::settings::{
+    CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings, Settings, resolve,
+};
 
 /// How far above its client port a replica of one machine listens to its peers.
 pub(crate) const PEER_PORT_DISTANCE: u16 = 100;
@@ -47,6 +49,7 @@ fn new_cluster(options: &InitOptions, service_version: u32) -> Result<(), Failur
             log: LogSettings::default(),
             checkpoint: CheckpointSettings::default(),
             leader: LeaderSettings::default(),
+            catch_up: CatchUpSettings::default(),
         };
         write_settings(&options.data.join(format!("{name}.toml")), &settings)?;
     }

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_consensus::LeaderPolicy;
+use mainstay_consensus::{CatchUpPolicy, LeaderPolicy};
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
 use mainstay_service::CheckpointInterval;
@@ -18,6 +18,11 @@ use crate::failure::Failure;
 /// The names of the leader policies.
 pub(crate) const TRUSTED_RANK: &str = "trusted-rank";
 pub(crate) const ROTATION: &str = "rotation";
+/// The names of the ways to catch up.
+pub(crate) const QUERY: &str = "query";
+pub(crate) const MULTICAST: &str = "multicast";
+/// The most milliseconds between two questions to all; a replica that lags more than that lags for good.
+const INTERVAL_MS_MAX: u64 = 60_000;
 
 /// The file, as it stands on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub(crate) struct Settings {
     /// Who leads, and when that is doubted. The same at all replicas.
     #[serde(default, skip_serializing_if = "LeaderSettings::is_default")]
     pub(crate) leader: LeaderSettings,
+    /// How a replica learns what was decided without it.
+    #[serde(default, skip_serializing_if = "CatchUpSettings::is_default")]
+    pub(crate) catch_up: CatchUpSettings,
 }
 
 /// Where a replica listens.
@@ -105,14 +113,29 @@ pub(crate) struct LeaderSettings {
     pub(crate) timeout_ms: Option<u64>,
 }
 
+/// How a replica learns what was decided without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatchUpSettings {
+    /// `query` asks one replica when something is missing; `multicast` asks all, periodically.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    /// How many milliseconds are between two questions to all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interval_ms: Option<u64>,
+}
+
+/// A key, and what is wrong with its value.
+type Wrong = (&'static str, String);
+
 impl LeaderSettings {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What ordering is told; an error names the key and what is wrong with it.
-    fn check(&self) -> Result<mainstay_consensus::Settings, (&'static str, String)> {
-        let leader_policy = match self.policy.as_deref() {
+    /// Tells ordering; an error names the key and what is wrong with it.
+    fn tell(&self, ordering: &mut mainstay_consensus::Settings) -> Result<(), Wrong> {
+        ordering.leader_policy = match self.policy.as_deref() {
             None | Some(TRUSTED_RANK) => LeaderPolicy::TrustedRank,
             Some(ROTATION) => LeaderPolicy::Rotation,
             Some(_) => {
@@ -120,8 +143,6 @@ impl LeaderSettings {
                 return Err(("leader.policy", what));
             }
         };
-        let default = mainstay_consensus::Settings::default();
-        let mut ordering = mainstay_consensus::Settings { leader_policy, ..default };
         if let Some(ms) = self.timeout_ms {
             let (least, most) = (ordering.election_timeout_min, ordering.election_timeout_max);
             ordering.election_timeout = Duration::from_millis(ms);
@@ -130,7 +151,38 @@ impl LeaderSettings {
                 return Err(("leader.timeout_ms", format!("wants {least} to {most}")));
             }
         }
-        Ok(ordering)
+        Ok(())
+    }
+}
+
+impl CatchUpSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Tells ordering; an error names the key and what is wrong with it.
+    fn tell(&self, ordering: &mut mainstay_consensus::Settings) -> Result<(), Wrong> {
+        let interval = match self.interval_ms {
+            Some(ms) if (1..=INTERVAL_MS_MAX).contains(&ms) => Some(Duration::from_millis(ms)),
+            Some(_) => {
+                return Err(("catch_up.interval_ms", format!("wants 1 to {INTERVAL_MS_MAX}")));
+            }
+            None => None,
+        };
+        ordering.catch_up = match (self.policy.as_deref(), interval) {
+            (None | Some(QUERY), None) => CatchUpPolicy::Query,
+            (None | Some(QUERY), Some(_)) => {
+                let what = format!("belongs to the policy \"{MULTICAST}\" alone");
+                return Err(("catch_up.interval_ms", what));
+            }
+            (Some(MULTICAST), None) => CatchUpPolicy::MULTICAST,
+            (Some(MULTICAST), Some(interval)) => CatchUpPolicy::Multicast { interval },
+            (Some(_), _) => {
+                let what = format!("knows \"{QUERY}\" and \"{MULTICAST}\"");
+                return Err(("catch_up.policy", what));
+            }
+        };
+        Ok(())
     }
 }
 
@@ -174,7 +226,7 @@ pub(crate) struct Checked {
     pub(crate) log: LogSettings,
     /// See [`Settings`].
     pub(crate) checkpoint: CheckpointSettings,
-    /// What [`LeaderSettings`] tell ordering.
+    /// What [`LeaderSettings`] and [`CatchUpSettings`] tell ordering.
     pub(crate) ordering: mainstay_consensus::Settings,
 }
 
@@ -201,7 +253,7 @@ impl Settings {
     }
 
     /// Checks the values; an error names the key and what is wrong with it.
-    fn check(&self) -> Result<Checked, (&'static str, String)> {
+    fn check(&self) -> Result<Checked, Wrong> {
         let cluster = parse_id(&self.cluster).ok_or_else(|| {
             let what = "wants the 32 hexadecimal digits that `mainstay init` printed";
             ("cluster", what.to_owned())
@@ -230,6 +282,9 @@ impl Settings {
         for peer in &self.peers {
             peers.push(resolve(peer).map_err(|what| ("peers", what))?);
         }
+        let mut ordering = mainstay_consensus::Settings::default();
+        self.leader.tell(&mut ordering)?;
+        self.catch_up.tell(&mut ordering)?;
         Ok(Checked {
             cluster,
             index: self.index,
@@ -239,7 +294,7 @@ impl Settings {
             listen_peers: resolve(&self.listen.peers).map_err(|what| ("listen.peers", what))?,
             log: self.log,
             checkpoint: self.checkpoint,
-            ordering: self.leader.check()?,
+            ordering,
         })
     }
 }
@@ -319,6 +374,7 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.log.keep_bytes_in_transfer, Some(keep.transfer_bytes));
         assert_eq!(checked.ordering, mainstay_consensus::Settings::default());
         assert_eq!(settings.leader.policy.as_deref(), Some(TRUSTED_RANK));
+        assert_eq!(settings.catch_up.policy.as_deref(), Some(QUERY));
     }
 
     #[test]
@@ -342,6 +398,17 @@ peers = \"127.0.0.1:7501\"
     }
 
     #[test]
+    fn a_replica_catches_up_as_the_file_says() {
+        let ordering =
+            |lines: &str| read(&format!("{GOOD}\n[catch_up]\n{lines}")).unwrap().ordering;
+        assert_eq!(ordering("").catch_up, CatchUpPolicy::Query);
+        assert_eq!(ordering("policy = \"query\"\n").catch_up, CatchUpPolicy::Query);
+        assert_eq!(ordering("policy = \"multicast\"\n").catch_up, CatchUpPolicy::MULTICAST);
+        let often = ordering("policy = \"multicast\"\ninterval_ms = 20\n").catch_up;
+        assert_eq!(often, CatchUpPolicy::Multicast { interval: Duration::from_millis(20) });
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let cases = [
             ("index = 1", "index = 2", "line 2: `index` is beyond the last"),
@@ -357,6 +424,10 @@ peers = \"127.0.0.1:7501\"
         let append = "peers = \"127.0.0.1:7501\"\n";
         let leader = |line: &str| format!("{append}\n[leader]\n{line}\n");
         let (policy, short) = (leader("policy = \"lowest\""), leader("timeout_ms = 299"));
+        let catch_up = |lines: &str| format!("{append}\n[catch_up]\n{lines}\n");
+        let ways = catch_up("policy = \"gossip\"");
+        let (alone, never) =
+            (catch_up("interval_ms = 5"), catch_up("policy = \"multicast\"\ninterval_ms = 0"));
         let cases = cases.into_iter().chain([
             (
                 append,
@@ -364,6 +435,9 @@ peers = \"127.0.0.1:7501\"
                 "line 12: `leader.policy` knows \"trusted-rank\" and \"rotation\"",
             ),
             (append, &short[..], "line 12: `leader.timeout_ms` wants 300 to 3000"),
+            (append, &ways[..], "line 12: `catch_up.policy` knows \"query\" and \"multicast\""),
+            (append, &alone[..], "line 12: `catch_up.interval_ms` belongs to the policy"),
+            (append, &never[..], "line 13: `catch_up.interval_ms` wants 1 to 60000"),
         ]);
         for (from, to, wanted) in cases {
             let failure = read(&GOOD.replacen(from, to, 1)).unwrap_err();

@@ -204,6 +204,7 @@ mod tests {
             durability: None,
             leader_policy: None,
             leader_timeout_ms: None,
+            catch_up: None,
             checkpoint_requests: None,
             checkpoint_bytes: None,
             checkpoint_write_rate: None,

@@ -24,7 +24,9 @@ use crate::cluster::durability_name;
 use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
 use crate::replica::open_folder;
-use crate::settings::{CheckpointSettings, LeaderSettings, LogSettings, Settings, resolve};
+use crate::settings::{
+    CatchUpSettings, CheckpointSettings, LeaderSettings, LogSettings, Settings, resolve,
+};
 use watch::Watch;
 
 /// How long the replicas of an `up` that was killed may take to end.
@@ -89,6 +91,10 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
             leader: LeaderSettings {
                 policy: options.leader_policy.map(|policy| policy.name().to_owned()),
                 timeout_ms: options.leader_timeout_ms,
+            },
+            catch_up: CatchUpSettings {
+                policy: options.catch_up.map(|policy| policy.name().to_owned()),
+                interval_ms: None,
             },
         };
         write_settings(&folder.path.join(format!("{name}.toml")), &settings)?;

@@ -87,20 +87,29 @@ fn the_log_is_bounded_and_all_go_on_from_their_checkpoints() {
 }
 
 #[test]
-fn who_was_away_while_the_log_went_fetches_the_state() {
-    let cluster = Cluster::start(&SHORT);
-    let load = Load::start(&cluster);
-    let (leader, _, followers) = cluster.leader();
-    let (away, staying) = (followers[0], [leader, followers[1]]);
-    let pid = take_away(&cluster, away);
-    let before = segments(&cluster, &staying);
-    let slot = cluster.status().slot(leader, "decided");
-    wait_until_given_up(&cluster, &staying, slot, &before);
-    cluster.signal_up(Signal::CONT);
-    cluster.wait_until_back(away, pid);
-    assert!(cluster.log_of(away).contains("was fetched and is in place"));
-    load.goes_on();
-    load.finish(&cluster);
+fn who_was_away_while_the_log_went_fetches_the_state_whatever_the_way_to_catch_up() {
+    for policy in ["query", "multicast"] {
+        let cluster = Cluster::start(&[&SHORT[..], &["--catch-up", policy]].concat());
+        let load = Load::start(&cluster);
+        let (leader, _, followers) = cluster.leader();
+        let (away, staying) = (followers[0], [leader, followers[1]]);
+        let pid = take_away(&cluster, away);
+        let before = segments(&cluster, &staying);
+        let slot = cluster.status().slot(leader, "decided");
+        wait_until_given_up(&cluster, &staying, slot, &before);
+        cluster.signal_up(Signal::CONT);
+        cluster.wait_until_back(away, pid);
+        assert!(cluster.log_of(away).contains("was fetched and is in place"), "{policy}");
+        for index in 0..REPLICAS {
+            assert_ne!(
+                files(&cluster, index, "stable-").len(),
+                0,
+                "{index} has noted what is stable"
+            );
+        }
+        load.goes_on();
+        load.finish(&cluster);
+    }
 }
 
 #[test]
