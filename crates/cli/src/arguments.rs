@@ -93,7 +93,8 @@ impl CatchUpOption {
                   Replica i serves clients on PORT + i and its peers on PORT + 100 + i. One line \
                   that begins with `ready ` tells the addresses once the cluster takes requests. \
                   A replica that dies is started again. Ctrl-C stops all of it; the same folder \
-                  resumes it.",
+                  resumes it. Replicas and durability are kept there; give all other options \
+                  again.",
     after_help = "Examples:\n  \
                   mainstay up\n  \
                   mainstay up --replicas 5 --port 9000 --data big\n  \
@@ -128,20 +129,21 @@ pub(crate) struct UpOptions {
     /// A checkpoint is due after so many bytes of log, 268435456 if not told.
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint_bytes: Option<u64>,
-    /// The most bytes a second that are written of a checkpoint.
-    #[arg(long, hide = true)]
+    /// The most bytes a second that are written of a checkpoint, 67108864 if not told.
+    #[arg(long, value_name = "N")]
     pub(crate) checkpoint_write_rate: Option<NonZeroU64>,
-    /// The most bytes a second that a replica fetches of a checkpoint.
-    #[arg(long, hide = true)]
+    /// The most bytes a second that a replica fetches of a checkpoint, 67108864 if not told.
+    #[arg(long, value_name = "N")]
     pub(crate) checkpoint_fetch_rate: Option<NonZeroU64>,
-    /// Bytes of the log that are kept although a checkpoint covers them.
-    #[arg(long, hide = true)]
+    /// Bytes of log that are kept for replicas that lag a little, although a checkpoint covers them,
+    /// 134217728 if not told.
+    #[arg(long, value_name = "N")]
     pub(crate) log_keep_bytes: Option<u64>,
-    /// Bytes of a log segment.
-    #[arg(long, hide = true)]
+    /// Bytes of a file of the log, 67108864 if not told.
+    #[arg(long, value_name = "N")]
     pub(crate) segment_bytes: Option<u64>,
-    /// The most bytes of a replica's log.
-    #[arg(long, hide = true)]
+    /// The most bytes that the files of a replica's log take, not bounded if not told.
+    #[arg(long, value_name = "N")]
     pub(crate) log_bytes_max: Option<u64>,
 }
 
@@ -206,7 +208,8 @@ pub(crate) struct InitOptions {
                   peers = [\"127.0.0.1:7500\", \"127.0.0.1:7501\", \"127.0.0.1:7502\"]\n\n  \
                   [listen]\n  \
                   clients = \"127.0.0.1:7400\"\n  \
-                  peers = \"127.0.0.1:7500\""
+                  peers = \"127.0.0.1:7500\"\n\n\
+                  docs/operating.md tells what else may stand there."
 )]
 pub(crate) struct ReplicaOptions {
     /// The configuration file.
@@ -224,7 +227,8 @@ pub(crate) struct ReplicaOptions {
 #[command(
     about = "Show who leads, how far each replica is, what is wrong",
     long_about = "Asks every replica how it is, half a second each, and shows who leads, how far \
-                  each one is and what is wrong. Replicas that do not answer are listed as well.",
+                  each one is and what is wrong. Replicas that do not answer are listed as well. \
+                  A cluster that `up` does not run is named by --target.",
     after_help = "Examples:\n  \
                   mainstay status\n  \
                   mainstay status --json | jq '.groups[0].leader'\n  \
@@ -241,7 +245,7 @@ pub(crate) struct Where {
     /// The folder of a cluster that `up` runs.
     #[arg(long, value_name = "DIR", default_value = "mainstay-data", conflicts_with = "target")]
     pub(crate) data: PathBuf,
-    /// The peer port of any replica.
+    /// The peer port of any replica, for a cluster that `up` does not run.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) target: Option<String>,
     /// One JSON object.
@@ -286,7 +290,7 @@ pub(crate) enum LeaderCommand {
 #[derive(Debug, Args)]
 #[command(
     about = "Confirm a jump of decided time",
-    long_about = "What has to be said about the clock of a group.",
+    long_about = "Confirms a jump of decided time, the time by which keys and sessions expire.",
     after_help = "Example:\n  mainstay clock confirm"
 )]
 pub(crate) struct ClockOptions {
