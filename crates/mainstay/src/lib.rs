@@ -68,9 +68,9 @@
 //!
 //! # Where the guide goes on
 //!
-//! `README.md` for the key-value store that this workspace builds, `ARCHITECTURE.md` for the life of
-//! a request, `docs/operating.md` for folders, configuration and exit codes, `docs/client.md` for the
-//! client library.
+//! `docs/services.md` for checkpoints and what has to hold of them, `docs/client.md` for the client
+//! library, `docs/operating.md` for folders, configuration and exit codes, `ARCHITECTURE.md` for the
+//! life of a request, `README.md` for the key-value store that this workspace builds.
 
 #![forbid(unsafe_code)]
 
@@ -91,8 +91,6 @@ pub use mainstay_service::{
 mod documents {
     #[doc = include_str!("../../../README.md")]
     struct Readme;
-    #[doc = include_str!("../../../ARCHITECTURE.md")]
-    struct Architecture;
     #[doc = include_str!("../../../docs/services.md")]
     struct Services;
     #[doc = include_str!("../../../docs/client.md")]
