@@ -114,6 +114,6 @@ pub struct View {
     pub applied: u64,
     /// Decided time at the slot applied last, in milliseconds since 1970.
     pub decided_time_ms: u64,
-    /// Bytes of the log on disk.
+    /// Bytes of the log, without what is allocated ahead.
     pub log_bytes: u64,
 }

@@ -4,16 +4,17 @@
 //! every socket and the front: it reads all that is ready, steps the machines, and writes. The
 //! *disk* thread owns the log: it appends all that is queued with one write and syncs once. The
 //! *executor* thread owns the service with its sessions. The *checkpoint* thread writes the states that
-//! the executor hands out, and the *transfer* thread gives and fetches checkpoints. Between them are queues bounded in bytes,
-//! with whole batches in them; `docs/decisions/0004-node-threads.md` says why it is like this.
+//! the executor hands out, and the *transfer* thread gives and fetches checkpoints. Between them are
+//! queues bounded in bytes, with whole batches in them; `docs/decisions/0004-node-threads.md` says why it is like this.
 //!
 //! | file | holds |
 //! |---|---|
 //! | [`front`] | how a client protocol plugs in |
 //! | [`config`], [`error`], [`stop`], [`sockets`] | how a node starts and ends |
 //! | [`operate`] | what an operator tells the group, and how to tell it |
-//! | [`status`] | what a replica tells about itself, and how to ask it |
+//! | [`status`], `report` | what a replica tells about itself, and how to ask it |
 //! | [`store`] | what stands in the folder: log and checkpoints, brought together |
+//! | `run` | starts the threads and waits for their end |
 //! | `node` | the protocol thread and its turns |
 //! | `effects`, `news` | what the machine asks for; what the other threads tell |
 //! | `stretch` | how far apart checkpoints should be |

@@ -99,7 +99,7 @@ pub struct ReplicaStatus {
     /// The checkpoint that is being fetched from others, if one is.
     #[serde(default)]
     pub transfer: Option<TransferStatus>,
-    /// Bytes of the log on disk.
+    /// Bytes of the log, without what is allocated ahead.
     #[serde(default)]
     pub log_bytes: u64,
     /// Files of the log on disk.
@@ -155,9 +155,9 @@ pub enum StateName {
     Amnesiac,
     /// Its state differs from the others'.
     Diverged,
-    /// It does not run.
+    /// It does not run: its port refuses connections.
     Stopped,
-    /// Its executor has stopped.
+    /// Its executor has stopped; or it does not answer, and nothing refuses.
     Failed,
 }
 

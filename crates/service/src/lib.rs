@@ -49,7 +49,7 @@
 //! | [`contract`] | [`Service`], [`Checkpoint`], [`Context`], [`Plain`] |
 //! | [`conformance`] | whether a service of one's own keeps to its contract |
 //! | [`command`] | [`Command`]: what stands in a batch, and its encoding |
-//! | [`session`] | the table of sessions inside the replicated state |
+//! | [`session`], `kept_replies` | the table of sessions inside the replicated state, and their replies |
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
 //! | [`interval`] | [`CheckpointInterval`]: when a checkpoint is due |
 //! | [`checkpoint`] | [`ApplierCheckpoint`]: all of it, written as one |

@@ -12,6 +12,7 @@
 //! | [`record`], [`counts`] | what is noted for the properties of `check`, which judge it; how often what happened |
 //! | [`trace`] | one line an event, a column a replica, and a hash over all of it |
 //! | [`mod@run`], [`many`] | one run; many of them |
+//! | `panics` | what a panic of the code under test said |
 //! | [`scenario`] | scripts by name, with the time by which there must be progress |
 //! | [`planted`] | bugs planted on purpose, and how each is found |
 //!

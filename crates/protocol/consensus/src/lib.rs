@@ -17,6 +17,7 @@
 //! | `candidate` | phase 1: collecting promises, taking over what they report |
 //! | `leader` | phase 2: proposing, counting votes, the decided watermark, stepping down |
 //! | `election` | who should lead, and when to doubt it |
+//! | `presence` | how a leader shows that it is there, and what its followers answer |
 //! | `latency`, `estimate` | how long ordering and disk take, and the time-outs that follow |
 //! | `slowness`, `pause` | a leader that works badly; a replica that was paused |
 //! | `hand_over`, `instructions` | a leader that hands over; what an operator may tell a group |
