@@ -20,12 +20,12 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::arguments::UpOptions;
-use crate::cluster::durability_name;
+use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
 use crate::replica::open_folder;
 use crate::settings::{
-    CatchUpSettings, CheckpointSettings, LeaderSettings, LogSettings, Settings, resolve,
+    CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings, Settings, resolve,
 };
 use watch::Watch;
 
@@ -69,34 +69,7 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
     let mut watch = Watch::new(folder.amnesiac.clone());
     for (me, listen) in folder.cluster.configuration.replicas.iter().zip(&listen) {
         let name = replica_name(me.index);
-        let settings = Settings {
-            cluster: folder.cluster.id.to_string(),
-            index: me.index,
-            data: name.clone().into(),
-            durability: durability_name(folder.cluster.durability).to_owned(),
-            peers: peers.clone(),
-            listen: listen.clone(),
-            log: LogSettings {
-                segment_bytes: options.segment_bytes,
-                bytes_max: options.log_bytes_max,
-                keep_bytes: options.log_keep_bytes,
-                keep_bytes_in_transfer: None,
-            },
-            checkpoint: CheckpointSettings {
-                requests: options.checkpoint_requests,
-                bytes: options.checkpoint_bytes,
-                write_rate: options.checkpoint_write_rate,
-                fetch_rate: options.checkpoint_fetch_rate,
-            },
-            leader: LeaderSettings {
-                policy: options.leader_policy.map(|policy| policy.name().to_owned()),
-                timeout_ms: options.leader_timeout_ms,
-            },
-            catch_up: CatchUpSettings {
-                policy: options.catch_up.map(|policy| policy.name().to_owned()),
-                interval_ms: None,
-            },
-        };
+        let settings = settings_of(options, &folder.cluster, me.index, &peers, listen);
         write_settings(&folder.path.join(format!("{name}.toml")), &settings)?;
         let address = resolve(&listen.peers).map_err(Failure::failed)?;
         watch.start(&folder.path.join(name), address)?;
@@ -105,6 +78,44 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
     }
     let ready: Vec<&str> = listen.iter().map(|listen| listen.clients.as_str()).collect();
     watch.run(&stop, &format!("ready {}", ready.join(" ")))
+}
+
+/// The configuration of a replica.
+fn settings_of(
+    options: &UpOptions,
+    cluster: &Cluster,
+    index: u16,
+    peers: &[String],
+    listen: &Listen,
+) -> Settings {
+    Settings {
+        cluster: cluster.id.to_string(),
+        index,
+        data: replica_name(index).into(),
+        durability: durability_name(cluster.durability).to_owned(),
+        peers: peers.to_vec(),
+        listen: listen.clone(),
+        log: LogSettings {
+            segment_bytes: options.segment_bytes,
+            bytes_max: options.log_bytes_max,
+            keep_bytes: options.log_keep_bytes,
+            keep_bytes_in_transfer: None,
+        },
+        checkpoint: CheckpointSettings {
+            requests: options.checkpoint_requests,
+            bytes: options.checkpoint_bytes,
+            write_rate: options.checkpoint_write_rate,
+            fetch_rate: options.checkpoint_fetch_rate,
+        },
+        leader: LeaderSettings {
+            policy: options.leader_policy.map(|policy| policy.name().to_owned()),
+            timeout_ms: options.leader_timeout_ms,
+        },
+        catch_up: CatchUpSettings {
+            policy: options.catch_up.map(|policy| policy.name().to_owned()),
+            interval_ms: None,
+        },
+    }
 }
 
 /// A line on standard output; whoever closed it does not want it.
