@@ -4,8 +4,9 @@
 //!
 //! It proposes nothing new, keeps what comes in, waits until what is open is decided and the successor
 //! has it, and then gives its ballot up and names the successor, which begins at once. What waits at the
-//! old leader goes to the new one. A successor that does not get there in time lets the leader lead on;
-//! one that was named and does not lead in time is passed over as after any step-down.
+//! old leader goes to the new one. If that takes too long, a leader that an operator told leads on, and
+//! any other steps down all the same. A successor that was named and does not lead in time is passed
+//! over as after any step-down.
 
 use alloc::vec::Vec;
 use core::time::Duration;
