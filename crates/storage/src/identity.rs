@@ -34,10 +34,10 @@ pub enum Style {
     Consensus,
 }
 
-/// When a promise may leave (rule 14).
+/// When a promise may leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// After it is on stable storage.
+    /// After it is durable.
     #[default]
     Sync,
 }

@@ -113,7 +113,7 @@ pub(crate) struct SegmentHead {
     pub(crate) predecessor_closed: bool,
     /// The log sequence of the segment's first record.
     pub(crate) first_sequence: u64,
-    /// Records up to this sequence were on stable storage when this head was written.
+    /// Records up to this sequence were durable when this head was written.
     pub(crate) synced_upto: u64,
     /// The checksum of the last record before this segment.
     pub(crate) previous: u32,
@@ -258,7 +258,7 @@ pub(crate) struct RecordHead {
     pub(crate) group: GroupId,
     /// Its position in the log, from 1.
     pub(crate) sequence: u64,
-    /// Records up to this sequence were on stable storage when this one was written.
+    /// Records up to this sequence were durable when this one was written.
     pub(crate) synced_upto: u64,
     /// The slot; for a state, the highest slot discarded; for a promise none.
     pub(crate) slot: Slot,

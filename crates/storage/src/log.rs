@@ -44,7 +44,7 @@ pub struct Log<D: Disk, P: Plants = NoPlants> {
     sequence: u64,
     /// The checksum of the last record.
     previous: u32,
-    /// Records up to this sequence are on stable storage. Invariant: below `sequence`.
+    /// Records up to this sequence are durable. Invariant: below `sequence`.
     synced_upto: u64,
     /// Why the last attempt to allocate ahead found no room.
     no_room: Option<String>,

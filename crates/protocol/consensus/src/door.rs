@@ -35,7 +35,7 @@ pub enum Input {
         /// Recognises the answer.
         token: Token,
     },
-    /// Everything persisted up to this mark is on stable storage.
+    /// Everything persisted up to this mark is durable.
     Durable {
         /// The highest such mark.
         mark: Mark,
@@ -145,7 +145,7 @@ pub enum Input {
 /// Everything a replica may ask of its world, carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Write these records, in order, in one piece; then, once they are on stable storage, answer
+    /// Write these records, in order, in one piece; then, once they are durable, answer
     /// [`Input::Durable`]. Marks ascend.
     Persist {
         /// Names the request.

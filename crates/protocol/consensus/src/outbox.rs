@@ -50,7 +50,7 @@ impl Outbox {
         self.issued
     }
 
-    /// Everything up to here is on stable storage.
+    /// Everything up to here is durable.
     pub(crate) fn durable(&self) -> Mark {
         self.durable
     }

@@ -381,7 +381,7 @@ impl World {
         self.feed(node, Input::Submit { token, request }, sent);
     }
 
-    /// Everything written is on stable storage.
+    /// Everything written is durable.
     pub(crate) fn sync(&self, node: &mut Node, sent: &mut Sent) {
         let mut durable = None;
         while let Some(mark) = node.disk.sync_one() {
