@@ -17,6 +17,7 @@
 //! | [`expiry`] | when keys go, as clients ask for it and as it is kept |
 //! | `keyspace`, `shard`, `text` | its state: keys in an order of their own, copied on write |
 //! | [`checkpoint`] | the state as bytes |
+//! | `fields`, `glob`, `integer` | encodings; patterns and numbers as Redis reads them |
 //! | [`decode_any`] | one entry a decoder, for fuzzing |
 
 #![forbid(unsafe_code)]

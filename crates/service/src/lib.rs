@@ -54,6 +54,7 @@
 //! | [`interval`] | [`CheckpointInterval`]: when a checkpoint is due |
 //! | [`checkpoint`] | [`ApplierCheckpoint`]: all of it, written as one |
 //! | [`native`] | the native client protocol |
+//! | `fields` | the fixed-width fields of a checkpoint |
 //! | [`client_session`] | [`ClientSession`]: the client's half of a session, as a pure machine |
 
 #![forbid(unsafe_code)]
