@@ -156,13 +156,13 @@ fn come_back(group: &mut ByHand, leader: usize, keys: u64) {
     let target = group.status().slot(leader, "decided");
     let began = Instant::now();
     group.start(lost);
-    let (mut fetched, mut in_place) = (0, None);
+    let (mut fetched, mut fetching) = (0, None);
     let took = loop {
         let status = group.status();
         let replica = status.replica(lost);
         fetched = replica["transfer"]["total"].as_u64().unwrap_or(0).max(fetched);
-        if in_place.is_none() && status.slot(lost, "checkpoint") > 0 {
-            in_place = Some(began.elapsed());
+        if fetching.is_none() && status.slot(lost, "checkpoint") > 0 {
+            fetching = Some((began.elapsed(), crowd.take()));
         }
         if status.slot(lost, "applied") >= target {
             break began.elapsed();
@@ -170,12 +170,13 @@ fn come_back(group: &mut ByHand, leader: usize, keys: u64) {
         assert!(began.elapsed() < PATIENCE, "it does not come back: {replica}");
         pause(LOOK_INTERVAL);
     };
-    let during = crowd.take();
+    let following = crowd.take();
+    let (in_place, fetching) = fetching.unwrap_or_else(|| (took, following.clone()));
     println!(
         "an empty replica has caught up after {:.2} s; a checkpoint of {} MiB was in place after {:.2} s",
         took.as_secs_f64(),
         fetched >> 20,
-        in_place.unwrap_or(took).as_secs_f64(),
+        in_place.as_secs_f64(),
     );
     for (how, copied) in [("while nobody writes", alone), ("while the clients write", loaded)] {
         // What was fetched need not be what was copied.
@@ -187,9 +188,17 @@ fn come_back(group: &mut ByHand, leader: usize, keys: u64) {
             took.as_secs_f64() / same
         );
     }
-    for (when, span) in [("three replicas", &undisturbed), ("two", &two), ("meanwhile", &during)] {
+    let mut during = fetching.clone();
+    during.add(&following);
+    for (when, span) in [
+        ("three replicas", &undisturbed),
+        ("two", &two),
+        ("meanwhile", &during),
+        ("while it fetches", &fetching),
+        ("while it follows", &following),
+    ] {
         println!(
-            "{when:>15}: {:>8.0} a second, p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms",
+            "{when:>16}: {:>8.0} a second, p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms",
             span.speed(),
             span.millis(0.5),
             span.millis(0.99),

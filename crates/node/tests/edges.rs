@@ -55,6 +55,7 @@ impl Raw {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(len) => self.input.extend_from_slice(&bytes[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("no answer in time: {error}"),
             }

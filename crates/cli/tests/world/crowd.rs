@@ -13,8 +13,10 @@ use mainstay_model::Prng;
 
 use crate::world::pause;
 
-/// How long a replica may leave a client without a reply until the client goes to another one.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a replica may leave a client without a reply until the client goes to another one. A replica
+/// says of itself long before that it cannot serve, or that an outcome is uncertain; only the machine's
+/// own disk may be slower than that.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Before a client that found nobody tries again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -186,7 +188,11 @@ impl Shared {
 fn reply(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
     let mut len = 0;
     loop {
-        let read = stream.read(&mut buffer[len..])?;
+        let read = match stream.read(&mut buffer[len..]) {
+            // A read with a time-out is not begun again by the system.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

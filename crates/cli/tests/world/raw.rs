@@ -75,6 +75,7 @@ impl Raw {
             match self.0.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(len) => bytes.extend_from_slice(&buffer[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
                 Err(error) => panic!("it neither answers nor closes: {error}"),
             }
