@@ -8,7 +8,8 @@ use crate::arguments::InitOptions;
 use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
 use crate::settings::{
-    CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings, Settings, resolve,
+    BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings,
+    Settings, resolve,
 };
 
 /// How far above its client port a replica of one machine listens to its peers.
@@ -50,6 +51,7 @@ fn new_cluster(options: &InitOptions, service_version: u32) -> Result<(), Failur
             checkpoint: CheckpointSettings::default(),
             leader: LeaderSettings::default(),
             catch_up: CatchUpSettings::default(),
+            batching: BatchingSettings::default(),
         };
         write_settings(&options.data.join(format!("{name}.toml")), &settings)?;
     }

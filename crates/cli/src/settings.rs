@@ -4,9 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use mainstay_consensus::{CatchUpPolicy, LeaderPolicy};
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
 use mainstay_service::CheckpointInterval;
@@ -15,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{durability_named, parse_id};
 use crate::failure::Failure;
 
-/// The names of the leader policies.
-pub(crate) const TRUSTED_RANK: &str = "trusted-rank";
-pub(crate) const ROTATION: &str = "rotation";
-/// The names of the ways to catch up.
-pub(crate) const QUERY: &str = "query";
-pub(crate) const MULTICAST: &str = "multicast";
-/// The most milliseconds between two questions to all; a replica that lags more than that lags for good.
-const INTERVAL_MS_MAX: u64 = 60_000;
+mod ordering;
+
+pub(crate) use ordering::{
+    BatchingSettings, CatchUpSettings, LeaderSettings, MULTICAST, QUERY, ROTATION, TRUSTED_RANK,
+};
+
+/// A key, and what is wrong with its value.
+type Wrong = (&'static str, String);
 
 /// The file, as it stands on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +50,9 @@ pub(crate) struct Settings {
     /// How a replica learns what was decided without it.
     #[serde(default, skip_serializing_if = "CatchUpSettings::is_default")]
     pub(crate) catch_up: CatchUpSettings,
+    /// When requests become a proposal, and how many proposals may be open. The same at all replicas.
+    #[serde(default, skip_serializing_if = "BatchingSettings::is_default")]
+    pub(crate) batching: BatchingSettings,
 }
 
 /// Where a replica listens.
@@ -100,92 +101,6 @@ pub(crate) struct CheckpointSettings {
     pub(crate) fetch_rate: Option<NonZeroU64>,
 }
 
-/// Who leads, and when that is doubted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LeaderSettings {
-    /// Who tries first when nobody leads: `trusted-rank` or `rotation`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) policy: Option<String>,
-    /// How many milliseconds a leader may be silent until anything was ordered; from then on the
-    /// time-out follows what ordering takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) timeout_ms: Option<u64>,
-}
-
-/// How a replica learns what was decided without it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CatchUpSettings {
-    /// `query` asks one replica when something is missing; `multicast` asks all, periodically.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) policy: Option<String>,
-    /// How many milliseconds are between two questions to all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) interval_ms: Option<u64>,
-}
-
-/// A key, and what is wrong with its value.
-type Wrong = (&'static str, String);
-
-impl LeaderSettings {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Tells ordering; an error names the key and what is wrong with it.
-    fn tell(&self, ordering: &mut mainstay_consensus::Settings) -> Result<(), Wrong> {
-        ordering.leader_policy = match self.policy.as_deref() {
-            None | Some(TRUSTED_RANK) => LeaderPolicy::TrustedRank,
-            Some(ROTATION) => LeaderPolicy::Rotation,
-            Some(_) => {
-                let what = format!("knows \"{TRUSTED_RANK}\" and \"{ROTATION}\"");
-                return Err(("leader.policy", what));
-            }
-        };
-        if let Some(ms) = self.timeout_ms {
-            let (least, most) = (ordering.election_timeout_min, ordering.election_timeout_max);
-            ordering.election_timeout = Duration::from_millis(ms);
-            if !(least..=most).contains(&ordering.election_timeout) {
-                let (least, most) = (least.as_millis(), most.as_millis());
-                return Err(("leader.timeout_ms", format!("wants {least} to {most}")));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl CatchUpSettings {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Tells ordering; an error names the key and what is wrong with it.
-    fn tell(&self, ordering: &mut mainstay_consensus::Settings) -> Result<(), Wrong> {
-        let interval = match self.interval_ms {
-            Some(ms) if (1..=INTERVAL_MS_MAX).contains(&ms) => Some(Duration::from_millis(ms)),
-            Some(_) => {
-                return Err(("catch_up.interval_ms", format!("wants 1 to {INTERVAL_MS_MAX}")));
-            }
-            None => None,
-        };
-        ordering.catch_up = match (self.policy.as_deref(), interval) {
-            (None | Some(QUERY), None) => CatchUpPolicy::Query,
-            (None | Some(QUERY), Some(_)) => {
-                let what = format!("belongs to the policy \"{MULTICAST}\" alone");
-                return Err(("catch_up.interval_ms", what));
-            }
-            (Some(MULTICAST), None) => CatchUpPolicy::MULTICAST,
-            (Some(MULTICAST), Some(interval)) => CatchUpPolicy::Multicast { interval },
-            (Some(_), _) => {
-                let what = format!("knows \"{QUERY}\" and \"{MULTICAST}\"");
-                return Err(("catch_up.policy", what));
-            }
-        };
-        Ok(())
-    }
-}
-
 impl CheckpointSettings {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -226,7 +141,7 @@ pub(crate) struct Checked {
     pub(crate) log: LogSettings,
     /// See [`Settings`].
     pub(crate) checkpoint: CheckpointSettings,
-    /// What [`LeaderSettings`] and [`CatchUpSettings`] tell ordering.
+    /// What [`LeaderSettings`], [`CatchUpSettings`] and [`BatchingSettings`] tell ordering.
     pub(crate) ordering: mainstay_consensus::Settings,
 }
 
@@ -285,6 +200,7 @@ impl Settings {
         let mut ordering = mainstay_consensus::Settings::default();
         self.leader.tell(&mut ordering)?;
         self.catch_up.tell(&mut ordering)?;
+        self.batching.tell(&mut ordering)?;
         Ok(Checked {
             cluster,
             index: self.index,
@@ -321,14 +237,14 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use mainstay_node::KeepSettings;
     use mainstay_storage::LogOptions;
 
     use super::*;
     use crate::replica::{FETCH_RATE, WRITE_RATE};
 
-    const GOOD: &str = "\
+    pub(super) const GOOD: &str = "\
 cluster = \"0b5cf8e1a7d24d0f9a3e6c1b7f42d95e\"
 index = 1
 data = \"replica-1\"
@@ -340,7 +256,7 @@ clients = \"127.0.0.1:7401\"
 peers = \"127.0.0.1:7501\"
 ";
 
-    fn read(text: &str) -> Result<Checked, Failure> {
+    pub(super) fn read(text: &str) -> Result<Checked, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.toml");
         fs::write(&path, text).unwrap();
@@ -375,6 +291,7 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.ordering, mainstay_consensus::Settings::default());
         assert_eq!(settings.leader.policy.as_deref(), Some(TRUSTED_RANK));
         assert_eq!(settings.catch_up.policy.as_deref(), Some(QUERY));
+        assert_eq!(settings.batching.form.as_deref(), Some(ordering::ADAPTIVE));
     }
 
     #[test]
@@ -384,28 +301,6 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.data, Path::new("replica-1"));
         assert_eq!(checked.listen_clients.port(), 7401);
         assert_eq!(checked.peers.len(), 2);
-    }
-
-    #[test]
-    fn leaders_are_chosen_as_the_file_says() {
-        let default = read(GOOD).unwrap().ordering;
-        assert_eq!(default.leader_policy, LeaderPolicy::TrustedRank);
-        let text = format!("{GOOD}\n[leader]\npolicy = \"rotation\"\ntimeout_ms = 800\n");
-        let ordering = read(&text).unwrap().ordering;
-        assert_eq!(ordering.leader_policy, LeaderPolicy::Rotation);
-        assert_eq!(ordering.election_timeout, Duration::from_millis(800));
-        assert_eq!(ordering.fault(), None);
-    }
-
-    #[test]
-    fn a_replica_catches_up_as_the_file_says() {
-        let ordering =
-            |lines: &str| read(&format!("{GOOD}\n[catch_up]\n{lines}")).unwrap().ordering;
-        assert_eq!(ordering("").catch_up, CatchUpPolicy::Query);
-        assert_eq!(ordering("policy = \"query\"\n").catch_up, CatchUpPolicy::Query);
-        assert_eq!(ordering("policy = \"multicast\"\n").catch_up, CatchUpPolicy::MULTICAST);
-        let often = ordering("policy = \"multicast\"\ninterval_ms = 20\n").catch_up;
-        assert_eq!(often, CatchUpPolicy::Multicast { interval: Duration::from_millis(20) });
     }
 
     #[test]

@@ -25,7 +25,8 @@ use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
 use crate::replica::open_folder;
 use crate::settings::{
-    CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings, Settings, resolve,
+    BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings,
+    Settings, resolve,
 };
 use watch::Watch;
 
@@ -115,6 +116,7 @@ fn settings_of(
             policy: options.catch_up.map(|policy| policy.name().to_owned()),
             interval_ms: None,
         },
+        batching: BatchingSettings::default(),
     }
 }
 

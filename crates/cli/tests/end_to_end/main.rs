@@ -5,6 +5,7 @@
 
 mod bad_checkpoints;
 mod bad_input;
+mod batching;
 mod checkpoints;
 mod connect;
 mod crashes;
