@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, is_no_room};
-use freeing::Freeing;
+use freeing::{Freeing, InUse};
 
 /// A real folder, locked for as long as this or a clone of it lives.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ struct Folder {
 pub struct RealFile {
     file: File,
     freeing: Arc<Freeing>,
+    /// Behind `file`: a file that was removed is freed once it is closed.
+    _in_use: InUse,
 }
 
 impl RealDisk {
@@ -80,7 +82,8 @@ impl RealDisk {
         let freeing = Arc::clone(&self.folder.freeing);
         let path = self.folder.path.join(name);
         let file = with_room(&freeing, || options.open(&path))?;
-        Ok(RealFile { file, freeing })
+        let in_use = freeing.opened(&file)?;
+        Ok(RealFile { file, freeing, _in_use: in_use })
     }
 
     /// Where the folder is.
