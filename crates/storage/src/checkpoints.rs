@@ -162,7 +162,7 @@ impl<D: Disk> Checkpoints<D> {
     }
 
     /// The newest checkpoint that [`Checkpoints::note_stable`] was told of, now or by an earlier process,
-    /// held or not.
+    /// still held or not.
     #[must_use]
     pub fn stable(&self) -> Option<CheckpointId> {
         self.lock().stable
@@ -170,11 +170,12 @@ impl<D: Disk> Checkpoints<D> {
 
     /// Makes durable that a quorum held `id`. To be called before the log gives up anything that it
     /// covers: after a restart this replica may be the only one left that knows it, and that can give
-    /// it to others; so, if it is held, it stays until a later one is noted. Cheap for one that is not
-    /// later than the last.
+    /// it to others; so it stays until a later one is noted. Cheap for one that is not later than the
+    /// last.
     ///
     /// # Errors
-    /// See [`CheckpointError`].
+    /// [`CheckpointError::Gone`] if it is not held: it may have made way for the next one, and then
+    /// nothing may be given up for its sake. Others see [`CheckpointError`].
     pub fn note_stable(&self, id: CheckpointId) -> Result<(), CheckpointError> {
         self.lock().note_stable(id)
     }
@@ -548,6 +549,9 @@ impl<D: Disk> Folder<D> {
     fn note_stable(&mut self, id: CheckpointId) -> Result<(), CheckpointError> {
         if self.stable.is_some_and(|stable| stable >= id) {
             return Ok(());
+        }
+        if !self.held.contains_key(&id) {
+            return Err(CheckpointError::Gone(id));
         }
         let name = stable_name(self.options.group, id);
         match self.disk.create(&name) {

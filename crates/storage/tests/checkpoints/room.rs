@@ -57,6 +57,29 @@ fn the_stable_one_never_makes_way() {
     assert_eq!(checkpoints.held(), [id(3), id(13)]);
 }
 
+/// One makes way before a quorum is known to have held it, and the next one finds no room all the same:
+/// the log must not go up to what is not there any more.
+#[test]
+fn what_made_way_is_not_noted_as_stable() {
+    let disk = MemoryDisk::default();
+    let checkpoints = open(&disk).expect("open");
+    for slot in [3, 8] {
+        write(&checkpoints, slot).expect("there is room");
+    }
+    checkpoints.note_stable(id(3)).expect("noted");
+    disk.limit_room(Some(0));
+    let mut writer = checkpoints.writer(Slot(13)).expect("a writer");
+    writer.write_all(&vec![1; 2 << 20]).expect_err("no room");
+    drop(writer);
+    assert_eq!(checkpoints.held(), [id(3)]);
+    let error = checkpoints.note_stable(id(8)).expect_err("it is gone");
+    assert!(matches!(error, CheckpointError::Gone(gone) if gone == id(8)), "{error}");
+    assert_eq!(checkpoints.stable(), Some(id(3)));
+    drop(checkpoints);
+    let checkpoints = open(&disk).expect("open");
+    assert_eq!((checkpoints.stable(), checkpoints.latest()), (Some(id(3)), Some(id(3))));
+}
+
 #[test]
 fn without_room_nothing_is_left_and_the_log_goes_on() {
     let disk = MemoryDisk::default();
