@@ -11,6 +11,12 @@ pub(crate) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | FileTooLarge | QuotaExceeded)
 }
 
+/// Whether the process, or the system, has as many files open as it may.
+pub(crate) fn is_no_handle(error: &io::Error) -> bool {
+    let errors = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// What a damaged place means for the replica that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {

@@ -11,7 +11,9 @@ use mainstay_model::{
 };
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{AppendError, Damage, Meaning, OpenError, ReadError, SyncError, is_no_room};
+use crate::error::{
+    AppendError, Damage, Meaning, OpenError, ReadError, SyncError, is_no_handle, is_no_room,
+};
 use crate::group::Group;
 use crate::index::Location;
 use crate::layout::{
@@ -339,8 +341,12 @@ impl<D: Disk, P: Plants> Log<D, P> {
         let temporary = format!("{name}{TEMPORARY}");
         let failed = |source| write_failed(number, source);
         let mut file = self.create(&temporary).map_err(|source| {
-            // Whatever it is, nothing written so far is in doubt.
-            no_room(number, capacity, source)
+            // Neither puts anything in doubt that was written so far, and both pass.
+            if is_no_room(&source) || is_no_handle(&source) {
+                no_room(number, capacity, source)
+            } else {
+                failed(source)
+            }
         })?;
         if let Err(source) = file.allocate(capacity) {
             drop(file);

@@ -164,3 +164,17 @@ fn a_log_does_not_begin_on_a_full_disk() {
     disk.limit_room(None);
     assert_eq!(open(&disk, NoPlants).1, Recovered::default());
 }
+
+/// A disk that is dying, or was made read-only, is not a full one: whoever waits for space waits for ever.
+#[test]
+fn a_segment_that_cannot_be_made_is_no_lack_of_room() {
+    let disk = MemoryDisk::default();
+    let (mut log, _) = open(&disk, NoPlants);
+    let filler = accept(1, (SEGMENT as usize) * 2 / 3);
+    log.append(&[filler]).expect("append");
+    log.sync().expect("sync");
+    disk.fail_after(Some(0));
+    let error = log.prepare().expect_err("it cannot be made");
+    assert!(matches!(error, AppendError::Failed { .. }), "{error}");
+    assert!(matches!(log.append(&[accept(2, 10)]), Err(AppendError::Poisoned)));
+}
