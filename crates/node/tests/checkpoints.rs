@@ -281,3 +281,26 @@ fn a_service_that_differs_everywhere_is_told_and_nothing_is_given_up() {
         assert!(status.replica.stable <= decided, "{status:?}");
     }
 }
+
+/// At such a rate the checkpoint takes two minutes, of which the node's end waits for none.
+#[test]
+fn a_node_ends_at_once_though_its_checkpoint_is_written_slowly() {
+    let mut cluster = Cluster::prepare(1);
+    cluster.configs[0].interval = CheckpointInterval { requests: 60, bytes: 1 << 30 };
+    cluster.checkpoint_write_rate = NonZeroU64::new(1 << 10);
+    cluster.run(0);
+    cluster.until(0, |s| s.replica.state == StateName::Active);
+    let (mut client, value) = (cluster.client(0), "v".repeat(2000));
+    for n in 0..100 {
+        assert_eq!(client.call(&format!("set key-{n} {value}")), "+ok");
+    }
+    let began = Instant::now();
+    while files(&cluster, 0, "checkpoint-").is_empty() {
+        assert!(began.elapsed() < harness::PATIENCE, "no checkpoint is being written");
+        std::thread::yield_now();
+    }
+    let began = Instant::now();
+    cluster.stop(0).expect("a clean end");
+    assert!(began.elapsed() < harness::PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(files(&cluster, 0, "checkpoint-"), [""; 0]);
+}

@@ -39,9 +39,17 @@ struct Pace {
 }
 
 impl Pace {
-    /// Waits until `bytes` more may have been written.
-    fn wait(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// For how long to wait at a time: whoever writes may not want to go on.
+    const STEP: Duration = Duration::from_millis(50);
+
+    /// How many bytes to take at a time.
+    fn piece(&self) -> usize {
+        ((self.rate.get() as f64 * Self::STEP.as_secs_f64()) as usize).max(1)
+    }
+
+    /// Waits for as long as `bytes` more take.
+    fn wait(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
         let due = Duration::from_secs_f64(self.bytes as f64 / self.rate.get() as f64);
         thread::sleep(due.saturating_sub(self.begun.elapsed()));
     }
@@ -80,9 +88,6 @@ impl<D: Disk> CheckpointWriter<D> {
         }
         self.head.total += self.buffer.len() as u64;
         self.unsynced += self.buffer.len() as u64;
-        if let Some(pace) = &mut self.pace {
-            pace.wait(self.buffer.len() as u64);
-        }
         self.buffer.clear();
         if self.unsynced >= SYNC_BYTES {
             self.sync()?;
@@ -143,13 +148,17 @@ impl<D: Disk> Write for CheckpointWriter<D> {
         if self.has_failed {
             return Err(io::Error::other("writing the checkpoint failed before"));
         }
-        let len = bytes.len().min(WRITE_BYTES - self.buffer.len());
+        let piece = self.pace.as_ref().map_or(WRITE_BYTES, Pace::piece);
+        let len = bytes.len().min(WRITE_BYTES - self.buffer.len()).min(piece);
         self.buffer.extend_from_slice(&bytes[..len]);
         if self.buffer.len() == WRITE_BYTES
             && let Err(error) = self.write_out()
         {
             self.has_failed = true;
             return Err(error.into_io());
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.wait(len);
         }
         Ok(len)
     }
