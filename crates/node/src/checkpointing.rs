@@ -106,12 +106,16 @@ impl<F: Front> Node<F> {
     }
 
     /// A leader orders the interval that its settings ask for, and a longer one where the state is large
-    /// or checkpoints are late: writing them is not to cost more than writing the log.
+    /// or checkpoints are late: writing them is not to cost more than writing the log. Never one that its
+    /// log has no room for: nothing would be decided any more, no checkpoint due, and nothing given up.
     pub(crate) fn order_interval(&mut self) {
         let now = self.machines.now.monotonic;
         let checkpointing = &mut self.checkpointing;
         let Some(interval) = checkpointing.interval else { return };
-        let wanted = checkpointing.stretch.apply(self.config.interval, checkpointing.bytes);
+        let mut wanted = checkpointing.stretch.apply(self.config.interval, checkpointing.bytes);
+        if let Some(max) = self.log.bytes_max {
+            wanted.bytes = wanted.bytes.min(max / 4).max(CheckpointInterval::MIN.bytes);
+        }
         let waits = checkpointing
             .interval_ordered_at
             .is_some_and(|at| now.since(at) < INTERVAL_ORDERED_AGAIN_AFTER);

@@ -110,6 +110,17 @@ pub struct KeepSettings {
     pub transfer_bytes: u64,
 }
 
+impl KeepSettings {
+    /// No more than leaves room in a log of `bytes_max` for what lies between two checkpoints: a quarter
+    /// of it, or half of it for a while.
+    pub(crate) fn within(self, bytes_max: u64) -> Self {
+        Self {
+            lagging_bytes: self.lagging_bytes.min(bytes_max / 4),
+            transfer_bytes: self.transfer_bytes.min(bytes_max / 2),
+        }
+    }
+}
+
 impl Default for KeepSettings {
     fn default() -> Self {
         Self { lagging_bytes: 128 << 20, transfer_bytes: 4 << 30 }

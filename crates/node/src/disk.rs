@@ -76,6 +76,8 @@ pub(crate) struct LogState {
     pub(crate) bytes: u64,
     pub(crate) segments: u64,
     pub(crate) has_room: bool,
+    /// The most that it may hold.
+    pub(crate) bytes_max: Option<u64>,
 }
 
 /// Owns the log until the queue is closed and empty, or a write fails.
@@ -105,6 +107,7 @@ impl<D: Disk> DiskThread<D> {
         keep: KeepSettings,
     ) -> Self {
         let told = Self::state_of(&log);
+        let keep = log.bytes_max().map_or(keep, |max| keep.within(max));
         Self {
             log,
             tasks,
@@ -121,7 +124,12 @@ impl<D: Disk> DiskThread<D> {
 
     /// What the log says about itself.
     pub(crate) fn state_of(log: &Log<D>) -> LogState {
-        LogState { bytes: log.bytes(), segments: log.segments(), has_room: log.has_room() }
+        LogState {
+            bytes: log.bytes(),
+            segments: log.segments(),
+            has_room: log.has_room(),
+            bytes_max: log.bytes_max(),
+        }
     }
 
     /// The thread's body. Returns what failed, if anything did.

@@ -55,7 +55,12 @@ impl<F: Front> Node<F> {
         if let Some(checkpoint) = executed.adopted {
             self.adopted(checkpoint);
         }
+        let is_first = self.checkpointing.interval.is_none();
         self.checkpointing.note(&executed);
+        if is_first {
+            // Before the log can be full of what clients write.
+            self.order_interval();
+        }
         if executed.applied > self.applied || executed.adopted.is_some() {
             self.applied = executed.applied;
             self.view.decided_time_ms = executed.time.0 / 1_000_000;

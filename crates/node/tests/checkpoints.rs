@@ -304,3 +304,26 @@ fn a_node_ends_at_once_though_its_checkpoint_is_written_slowly() {
     assert!(began.elapsed() < harness::PATIENCE, "{:?}", began.elapsed());
     assert_eq!(files(&cluster, 0, "checkpoint-"), [""; 0]);
 }
+
+/// A log that may not hold what lies between two checkpoints by default: they are due earlier, and the
+/// group never stops to take writes for good.
+#[test]
+fn a_log_that_is_bounded_below_the_interval_goes_on() {
+    let mut cluster = Cluster::prepare(1);
+    cluster.segment_bytes = 64 << 10;
+    cluster.log_bytes_max = Some(1 << 20);
+    cluster.run(0);
+    cluster.until(0, |s| s.replica.state == StateName::Active);
+    let (mut client, value) = (cluster.client(0), "v".repeat(8000));
+    let began = Instant::now();
+    let mut written = 0;
+    while written < 500 {
+        assert!(began.elapsed() < harness::PATIENCE, "it stopped after {written} writes");
+        match &*client.call(&format!("set key-{} {value}", written % 10)) {
+            "+ok" => written += 1,
+            reply => assert_eq!(reply, "-NoRoom"),
+        }
+    }
+    let status = cluster.status(0).expect("a status");
+    assert!(status.replica.log_bytes <= 1 << 20, "{status:?}");
+}

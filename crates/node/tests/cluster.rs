@@ -354,7 +354,7 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     let sockets =
         mainstay_node::Sockets::bind(harness::loopback(), harness::loopback()).expect("ports");
     let config = &cluster.configs[0];
-    let store = harness::open(MemoryDisk::default(), config, 1 << 20, None);
+    let store = harness::open(MemoryDisk::default(), config, (1 << 20, None, None));
     let service = mainstay_service::Plain(harness::Registers::default());
     let stop = mainstay_node::StopHandle::new();
     let error = mainstay_node::run(config, sockets, store, service, harness::Lines, &stop)

@@ -480,6 +480,12 @@ impl<D: Disk, P: Plants> Log<D, P> {
         self.allocated_before + self.current.capacity + ahead
     }
 
+    /// The most that may be allocated, see [`LogOptions::bytes_max`].
+    #[must_use]
+    pub const fn bytes_max(&self) -> Option<u64> {
+        self.options.bytes_max
+    }
+
     /// How many segments hold records.
     #[must_use]
     pub fn segments(&self) -> u64 {

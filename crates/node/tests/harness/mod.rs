@@ -179,6 +179,7 @@ pub struct Cluster {
     pub nodes: Vec<Option<Running>>,
     pub segment_bytes: u64,
     pub checkpoint_write_rate: Option<NonZeroU64>,
+    pub log_bytes_max: Option<u64>,
     sockets: Vec<Option<Sockets>>,
     _folder: tempfile::TempDir,
 }
@@ -221,6 +222,7 @@ impl Cluster {
             nodes: (0..size).map(|_| None).collect(),
             segment_bytes: 1 << 20,
             checkpoint_write_rate: None,
+            log_bytes_max: None,
             sockets: sockets.into_iter().map(Some).collect(),
             _folder: folder,
         }
@@ -244,15 +246,13 @@ impl Cluster {
         let stop = StopHandle::new();
         let handle = stop.clone();
         let place = self.places[index].clone();
-        let (segment_bytes, rate) = (self.segment_bytes, self.checkpoint_write_rate);
+        let bounds = (self.segment_bytes, self.log_bytes_max, self.checkpoint_write_rate);
         let thread = thread::spawn(move || match place {
             Place::Folder(path) => {
                 let disk = RealDisk::create(&path).expect("a folder");
-                go(&config, sockets, open(disk, &config, segment_bytes, rate), &handle)
+                go(&config, sockets, open(disk, &config, bounds), &handle)
             }
-            Place::Memory(disk) => {
-                go(&config, sockets, open(disk, &config, segment_bytes, rate), &handle)
-            }
+            Place::Memory(disk) => go(&config, sockets, open(disk, &config, bounds), &handle),
         });
         self.nodes[index] = Some(Running { stop, thread });
     }
@@ -318,15 +318,16 @@ impl Drop for Cluster {
     }
 }
 
-/// Opens log and checkpoints of a replica.
+/// Opens log and checkpoints of a replica; told are the bytes of a segment, those of the log, and how fast
+/// checkpoints are written.
 pub fn open<D: Disk + Clone>(
     disk: D,
     config: &NodeConfig,
-    segment_bytes: u64,
-    checkpoint_write_rate: Option<NonZeroU64>,
+    (segment_bytes, log_bytes_max, checkpoint_write_rate): (u64, Option<u64>, Option<NonZeroU64>),
 ) -> Store<D> {
     let mut log = LogOptions::new(config.cluster, config.me);
     log.segment_bytes = segment_bytes;
+    log.bytes_max = log_bytes_max;
     let mut checkpoints = CheckpointOptions::new(config.cluster, GroupId::FIRST, 1);
     checkpoints.write_rate = checkpoint_write_rate;
     Store::open(disk, log, checkpoints).expect("a log")
