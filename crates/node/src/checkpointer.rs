@@ -57,6 +57,17 @@ pub(crate) struct ToWrite<C> {
     pub(crate) state: ApplierCheckpoint<C>,
 }
 
+/// What a failed sync of the folder means. It is also that of the log: the system tells of such a failure
+/// once, so the log's next sync may succeed although its names do not last.
+pub(crate) fn folder_failure(error: &CheckpointError) -> Option<Event> {
+    match error {
+        CheckpointError::Io { file, tried: "sync", source } if file.is_empty() => {
+            Some(Event::DiskFailed(format!("the folder could not be synced: {source}")))
+        }
+        _ => None,
+    }
+}
+
 /// The way to the checkpoint thread.
 pub(crate) fn channel<C>() -> (SyncSender<ToWrite<C>>, Receiver<ToWrite<C>>) {
     sync_channel(WAITING_MAX)
@@ -106,11 +117,8 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
                     Event::Checkpointed { generation, checkpoint, bytes }
                 }
                 Err(_) if !self.wanted.wants(generation) => continue,
-                // The folder is also that of the log: whether its names last is not known now.
-                Err(CheckpointError::Io { file, tried: "sync", source }) if file.is_empty() => {
-                    Event::DiskFailed(format!("the folder could not be synced: {source}"))
-                }
-                Err(error) => Event::CheckpointFailed { slot, why: error.to_string() },
+                Err(error) => folder_failure(&error)
+                    .unwrap_or_else(|| Event::CheckpointFailed { slot, why: error.to_string() }),
             };
             self.inbox.push(event, 0);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_consensus::{Input, ReadPurpose, Role};
-use mainstay_model::{CheckpointId, Entry, Instant, ReplicaId, Slot};
+use mainstay_model::{CheckpointId, Entry, Instant, Slot};
 use mainstay_service::{CheckpointInterval, Command};
 
 use crate::NodeError;
@@ -21,9 +21,6 @@ use crate::front::Front;
 use crate::node::{INTERVAL_TOKEN, Node};
 use crate::stretch::Stretch;
 use crate::transfers::TransferTask;
-
-/// The most bytes of pieces that wait to be read for others; beyond, they have to ask again.
-const READING_BYTES_MAX: usize = 64 << 20;
 
 /// How long until an interval is ordered again that is still not in force.
 const INTERVAL_ORDERED_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -95,14 +92,8 @@ impl Checkpointing {
 
 impl<F: Front> Node<F> {
     pub(crate) fn transfer(&mut self, task: TransferTask) {
-        let bytes = task.bytes(self.config.ordering.chunk_bytes);
-        self.transfers.add(task, bytes);
-    }
-
-    pub(crate) fn read_chunk(&mut self, to: ReplicaId, checkpoint: CheckpointId, chunk: u32) {
-        if self.transfers.queue.bytes() < READING_BYTES_MAX {
-            self.transfer(TransferTask::Read { to, checkpoint, chunk });
-        }
+        // Nobody asks how much waits there: the ordering machine has only so many pieces on their way.
+        self.transfers.add(task, 0);
     }
 
     /// A leader orders the interval that its settings ask for, and a longer one where the state is large

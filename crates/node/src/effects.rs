@@ -48,7 +48,9 @@ impl<F: Front> Node<F> {
                 }
             }
             Effect::Rejected { token, reason } => self.rejected(token, reason),
-            Effect::ReadChunk { to, checkpoint, chunk } => self.read_chunk(to, checkpoint, chunk),
+            Effect::ReadChunk { to, checkpoint, chunk } => {
+                self.transfer(TransferTask::Read { to, checkpoint, chunk });
+            }
             Effect::StoreChunk { checkpoint, total, chunk, bytes } => {
                 self.transfer(TransferTask::Store { checkpoint, total, chunk, bytes });
             }

@@ -101,6 +101,12 @@ impl<T> Queue<T> {
         state.bytes + state.in_hand
     }
 
+    /// How many items wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).items.len()
+    }
+
     /// Lets the consumer end once it has taken what is there.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;

@@ -80,6 +80,8 @@ impl<S: Service, D: Disk> Origin<S, D> {
     }
 
     fn restore_one(&self, id: CheckpointId) -> Result<Applier<S>, String> {
+        // A newer one may be fetched meanwhile, and this one is not to make way for it.
+        let _hold = self.checkpoints.hold(id);
         let content = self.checkpoints.open_content(id).map_err(|error| error.to_string())?;
         self.restoring.restore(id, content)
     }
@@ -91,5 +93,63 @@ impl<S: Service, D: Disk> Origin<S, D> {
                 tracing::error!("the checkpoint of slot {} is still there: {error}", id.slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    use mainstay_model::{ClusterId, GroupId};
+    use mainstay_service::{Apply, Context, Plain};
+    use mainstay_storage::{CheckpointOptions, MemoryDisk};
+    use serde::{Deserialize, Deserializer, Serialize};
+
+    /// While it is restored, two newer checkpoints are put in their places.
+    #[derive(Clone, Default, Serialize)]
+    struct Overtaken;
+
+    static OVERTAKES: Mutex<Option<Checkpoints<MemoryDisk>>> = Mutex::new(None);
+
+    impl<'de> Deserialize<'de> for Overtaken {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            let checkpoints = OVERTAKES.lock().unwrap();
+            let checkpoints = checkpoints.as_ref().expect("they are there");
+            for slot in [8, 9] {
+                let writer = checkpoints.writer(Slot(slot)).expect("a writer");
+                writer.finish(1).expect("it is written");
+            }
+            assert_eq!(checkpoints.held().len(), 3, "the one that is restored went");
+            Ok(Self)
+        }
+    }
+
+    impl Apply for Overtaken {
+        fn apply(&mut self, _: &Context, _: &[u8], _: &mut Vec<u8>) {}
+    }
+
+    #[test]
+    fn a_checkpoint_stays_while_it_is_restored() {
+        let options = CheckpointOptions::new(ClusterId(1), GroupId::FIRST, 1);
+        let checkpoints = Checkpoints::open(MemoryDisk::default(), options).expect("a folder").0;
+        let mut applier = Applier::new(Plain(Overtaken), Default::default(), 1, NoPlants);
+        let mut writer = checkpoints.writer(Slot::NONE).expect("a writer");
+        let digest = applier.checkpoint().expect("a state").write(&mut writer).expect("written");
+        let from = writer.finish(digest).expect("it is written");
+        *OVERTAKES.lock().unwrap() = Some(checkpoints.clone());
+        let origin = Origin {
+            service: Plain(Overtaken),
+            sessions: SessionLimits::default(),
+            checkpoints: checkpoints.clone(),
+            from: Some(from),
+            unusable: Vec::new(),
+            truncated_upto: Slot::NONE,
+            has_peers: false,
+            restoring: Restoring { cluster_seed: 1, wanted: Arc::default() },
+        };
+        origin.restore_one(from).expect("it is restored");
+        checkpoints.tidy().expect("tidied");
+        assert_eq!(checkpoints.held().len(), 2, "now it goes");
     }
 }

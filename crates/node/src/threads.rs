@@ -85,6 +85,7 @@ impl Threads {
             restoring,
             handover,
             holds: BTreeMap::new(),
+            pausing: None,
         };
         threads.start_other("transfer", move || {
             system::give_way();

@@ -2,7 +2,8 @@
 //! of the whole, and removes what is not wanted any more. None of that delays the log or the protocol.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,14 @@ use mainstay_model::{CheckpointId, NoPlants, ReplicaId, Slot};
 use mainstay_service::{Applier, Service};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming};
 
-use crate::checkpointer::Wanted;
+use crate::checkpointer::{Wanted, folder_failure};
 use crate::disk::{DiskTask, Event};
 use crate::queue::{Inbox, Queue, Taken};
 
 /// How long a checkpoint is kept after a piece of it was last asked for.
 const HOLD_TIME: Duration = Duration::from_secs(30);
-/// After a failure to store what is fetched, how long until this is told, so that a disk that does not
-/// work is not tried without a pause.
+/// After a failure to store what is fetched, how long until this is told and anything else is stored, so
+/// that a disk that does not work is not tried without a pause.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the transfer thread is asked for.
@@ -38,16 +39,11 @@ pub(crate) enum TransferTask {
     RemoveFiles(Vec<String>),
 }
 
-impl TransferTask {
-    /// Bytes that the task holds on to, or that its answer will, if a piece has so many.
-    pub(crate) fn bytes(&self, chunk_bytes: u32) -> usize {
-        match self {
-            Self::Read { .. } => chunk_bytes as usize,
-            Self::Store { bytes, .. } => bytes.len(),
-            Self::Install { .. } | Self::Discard { .. } => 0,
-            Self::Remove(_) | Self::RemoveFiles(_) => 0,
-        }
-    }
+/// What is told of a failure once the pause is over.
+pub(crate) struct Pausing {
+    until: Instant,
+    why: String,
+    events: Vec<Event>,
 }
 
 /// How a state is made out of the content of a checkpoint.
@@ -60,18 +56,33 @@ pub(crate) struct Restoring {
 /// Where a restored state waits for the executor.
 pub(crate) type Handover<S> = Arc<Mutex<Option<Applier<S>>>>;
 
-/// Reads as long as that is wanted.
-struct Interruptible<'a, R> {
-    from: R,
+/// Reads, or writes, until the node ends.
+struct Interruptible<'a, T> {
+    inner: T,
     wanted: &'a Wanted,
+}
+
+impl<T> Interruptible<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        if self.wanted.is_ended() { Err(io::Error::other("the node ends")) } else { Ok(()) }
+    }
 }
 
 impl<R: Read> Read for Interruptible<'_, R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if self.wanted.is_ended() {
-            return Err(io::Error::other("the node ends"));
-        }
-        self.from.read(to)
+        self.check()?;
+        self.inner.read(to)
+    }
+}
+
+impl<W: Write> Write for Interruptible<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -83,22 +94,27 @@ impl Restoring {
         checkpoint: CheckpointId,
         content: impl Read,
     ) -> Result<Applier<S>, String> {
-        let mut from = Interruptible { from: content, wanted: &self.wanted };
+        let mut from = Interruptible { inner: content, wanted: &self.wanted };
         let mut applier = Applier::restore(&mut from, self.cluster_seed, NoPlants)
             .map_err(|error| error.to_string())?;
         let slot = applier.applied_upto();
         if slot != checkpoint.slot {
             return Err(format!("it holds the state of slot {slot}"));
         }
-        match applier.digest() {
-            Some(digest) if digest == checkpoint.digest => Ok(applier),
-            Some(digest) => Err(format!(
+        let panicked = || "the service panicked over what was restored".to_owned();
+        let state = applier.checkpoint().ok_or_else(panicked)?;
+        // Written to nowhere: that takes long for a large state, and the node may end meanwhile.
+        let mut to = Interruptible { inner: io::sink(), wanted: &self.wanted };
+        let written = catch_unwind(AssertUnwindSafe(|| state.write(&mut to)));
+        let digest = written.map_err(|_| panicked())?.map_err(|error| error.to_string())?;
+        if digest != checkpoint.digest {
+            return Err(format!(
                 "the digest of what was restored is {digest:016x}, not {:016x}: the checkpoint is \
                  another one, or the service does not restore all of what it wrote",
                 checkpoint.digest
-            )),
-            None => Err("the service panicked over what was restored".to_owned()),
+            ));
         }
+        Ok(applier)
     }
 }
 
@@ -118,6 +134,8 @@ pub(crate) struct TransferThread<S: Service, D: Disk> {
     pub(crate) handover: Handover<S>,
     /// What is being given to others, and when it was last asked for.
     pub(crate) holds: BTreeMap<CheckpointId, (Hold<D>, Instant)>,
+    /// Nothing is stored at present; all else goes on.
+    pub(crate) pausing: Option<Pausing>,
 }
 
 impl<S: Service, D: Disk> TransferThread<S, D> {
@@ -125,14 +143,17 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     pub(crate) fn run(mut self) {
         let mut tasks = Vec::new();
         loop {
-            let patience = (!self.holds.is_empty()).then_some(HOLD_TIME);
-            let taken = self.tasks.take(&mut tasks, patience);
+            let hold = (!self.holds.is_empty()).then_some(HOLD_TIME);
+            let pausing = self.pausing.as_ref();
+            let pause = pausing.map(|p| p.until.saturating_duration_since(Instant::now()));
+            let taken = self.tasks.take(&mut tasks, hold.into_iter().chain(pause).min());
             for task in tasks.drain(..) {
                 if !self.restoring.wanted.is_ended() {
                     self.carry_out(task);
                 }
             }
             self.let_go();
+            self.tell_after_pause();
             if taken == Taken::Closed {
                 return;
             }
@@ -143,14 +164,19 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
         match task {
             TransferTask::Read { to, checkpoint, chunk } => self.read(to, checkpoint, chunk),
             TransferTask::Store { checkpoint, total, chunk, bytes } => {
-                let stored = self.store(checkpoint, total, chunk, &bytes);
-                if let Err(error) = &stored {
+                if let Some(pausing) = &mut self.pausing {
+                    let stored = Err(pausing.why.clone());
+                    pausing.events.push(Event::ChunkStored { checkpoint, chunk, stored });
+                    return;
+                }
+                let stored = self.store(checkpoint, total, chunk, &bytes).map_err(|error| {
                     tracing::error!("what is fetched cannot be kept: {error}");
                     self.incoming = None;
-                    std::thread::sleep(FAILURE_PAUSE);
-                }
-                let stored = stored.map_err(|error| error.to_string());
-                self.inbox.push(Event::ChunkStored { checkpoint, chunk, stored }, 0);
+                    self.look_at(&error);
+                    error.to_string()
+                });
+                let why = stored.clone().err();
+                self.tell_fetched(Event::ChunkStored { checkpoint, chunk, stored }, why);
             }
             TransferTask::Install { checkpoint } => {
                 let installed = self.install(checkpoint);
@@ -159,10 +185,10 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                         "the fetched checkpoint of slot {} is not used, and is fetched anew: {why}",
                         checkpoint.slot
                     );
-                    std::thread::sleep(FAILURE_PAUSE);
                 }
+                let why = installed.clone().err();
                 let installed = installed.ok();
-                self.inbox.push(Event::Fetched { checkpoint, installed }, 0);
+                self.tell_fetched(Event::Fetched { checkpoint, installed }, why);
             }
             TransferTask::Discard { upto, wanted_above, stable } => {
                 match stable.map_or(Ok(()), |stable| self.checkpoints.note_stable(stable)) {
@@ -170,16 +196,22 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                         self.log.push(&mut vec![DiskTask::Discard { upto, wanted_above }], 0);
                     }
                     // Tried again with the next checkpoint; until then the log is longer.
-                    Err(error) => tracing::warn!("the log is kept: {error}"),
+                    Err(error) => {
+                        tracing::warn!("the log is kept: {error}");
+                        self.look_at(&error);
+                    }
                 }
                 self.tidy();
             }
             TransferTask::RemoveFiles(names) => {
-                let removed = names.iter().try_for_each(|name| self.disk.remove(name));
-                if let Err(error) = removed.and_then(|()| self.disk.sync_folder()) {
+                if let Err(error) = names.iter().try_for_each(|name| self.disk.remove(name)) {
                     tracing::warn!(
                         "what the log has given up is still there, and goes at the next start: {error}"
                     );
+                }
+                if let Err(source) = self.disk.sync_folder() {
+                    let file = String::new();
+                    self.look_at(&CheckpointError::Io { file, tried: "sync", source });
                 }
             }
             TransferTask::Remove(wrong) => {
@@ -189,9 +221,36 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                             "the wrong checkpoint of slot {} is still there: {error}",
                             checkpoint.slot
                         );
+                        self.look_at(&error);
                     }
                 }
             }
+        }
+    }
+
+    /// Tells what came of something fetched; of a failure only after a pause.
+    fn tell_fetched(&mut self, event: Event, why: Option<String>) {
+        match (&mut self.pausing, why) {
+            (Some(pausing), _) => pausing.events.push(event),
+            (None, None) => self.inbox.push(event, 0),
+            (None, Some(why)) => {
+                let until = Instant::now() + FAILURE_PAUSE;
+                self.pausing = Some(Pausing { until, why, events: vec![event] });
+            }
+        }
+    }
+
+    fn tell_after_pause(&mut self) {
+        let over = |pausing: &mut Pausing| pausing.until <= Instant::now();
+        for event in self.pausing.take_if(over).into_iter().flat_map(|pausing| pausing.events) {
+            self.inbox.push(event, 0);
+        }
+    }
+
+    /// Ends the node where the log cannot trust its folder any more.
+    fn look_at(&self, error: &CheckpointError) {
+        if let Some(failure) = folder_failure(error) {
+            self.inbox.push(failure, 0);
         }
     }
 
@@ -248,11 +307,15 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
         let Some(incoming) = incoming else {
             return Err("its pieces are not here".to_owned());
         };
-        let content = incoming.open_content().map_err(|error| error.to_string())?;
+        let sentence = |error: CheckpointError| {
+            self.look_at(&error);
+            error.to_string()
+        };
+        let content = incoming.open_content().map_err(sentence)?;
         match self.restoring.restore(checkpoint, content) {
             Ok(applier) => {
                 let bytes = incoming.partial().total;
-                incoming.install().map_err(|error| error.to_string())?;
+                incoming.install().map_err(sentence)?;
                 *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(applier);
                 Ok(bytes)
             }
@@ -260,6 +323,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
             Err(why) => {
                 if let Err(error) = incoming.abandon() {
                     tracing::error!("what was fetched is still there: {error}");
+                    self.look_at(&error);
                 }
                 Err(why)
             }
@@ -278,6 +342,221 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     fn tidy(&self) {
         if let Err(error) = self.checkpoints.tidy() {
             tracing::warn!("an older checkpoint is still there: {error}");
+            self.look_at(&error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use mainstay_model::{ClusterId, GroupId};
+    use mainstay_service::{Checkpoint, Context, QueryContext, RestoreError};
+    use mainstay_storage::{CheckpointOptions, MemoryDisk};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Of 16 MiB; the node ends once a part of it was written, if told so.
+    struct Large;
+
+    /// What ends then, and how much of it was written since.
+    static WRITTEN: Mutex<(Option<Arc<Wanted>>, u64)> = Mutex::new((None, 0));
+
+    impl Service for Large {
+        type Checkpoint = Self;
+
+        fn apply(&mut self, _: &Context, _: &[u8], _: &mut Vec<u8>) {}
+
+        fn query(&self, _: &QueryContext, _: &[u8], _: &mut Vec<u8>) {}
+
+        fn checkpoint(&mut self) -> Self {
+            Self
+        }
+
+        fn restore(source: &mut dyn Read) -> Result<Self, RestoreError> {
+            io::copy(source, &mut io::sink())?;
+            Ok(Self)
+        }
+
+        fn version() -> u32 {
+            1
+        }
+    }
+
+    impl Checkpoint for Large {
+        fn write(self, to: &mut dyn Write) -> io::Result<()> {
+            let mut written = WRITTEN.lock().unwrap();
+            let piece = vec![7; 1 << 20];
+            for _ in 0..16 {
+                to.write_all(&piece)?;
+                if let (Some(wanted), count) = &mut *written {
+                    *count += 1;
+                    wanted.end();
+                }
+            }
+            Ok(())
+        }
+    }
+
+    type Thread = TransferThread<Large, MemoryDisk>;
+
+    fn thread(disk: &MemoryDisk) -> Thread {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let options = CheckpointOptions::new(ClusterId(1), GroupId::FIRST, 1);
+        TransferThread {
+            tasks: Queue::new(),
+            inbox: Inbox::new(Arc::new(waker), 1 << 20),
+            log: Queue::new(),
+            checkpoints: Checkpoints::open(disk.clone(), options).expect("a folder").0,
+            disk: disk.clone(),
+            chunk_bytes: 512,
+            incoming: None,
+            restoring: Restoring { cluster_seed: 1, wanted: Arc::default() },
+            handover: Arc::default(),
+            holds: BTreeMap::new(),
+            pausing: None,
+        }
+    }
+
+    fn told(inbox: &Inbox<Event>) -> Vec<Event> {
+        let mut events = Vec::new();
+        inbox.take(&mut events);
+        events
+    }
+
+    const fn id(slot: u64) -> CheckpointId {
+        CheckpointId { slot: Slot(slot), digest: 1 }
+    }
+
+    fn store(chunk: u32) -> TransferTask {
+        let bytes = Bytes::from_static(&[1; 512]);
+        TransferTask::Store { checkpoint: id(9), total: 1024, chunk, bytes }
+    }
+
+    const fn discard(slot: u64) -> TransferTask {
+        TransferTask::Discard { upto: Slot(slot), wanted_above: None, stable: Some(id(slot)) }
+    }
+
+    fn write(thread: &Thread, slot: u64) {
+        let writer = thread.checkpoints.writer(Slot(slot)).expect("a writer");
+        writer.finish(1).expect("it is written");
+    }
+
+    /// A full disk refuses what is fetched; what would make room for it must not wait for that.
+    #[test]
+    fn a_failure_to_store_delays_nothing_but_what_is_stored_next() {
+        let disk = MemoryDisk::default();
+        let mut thread = thread(&disk);
+        write(&thread, 5);
+        disk.fail_writes(1);
+        for task in [store(0), store(1), discard(5)] {
+            thread.carry_out(task);
+        }
+        assert_eq!(thread.log.len(), 1, "the log may be given up");
+        assert_eq!(told(&thread.inbox).len(), 0, "the failure is told later");
+        let (inbox, tasks, began) =
+            (Arc::clone(&thread.inbox), Arc::clone(&thread.tasks), Instant::now());
+        let running = std::thread::spawn(move || thread.run());
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            assert!(began.elapsed() < PATIENCE, "it is never told");
+            events.append(&mut told(&inbox));
+            std::thread::yield_now();
+        }
+        for (event, expected) in events.iter().zip(0..) {
+            let Event::ChunkStored { chunk, stored: Err(_), .. } = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!(*chunk, expected);
+        }
+        tasks.close();
+        running.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_node_ends_although_it_pauses_after_a_failure() {
+        let disk = MemoryDisk::default();
+        let mut thread = thread(&disk);
+        disk.fail_writes(1);
+        thread.carry_out(store(0));
+        let until = thread.pausing.as_ref().expect("a pause").until;
+        thread.tasks.close();
+        thread.run();
+        assert!(Instant::now() < until, "it waited");
+    }
+
+    /// The machine counts what it asked to be read until it is told: what is not there is told, too.
+    #[test]
+    fn every_piece_that_is_asked_for_is_answered() {
+        let mut thread = thread(&MemoryDisk::default());
+        let mut writer = thread.checkpoints.writer(Slot(5)).expect("a writer");
+        writer.write_all(&[3; 600]).expect("written");
+        writer.finish(1).expect("it is written");
+        let to = ReplicaId::default();
+        let asked = (0..50).map(|chunk| (id(5), chunk)).chain([(id(6), 0)]);
+        for (checkpoint, chunk) in asked.clone() {
+            thread.carry_out(TransferTask::Read { to, checkpoint, chunk });
+        }
+        let told = told(&thread.inbox);
+        assert_eq!(told.len(), asked.clone().count());
+        for (event, asked) in told.iter().zip(asked) {
+            let Event::ChunkRead { checkpoint, chunk, total, bytes, .. } = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!((*checkpoint, *chunk), asked);
+            let there = asked.0 == id(5) && asked.1 < 2;
+            assert_eq!((*total > 0, !bytes.is_empty()), (there, there));
+        }
+    }
+
+    /// See `what_made_way_is_not_noted_as_stable` in the tests of checkpoints.
+    #[test]
+    fn the_log_is_kept_where_its_checkpoint_made_way() {
+        let disk = MemoryDisk::default();
+        let mut thread = thread(&disk);
+        write(&thread, 5);
+        write(&thread, 8);
+        thread.checkpoints.remove(id(8)).expect("it goes");
+        thread.carry_out(discard(8));
+        assert_eq!(thread.log.len(), 0);
+        thread.carry_out(discard(5));
+        assert_eq!(thread.log.len(), 1);
+    }
+
+    /// The system tells of a failed sync once: if nobody told the log, its names might not last.
+    #[test]
+    fn a_folder_that_cannot_be_synced_ends_the_node_whoever_notices() {
+        let tasks = [TransferTask::RemoveFiles(Vec::new()), TransferTask::Remove(vec![id(8)])];
+        for task in tasks.into_iter().chain([discard(8)]) {
+            let disk = MemoryDisk::default();
+            let mut thread = thread(&disk);
+            write(&thread, 5);
+            write(&thread, 8);
+            // Removing a file, or making one, comes first.
+            let before = u64::from(!matches!(task, TransferTask::RemoveFiles(_)));
+            disk.fail_after(Some(before));
+            thread.carry_out(task);
+            disk.fail_after(None);
+            let told = told(&thread.inbox);
+            assert!(matches!(told[..], [Event::DiskFailed(_)]), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_ends_while_the_digest_of_a_large_state_is_worked_out() {
+        let disk = MemoryDisk::default();
+        let thread = thread(&disk);
+        let mut applier = Applier::new(Large, Default::default(), 1, NoPlants);
+        let mut writer = thread.checkpoints.writer(Slot::NONE).expect("a writer");
+        let digest = applier.checkpoint().expect("a state").write(&mut writer).expect("written");
+        let checkpoint = writer.finish(digest).expect("it is written");
+        *WRITTEN.lock().unwrap() = (Some(Arc::clone(&thread.restoring.wanted)), 0);
+        let content = thread.checkpoints.open_content(checkpoint).expect("it is there");
+        let restored = thread.restoring.restore::<Large>(checkpoint, content);
+        assert!(restored.is_err_and(|why| why.contains("the node ends")));
+        let written = WRITTEN.lock().unwrap().1;
+        assert!((1..16).contains(&written), "{written}");
     }
 }
