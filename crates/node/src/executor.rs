@@ -1,6 +1,9 @@
 //! The executor thread: owns the service with its sessions, applies what was decided, answers
 //! queries from the state.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
@@ -11,7 +14,7 @@ use mainstay_model::{CheckpointId, Nonce, RequestNumber, SessionId, Slot, Timest
 use mainstay_service::native::KEPT_BYTES_MAX;
 use mainstay_service::{Applied, Applier, CheckpointInterval, Service};
 
-use crate::checkpointer::ToWrite;
+use crate::checkpointer::{ToWrite, Wanted};
 use crate::disk::Event;
 use crate::queue::{Inbox, Queue, Taken};
 use crate::transfers::Handover;
@@ -44,6 +47,8 @@ pub(crate) enum ExecutorTask {
     Unwatch(SessionId),
     /// Tell this connection the kept replies of a session to numbers above `after`.
     Kept { connection: u64, session: SessionId, after: RequestNumber },
+    /// This connection is gone: nobody waits for the answers to its queries.
+    Forget { connection: u64 },
 }
 
 impl ExecutorTask {
@@ -118,6 +123,8 @@ pub(crate) struct Executed {
     pub(crate) outcomes: Vec<Applied>,
     pub(crate) answers: Vec<Answer>,
     pub(crate) kept: Vec<Kept>,
+    /// Who asked for the kept replies of which session, while the state is not that of the others.
+    pub(crate) not_kept: Vec<(u64, SessionId)>,
     /// The command that makes room for sessions, if one is wanted.
     pub(crate) trim: Option<Bytes>,
     /// Why nothing is applied any more, told once.
@@ -146,6 +153,7 @@ pub(crate) struct ExecutorLinks<S: Service> {
     pub(crate) states: SyncSender<ToWrite<S::Checkpoint>>,
     /// From the transfer thread.
     pub(crate) handover: Handover<S>,
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 /// Owns the service until the queue is closed and empty.
@@ -157,6 +165,7 @@ pub(crate) struct ExecutorThread<S: Service> {
     diverged: bool,
     states: SyncSender<ToWrite<S::Checkpoint>>,
     handover: Handover<S>,
+    wanted: Arc<Wanted>,
     pause_max: Duration,
     waits: u64,
     tasks: Arc<Queue<ExecutorTask>>,
@@ -181,13 +190,14 @@ impl<S: Service> ExecutorThread<S> {
         links: ExecutorLinks<S>,
         patience: Duration,
     ) -> Self {
-        let ExecutorLinks { tasks, inbox, states, handover } = links;
+        let ExecutorLinks { tasks, inbox, states, handover, wanted } = links;
         Self {
             applier,
             generation,
             diverged: false,
             states,
             handover,
+            wanted,
             pause_max: Duration::ZERO,
             waits: 0,
             tasks,
@@ -212,6 +222,10 @@ impl<S: Service> ExecutorThread<S> {
             let taken = self.tasks.take(&mut tasks, patience);
             let mut slots = 0;
             for task in tasks.drain(..) {
+                if self.wanted.is_ended() {
+                    // Nobody is told any more; what was decided stands in the log.
+                    continue;
+                }
                 slots += usize::from(matches!(task, ExecutorTask::Deliver { .. }));
                 self.carry_out(task);
                 if slots >= TELL_SLOTS || self.executed_bytes >= TELL_BYTES {
@@ -258,9 +272,14 @@ impl<S: Service> ExecutorThread<S> {
                 self.sessions.remove(&session);
             }
             ExecutorTask::Kept { connection, session, after } => {
-                if !self.diverged {
+                if self.diverged {
+                    self.executed.not_kept.push((connection, session));
+                } else {
                     self.collect_kept(connection, session, after);
                 }
+            }
+            ExecutorTask::Forget { connection } => {
+                self.waiting.retain(|waiting| waiting.query.asker.connection != connection);
             }
         }
     }
@@ -335,10 +354,12 @@ impl<S: Service> ExecutorThread<S> {
         self.diverged = false;
         self.stopped_told = false;
         self.executed.adopted = Some(checkpoint);
-        // Sessions that were ended in what was passed over: nobody will tell of it again.
+        // Sessions that were ended in what was passed over: nobody will tell of it again. Those that are
+        // younger than this state, as where one that was wrong reached further, are still to come.
         let applier = &self.applier;
-        let ended =
-            self.sessions.extract_if(|session| applier.session_applied_upto(*session).is_none());
+        let ended = self.sessions.extract_if(|session| {
+            session.slot <= checkpoint.slot && applier.session_applied_upto(*session).is_none()
+        });
         self.executed.outcomes.extend(ended.map(|session| Applied::Ended { session }));
         self.tell();
     }
@@ -409,6 +430,7 @@ impl<S: Service> ExecutorThread<S> {
             || !self.executed.answers.is_empty()
             || !self.executed.outcomes.is_empty()
             || !self.executed.kept.is_empty()
+            || !self.executed.not_kept.is_empty()
             || stopped.is_some()
             || self.executed.adopted.is_some();
         if !news {

@@ -217,6 +217,20 @@ impl<F: Front> Node<F> {
             }
             Applied::Ended { .. } => {}
         }
+        // What is over takes none of the room that there is for others.
+        match &outcome {
+            Applied::Registered { nonce, .. } | Applied::RegistrationRefused { nonce } => {
+                native.nonces.remove(nonce);
+                self.natives.nonces.remove(nonce);
+                self.executor.add(ExecutorTask::UnwatchNonce(*nonce), 0);
+            }
+            Applied::UnknownSession { session, .. } | Applied::Ended { session } => {
+                native.sessions.remove(session);
+                self.natives.sessions.remove(session);
+                self.executor.add(ExecutorTask::Unwatch(*session), 0);
+            }
+            _ => {}
+        }
         self.tell_by_id(id, &ReplicaMessage::Outcome(outcome));
     }
 
@@ -303,6 +317,14 @@ impl<F: Front> Node<F> {
             };
             self.tell_by_id(id, &message);
         }
+    }
+
+    /// A connection with open queries is gone: nobody waits for their answers.
+    pub(crate) fn forget_queries(&mut self, connection: u64) {
+        let others = |query: &Query| query.asker.connection != connection;
+        self.reads.retain(others);
+        self.read_groups.values_mut().for_each(|group| group.queries.retain(others));
+        self.executor.add(ExecutorTask::Forget { connection }, 0);
     }
 
     /// A native client is gone.

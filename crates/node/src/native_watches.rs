@@ -35,6 +35,17 @@ impl<F: Front> Node<F> {
         self.executor.add(ExecutorTask::Kept { connection: connection.id, session, after }, 0);
     }
 
+    /// Tells a client that what is kept here would mislead it.
+    pub(crate) fn tell_not_kept(&mut self, id: u64, session: SessionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Role::Native(native) = &mut connection.role else { return };
+        native.watching.remove(&session);
+        let (subject, leader) = (Subject::Watch(session), self.view.leader);
+        let reason = Refusal::Stopped;
+        self.tell_by_id(id, &ReplicaMessage::Refused { subject, reason, leader });
+        self.activate(id);
+    }
+
     /// Tells a client that watches a session which replies are kept here.
     pub(crate) fn tell_kept(&mut self, kept: Kept) {
         let Kept { connection: id, session, .. } = kept;

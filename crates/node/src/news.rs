@@ -77,6 +77,9 @@ impl<F: Front> Node<F> {
         for kept in executed.kept {
             self.tell_kept(kept);
         }
+        for (connection, session) in executed.not_kept {
+            self.tell_not_kept(connection, session);
+        }
         if let Some(stopped) = executed.stopped {
             self.stopped = Some(stopped);
             self.session.give_up(&mut changes);

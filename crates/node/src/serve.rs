@@ -278,6 +278,9 @@ impl<F: Front> Node<F> {
             }
         }
         self.seat(&mut connection, Seat::Standing);
+        if connection.is_client() && connection.open_len() > 0 {
+            self.forget_queries(connection.id);
+        }
         match &connection.role {
             Role::Native(native) => self.forget_native(connection.id, native),
             Role::Peer(peer) => {

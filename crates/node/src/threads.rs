@@ -69,6 +69,7 @@ impl Threads {
             inbox: Arc::clone(&threads.inbox),
             states,
             handover: Arc::clone(&handover),
+            wanted: Arc::clone(&threads.wanted),
         };
         let disk = log.disk().clone();
         threads.start_disk(log, config)?;

@@ -374,3 +374,55 @@ fn a_stale_query_tells_how_old_its_answer_is() {
     assert_eq!((slot, &reply[..]), (Slot(applied), &b"1"[..]));
     assert!(time.0 > 1_577_836_800_000_000_000, "{time:?} is before 2020");
 }
+
+/// A proxy opens sessions for others all day; those that are over make room for more.
+#[test]
+fn a_connection_may_open_any_number_of_sessions_one_after_another() {
+    let mut cluster = Cluster::prepare(1);
+    cluster.places[0] = harness::Place::Memory(Default::default());
+    cluster.configs[0].sessions.sessions_max = 4;
+    cluster.configs[0].sessions.idle_max = std::time::Duration::from_nanos(1);
+    cluster.run(0);
+    cluster.until(0, |s| s.leader.is_some());
+    let (mut native, _) = Native::connect(cluster.clients[0]);
+    for nonce in 1..=1100 {
+        let command = Command::Register { nonce: Nonce(nonce) };
+        native.send(&ClientMessage::Submit { command: command.encode() });
+        loop {
+            match native.next() {
+                ReplicaMessage::Outcome(Applied::Registered { .. }) => break,
+                ReplicaMessage::Outcome(Applied::Ended { .. }) | ReplicaMessage::Leader(_) => {}
+                other => panic!("at the {nonce}th: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Clients that ask for what takes long, and go, leave nothing behind.
+#[test]
+fn a_query_of_a_client_that_is_gone_is_forgotten() {
+    let cluster = ready();
+    let at = cluster.clients[0];
+    let (mut native, _) = Native::connect(at);
+    let session = native.register(77);
+    let clients = cluster.until(0, |s| s.replica.clients > 0).replica.clients;
+    let (mut leaving, _) = Native::connect(at);
+    let query = |id, after| ClientMessage::Query {
+        id,
+        after: Some((session, RequestNumber(after))),
+        body: "get gone".into(),
+    };
+    leaving.send(&query(1, 1));
+    leaving.send(&query(2, 0));
+    // The second is answered, so the first waits for its request. Whoever goes without having read the
+    // answer resets the connection: it does not only end its own half.
+    assert_eq!(leaving.stream.peek(&mut [0]).expect("an answer"), 1);
+    assert_eq!(harness::GONE_READ.load(std::sync::atomic::Ordering::Relaxed), 1);
+    cluster.until(0, |s| s.replica.clients == clients + 1);
+    drop(leaving);
+    cluster.until(0, |s| s.replica.clients == clients);
+    native.submit(&request(session, 1, "add n"));
+    native.send(&query(3, 1));
+    assert_eq!(native.next(), ReplicaMessage::Answer { id: 3, reply: "nil".into() });
+    assert_eq!(harness::GONE_READ.load(std::sync::atomic::Ordering::Relaxed), 2);
+}

@@ -169,13 +169,11 @@ impl<D: Disk> Checkpoints<D> {
     }
 
     /// Makes durable that a quorum held `id`. To be called before the log gives up anything that it
-    /// covers: after a restart this replica may be the only one left that knows it, and that can give
-    /// it to others; so it stays until a later one is noted. Cheap for one that is not later than the
-    /// last.
+    /// covers: after a restart this replica may be the only one left that knows it, and can give it to
+    /// others; so it stays until a later one is noted. Cheap for one that is not later than the last.
     ///
     /// # Errors
-    /// [`CheckpointError::Gone`] if it is not held: it may have made way for the next one, and then
-    /// nothing may be given up for its sake. Others see [`CheckpointError`].
+    /// [`CheckpointError::Gone`] if it is not held, as where it made way; others see [`CheckpointError`].
     pub fn note_stable(&self, id: CheckpointId) -> Result<(), CheckpointError> {
         self.lock().note_stable(id)
     }

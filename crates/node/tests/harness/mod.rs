@@ -33,6 +33,9 @@ static DIFFERED: AtomicUsize = AtomicUsize::new(0);
 /// Whether `gate` waits.
 pub static GATE_CLOSED: AtomicBool = AtomicBool::new(false);
 
+/// How often `get gone` was carried out.
+pub static GONE_READ: AtomicUsize = AtomicUsize::new(0);
+
 /// Makes every value different that `unlike` sets.
 static UNLIKE: AtomicUsize = AtomicUsize::new(0);
 
@@ -103,6 +106,7 @@ impl Apply for Registers {
     fn query(&self, _: &QueryContext, request: &[u8], reply: &mut Vec<u8>) {
         let request = String::from_utf8_lossy(request);
         let name = request.strip_prefix("get ").unwrap_or_default();
+        GONE_READ.fetch_add(usize::from(name == "gone"), Ordering::Relaxed);
         reply.extend_from_slice(self.0.get(name).map_or("nil", String::as_str).as_bytes());
     }
 }

@@ -1,0 +1,129 @@
+//! What the executor does, without a node around it.
+
+use super::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mainstay_model::{Batch, NoPlants};
+use mainstay_service::{Apply, Command, Context, Plain};
+use serde::{Deserialize, Serialize};
+
+/// Counts what it is asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Counter {
+    #[serde(skip)]
+    asked: Arc<AtomicU64>,
+}
+
+impl Apply for Counter {
+    fn apply(&mut self, _: &Context, _: &[u8], _: &mut Vec<u8>) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn value(slot: u64, command: &Command) -> Value {
+    Batch { time: Timestamp(slot), requests: vec![command.encode()] }.encode()
+}
+
+fn register(slot: u64) -> Value {
+    value(slot, &Command::Register { nonce: Nonce(slot.into()) })
+}
+
+const fn session(slot: u64) -> SessionId {
+    SessionId { slot: Slot(slot), position: 0 }
+}
+
+/// The state in which one session was registered at each slot.
+fn applier(counter: Counter, slots: u64) -> Applier<Plain<Counter>> {
+    let mut applier = Applier::new(Plain(counter), Default::default(), 1, NoPlants);
+    for slot in 1..=slots {
+        applier.apply(Slot(slot), &register(slot), &mut Vec::new()).expect("no panic");
+    }
+    applier
+}
+
+fn links() -> ExecutorLinks<Plain<Counter>> {
+    let poll = mio::Poll::new().expect("a poll");
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+    ExecutorLinks {
+        tasks: Queue::new(),
+        inbox: Inbox::new(Arc::new(waker), 1 << 20),
+        states: crate::checkpointer::channel().0,
+        handover: Arc::default(),
+        wanted: Arc::default(),
+    }
+}
+
+fn told(inbox: &Inbox<Event>) -> Vec<Executed> {
+    let mut events = Vec::new();
+    inbox.take(&mut events);
+    let executed = events.into_iter().map(|event| match event {
+        Event::Executed(executed) => executed,
+        other => panic!("{other:?}"),
+    });
+    executed.collect()
+}
+
+/// A state that turned out wrong may have reached further than the one that is fetched instead.
+#[test]
+fn a_session_younger_than_the_state_that_is_adopted_has_not_ended() {
+    let links = links();
+    let (inbox, handover) = (Arc::clone(&links.inbox), Arc::clone(&links.handover));
+    let state = applier(Counter::default(), 3);
+    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let gone = SessionId { slot: Slot(1), position: 7 };
+    thread.carry_out(ExecutorTask::WatchNonce(Nonce(3)));
+    for watched in [session(1), session(3), gone] {
+        thread.carry_out(ExecutorTask::Watch(watched));
+    }
+    thread.carry_out(ExecutorTask::Stop);
+    *handover.lock().unwrap() = Some(applier(Counter::default(), 2));
+    let checkpoint = CheckpointId { slot: Slot(2), digest: 0 };
+    thread.carry_out(ExecutorTask::Adopt { generation: 1, checkpoint });
+    let outcomes: Vec<_> = told(&inbox).into_iter().flat_map(|e| e.outcomes).collect();
+    assert_eq!(outcomes, [Applied::Ended { session: gone }]);
+    let (slot, value) = (Slot(3), register(3));
+    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
+    assert_eq!(
+        thread.executed.outcomes,
+        [Applied::Registered { nonce: Nonce(3), session: session(3) }]
+    );
+    assert!(thread.sessions.contains(&session(3)));
+}
+
+#[test]
+fn whoever_asks_a_wrong_state_for_kept_replies_is_told_so() {
+    let links = links();
+    let inbox = Arc::clone(&links.inbox);
+    let state = applier(Counter::default(), 1);
+    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    thread.carry_out(ExecutorTask::Stop);
+    let (session, after) = (session(1), RequestNumber(0));
+    thread.carry_out(ExecutorTask::Kept { connection: 5, session, after });
+    thread.tell();
+    let told = told(&inbox);
+    assert_eq!((told.len(), &told[0].not_kept[..]), (1, &[(5, session)][..]));
+}
+
+#[test]
+fn what_waits_when_the_node_ends_is_not_carried_out() {
+    let links = links();
+    let (tasks, wanted) = (Arc::clone(&links.tasks), Arc::clone(&links.wanted));
+    let counter = Counter::default();
+    let state = applier(counter.clone(), 1);
+    let thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let request = |number| Command::Request {
+        session: session(1),
+        number: RequestNumber(number),
+        acknowledged_upto: RequestNumber(0),
+        body: Bytes::new(),
+    };
+    for number in 1..=100 {
+        let value = value(1 + number, &request(number));
+        let slot = Slot(1 + number);
+        tasks.push(&mut vec![ExecutorTask::Deliver { generation: 0, slot, value }], 1);
+    }
+    wanted.end();
+    tasks.close();
+    thread.run();
+    assert_eq!(counter.asked.load(Ordering::Relaxed), 0);
+}
