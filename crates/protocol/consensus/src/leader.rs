@@ -390,11 +390,14 @@ impl<P: Plants> Replica<P> {
 
     /// In an idle group nothing carries the time on: when the service wants it, an empty batch does.
     fn order_tick(&mut self, cx: &mut Cx<'_>) {
+        if let Office::Leader(leader) = &mut self.office {
+            // Also where nothing is waited for any more: a moment that nobody looks at stays in the past.
+            leader.tick_at = None;
+        }
         let (Some(wake), true) = (self.wake, self.leads()) else { return };
         let time = self.decided_now(cx.now);
         let window = self.log.decided_upto.0 + self.configuration.alpha;
         let Office::Leader(leader) = &mut self.office else { return };
-        leader.tick_at = None;
         if leader.time >= wake || !leader.may_propose() {
             return;
         }

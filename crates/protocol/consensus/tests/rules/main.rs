@@ -5,6 +5,7 @@ mod alone;
 mod batching;
 mod flow;
 mod pace;
+mod ticks;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
 use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
