@@ -60,7 +60,8 @@ pub(crate) fn rest(hold_off: Duration, changes: u32) -> Duration {
 impl Slowness {
     /// An ordering took so long.
     pub(crate) fn ordered(&mut self, took: Duration) {
-        self.count += 1;
+        // A leader times its own ordering, too, for as long as it leads, and begins no interval.
+        self.count = self.count.saturating_add(1);
         self.sum = self.sum.saturating_add(took);
     }
 
@@ -170,5 +171,17 @@ impl<P: Plants> Replica<P> {
             other.asked = Some((number, cx.now.monotonic));
             self.send(cx, peer, Body::Probe(Probe { number, ballot }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_leads_for_months_goes_on_counting() {
+        let mut slowness = Slowness { count: u32::MAX, ..Slowness::default() };
+        slowness.ordered(Duration::from_millis(1));
+        assert_eq!(slowness.count, u32::MAX);
     }
 }
