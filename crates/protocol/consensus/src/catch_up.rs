@@ -288,8 +288,9 @@ impl<P: Plants> Replica<P> {
     }
 
     pub(crate) fn on_decided(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Decided) {
-        let answers = |asked: &Asked| asked.from == m.from && asked.to.is_none_or(|to| to == from);
-        let asked = self.catch_up.asked.filter(answers);
+        // Whoever gives it: where all are so far away that the next one is asked before an answer can
+        // come, each answer comes from one that was asked earlier.
+        let asked = self.catch_up.asked.filter(|asked| asked.from == m.from);
         self.raise_target(m.decided_upto);
         let useful = !m.entries.is_empty();
         let mut slot = m.from;

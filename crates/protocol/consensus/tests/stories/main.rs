@@ -5,6 +5,7 @@ mod leader_change;
 mod restless;
 mod slow;
 mod transfer;
+mod transfer_again;
 
 use cluster::{Cluster, MS};
 use mainstay_model::{Slot, Timestamp, Token};

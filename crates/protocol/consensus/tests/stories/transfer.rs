@@ -11,7 +11,7 @@ use mainstay_model::plant::Planted;
 use mainstay_model::{CheckpointId, ConfigurationId, Epoch, Plant, ReplicaId, Slot};
 
 /// A group of `count`, one of which was away until the others discarded their logs; it is back.
-fn one_returns(c: &mut Cluster, count: u16) -> (u16, u16) {
+pub(crate) fn one_returns(c: &mut Cluster, count: u16) -> (u16, u16) {
     c.checkpoint_slots = 10;
     let leader = ready(c);
     let away = (leader + 1) % count;
@@ -23,17 +23,17 @@ fn one_returns(c: &mut Cluster, count: u16) -> (u16, u16) {
     (leader, away)
 }
 
-fn caught_up(c: &Cluster, index: u16) -> bool {
+pub(crate) fn caught_up(c: &Cluster, index: u16) -> bool {
     let same: Vec<_> = c.decided.values().cloned().collect();
     c.delivered[usize::from(index)] == same
 }
 
-fn back(c: &mut Cluster, index: u16) {
+pub(crate) fn back(c: &mut Cluster, index: u16) {
     c.start(index, true);
     c.tell_suspicion(index, false);
 }
 
-fn times(c: &Cluster, what: impl Fn(&Observation) -> bool) -> usize {
+pub(crate) fn times(c: &Cluster, what: impl Fn(&Observation) -> bool) -> usize {
     c.observed.iter().filter(|(_, observation)| what(observation)).count()
 }
 
