@@ -201,9 +201,10 @@ impl Checkpoints {
         self.told.values().flat_map(|told| &told.held).copied().max()
     }
 
-    /// Nobody else has the log up to here, as far as they told.
-    pub(crate) fn log_begins_after(&self) -> Option<Slot> {
-        self.told.values().map(|told| told.truncated_upto).min()
+    /// None of `usable` has the log up to here, as far as they told.
+    pub(crate) fn log_begins_after(&self, usable: impl Fn(u16) -> bool) -> Option<Slot> {
+        let usable = self.told.iter().filter(|(who, _)| usable(**who));
+        usable.map(|(_, told)| told.truncated_upto).min()
     }
 
     /// The lowest slot above which the log is wanted.

@@ -57,6 +57,11 @@ impl Transfer {
         Self { partial, ..Self::default() }
     }
 
+    /// No checkpoint is needed any more; the log that follows is.
+    fn ended(&self) -> Self {
+        Self { follows: true, outrun: self.outrun, ..Self::default() }
+    }
+
     /// Slot, bytes stored, bytes in all (0 while unknown).
     pub(crate) fn progress(&self) -> Option<(Slot, u64, u64)> {
         let fetch = self.fetch.as_ref()?;
@@ -172,7 +177,7 @@ impl<P: Plants> Replica<P> {
     fn checkpoint_needed_from(&self) -> Slot {
         match self.checkpoints.diverged_at() {
             Some(at) => at,
-            None => self.log.applied_upto.next().max(self.log.truncated_upto),
+            None => self.log.delivered_upto.next().max(self.log.truncated_upto),
         }
     }
 
@@ -219,6 +224,11 @@ impl<P: Plants> Replica<P> {
     /// Stores, asks, or installs: whatever comes next.
     pub(crate) fn go_on_fetching(&mut self, cx: &mut Cx<'_>) {
         self.transfer.looked_at = cx.now.monotonic;
+        if self.is_past_what_it_fetches() {
+            self.transfer = self.transfer.ended();
+            self.flush_due = true;
+            return self.ask_for_checkpoints(cx);
+        }
         let Some(fetch) = &mut self.transfer.fetch else { return };
         if fetch.complete() {
             if !core::mem::replace(&mut fetch.installing, true) {
@@ -234,6 +244,14 @@ impl<P: Plants> Replica<P> {
             self.pay_for_piece(now);
             self.send(cx, to, Body::ChunkAsk(ChunkAsk { checkpoint, chunk }));
         }
+    }
+
+    /// Whether what is missing came after all, from whoever was asked before, so that a checkpoint put
+    /// in the place of this state would lead back.
+    fn is_past_what_it_fetches(&self) -> bool {
+        let fetch = self.transfer.fetch.as_ref().filter(|fetch| !fetch.installing);
+        let slot = fetch.map(|fetch| fetch.checkpoint.slot);
+        self.state_is_good() && slot.is_some_and(|slot| slot <= self.log.delivered_upto)
     }
 
     fn next_ask(&mut self, now: Instant) -> Option<(u32, ReplicaId)> {
@@ -332,8 +350,13 @@ impl<P: Plants> Replica<P> {
             Taken::Misfit => {
                 let checkpoint = fetch.checkpoint;
                 fetch.part(from.index);
+                let begun = fetch.total() > 0;
                 self.checkpoints.forget_held(from.index, checkpoint);
                 self.ignore(cx, "piece of a checkpoint that does not fit the others");
+                if begun && self.has_no_donor() {
+                    // Perhaps it is what is here that does not fit.
+                    return self.fail_transfer(cx);
+                }
                 self.look_for_another(cx);
                 self.go_on_fetching(cx);
             }
@@ -405,6 +428,12 @@ impl<P: Plants> Replica<P> {
         self.begin_transfer_anew(cx);
     }
 
+    /// Whether nobody who is there holds what is being fetched.
+    fn has_no_donor(&self) -> bool {
+        let mut donors = self.transfer.fetch.iter().flat_map(Fetch::donors);
+        !donors.any(|who| self.is_donor(who))
+    }
+
     /// If nobody has the log any more that follows what is being fetched, a newer checkpoint is fetched
     /// at once; if nobody who is there can give it, another one, or the log, whichever somebody has.
     pub(crate) fn look_for_another(&mut self, cx: &mut Cx<'_>) {
@@ -414,10 +443,9 @@ impl<P: Plants> Replica<P> {
         let slot = fetch.checkpoint.slot;
         let newer = self.checkpoints.stable().is_some_and(|stable| stable.slot > slot);
         let reached = slot.max(self.log.decided_upto);
-        let outrun = self.checkpoints.log_begins_after() > Some(reached);
         let is_donor = |who: u16| self.is_donor(who);
-        let alone = !fetch.donors().any(is_donor);
-        let another = alone && {
+        let outrun = self.checkpoints.log_begins_after(is_donor) > Some(reached);
+        let another = self.has_no_donor() && {
             let same = fetch.checkpoint;
             let to_be_had = self.checkpoints.to_be_had(self.checkpoint_needed_from(), is_donor);
             let reached = self.log.decided_upto;
@@ -445,8 +473,7 @@ impl<P: Plants> Replica<P> {
             return self.fail_transfer(cx);
         }
         cx.observe(Observation::Transferred { slot: checkpoint.slot });
-        let outrun = self.transfer.outrun;
-        self.transfer = Transfer { follows: true, outrun, ..Transfer::default() };
+        self.transfer = self.transfer.ended();
         self.adopt_checkpoint(cx, checkpoint);
         self.ask_for_checkpoints(cx);
         self.flush_due = true;

@@ -102,6 +102,8 @@ pub(crate) struct Cluster {
     pub(crate) checkpoint_time: u64,
     /// Who cuts checkpoints into pieces of another length.
     pub(crate) odd_pieces: BTreeSet<u16>,
+    /// Who writes checkpoints that are longer than those of the others.
+    pub(crate) longer: BTreeSet<u16>,
     /// Whose disk gives wrong bytes, whose is full.
     pub(crate) damaged: BTreeSet<u16>,
     pub(crate) full: BTreeSet<u16>,
@@ -170,6 +172,7 @@ impl Cluster {
             read_time: BTreeMap::new(),
             checkpoint_time: 0,
             odd_pieces: BTreeSet::new(),
+            longer: BTreeSet::new(),
             damaged: BTreeSet::new(),
             full: BTreeSet::new(),
             observed: Vec::new(),

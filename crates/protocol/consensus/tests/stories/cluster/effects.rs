@@ -189,7 +189,10 @@ impl Cluster {
         if held {
             disk.given.insert(checkpoint, now);
         }
-        let all = if held { self.bytes_of(checkpoint) } else { Bytes::new() };
+        let mut all = if held { self.bytes_of(checkpoint) } else { Bytes::new() };
+        if self.longer.contains(&index) && held {
+            all = [&all[..], b"and what another version writes besides"].concat().into();
+        }
         let (total, len) = (all.len() as u64, u64::from(self.settings.chunk_bytes));
         let start = (u64::from(chunk) * len).min(total);
         let mut bytes = all.slice(start as usize..(start + len).min(total) as usize).to_vec();
