@@ -47,7 +47,8 @@ pub(crate) enum Taken {
 
 /// See the module.
 ///
-/// Invariant: `kept ≤ handed`; pieces in `early` and `asked` lie in `handed..kept + PIECES_MAX`.
+/// Invariant: `kept ≤ handed`; pieces in `early` and `asked` lie in `handed..kept + PIECES_MAX`, those that
+/// were asked for while the disk had `left` of an earlier fetch to answer in fewer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fetch {
     pub(crate) checkpoint: CheckpointId,
@@ -58,6 +59,8 @@ pub(crate) struct Fetch {
     handed: u32,
     /// Pieces below this one are on disk.
     kept: u32,
+    /// How many pieces of earlier fetches the disk has not answered; it answers in order.
+    left: u32,
     /// Pieces that came before their turn.
     early: BTreeMap<u32, Bytes>,
     /// Which piece was asked of whom.
@@ -75,6 +78,7 @@ impl Fetch {
         chunk_bytes: u64,
         partial: Option<PartialCheckpoint>,
         alone_from: Option<u16>,
+        left: u32,
     ) -> Self {
         let there = partial.map_or(0, |partial| partial.chunks);
         Self {
@@ -83,6 +87,7 @@ impl Fetch {
             total: partial.map(|partial| partial.total),
             handed: there,
             kept: there,
+            left,
             early: BTreeMap::new(),
             asked: BTreeMap::new(),
             donors: BTreeMap::new(),
@@ -148,7 +153,8 @@ impl Fetch {
         if self.installing {
             return None;
         }
-        let end = self.chunks().unwrap_or(1).min(self.kept.saturating_add(PIECES_MAX));
+        let room = PIECES_MAX.saturating_sub(self.left);
+        let end = self.chunks().unwrap_or(1).min(self.kept.saturating_add(room));
         let free = |chunk: &u32| !self.early.contains_key(chunk) && !self.asked.contains_key(chunk);
         (self.handed..end).find(free)
     }
@@ -258,6 +264,23 @@ impl Fetch {
         self.total.unwrap_or(0)
     }
 
+    /// How many pieces the disk has not answered, of this fetch and of earlier ones.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.left + (self.handed - self.kept)
+    }
+
+    /// The disk answers: whether that is about a piece of an earlier fetch.
+    pub(crate) fn answers_earlier(&mut self) -> bool {
+        let earlier = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        earlier
+    }
+
+    /// The first piece that the disk had not answered is not kept: this fetch has failed.
+    pub(crate) fn not_stored(&mut self) {
+        self.handed = self.handed.saturating_sub(1).max(self.kept);
+    }
+
     /// `chunk` is on disk; false if that cannot be.
     pub(crate) fn stored(&mut self, chunk: u32) -> bool {
         let next = chunk == self.kept && chunk < self.handed;
@@ -278,7 +301,7 @@ mod tests {
     /// A checkpoint that these donors hold, who have so much to do.
     fn fetch(donors: &[(u16, u32)]) -> Fetch {
         let checkpoint = CheckpointId { slot: Slot(30), digest: 1 };
-        let mut fetch = Fetch::new(checkpoint, 1 << 10, None, None);
+        let mut fetch = Fetch::new(checkpoint, 1 << 10, None, None, 0);
         for (who, load) in donors {
             fetch.meet(*who, *load);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Transfer {
     /// When it was last asked who holds one.
     asked_at: Instant,
     fetch: Option<Fetch>,
+    /// How many pieces of fetches that were given up the disk has not answered; while nothing is fetched.
+    unanswered: u32,
     /// What an interrupted fetch left on disk.
     partial: Option<PartialCheckpoint>,
     /// Until when the checkpoint after this one is waited for, or was: once is enough.
@@ -59,7 +61,12 @@ impl Transfer {
 
     /// No checkpoint is needed any more; the log that follows is.
     fn ended(&self) -> Self {
-        Self { follows: true, outrun: self.outrun, ..Self::default() }
+        let (outrun, unanswered) = (self.outrun, self.unanswered());
+        Self { follows: true, outrun, unanswered, ..Self::default() }
+    }
+
+    fn unanswered(&self) -> u32 {
+        self.fetch.as_ref().map_or(self.unanswered, Fetch::unanswered)
     }
 
     /// Slot, bytes stored, bytes in all (0 while unknown).
@@ -166,7 +173,8 @@ impl<P: Plants> Replica<P> {
             self.transfer.leader_from = cx.now.monotonic.after(self.settings.resend_interval);
         }
         let alone_from = (failures > 0).then(|| (failures % count) as u16);
-        self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial, alone_from));
+        let left = core::mem::take(&mut self.transfer.unanswered);
+        self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial, alone_from, left));
         self.meet_donors();
         // What is to be kept is known only now.
         self.ask_for_checkpoints(cx);
@@ -399,11 +407,18 @@ impl<P: Plants> Replica<P> {
         chunk: u32,
         stored: bool,
     ) {
-        let Some(fetch) = self.transfer.fetch.as_mut().filter(|f| f.checkpoint == checkpoint)
-        else {
+        let Some(fetch) = &mut self.transfer.fetch else {
+            self.transfer.unanswered = self.transfer.unanswered.saturating_sub(1);
             return;
         };
+        if fetch.answers_earlier() {
+            return self.go_on_fetching(cx);
+        }
+        if fetch.checkpoint != checkpoint {
+            return;
+        }
         if !stored {
+            fetch.not_stored();
             self.ignore(cx, "piece of a checkpoint that the disk did not keep");
             return self.fail_transfer(cx);
         }
@@ -414,6 +429,7 @@ impl<P: Plants> Replica<P> {
 
     /// What was being fetched is gone or was overtaken: who holds what is asked anew.
     fn begin_transfer_anew(&mut self, cx: &mut Cx<'_>) {
+        self.transfer.unanswered = self.transfer.unanswered();
         self.transfer.fetch = None;
         self.transfer.partial = None;
         self.ask_for_checkpoints(cx);

@@ -124,3 +124,22 @@ fn a_dead_replica_is_not_counted_on_for_the_log_that_follows() {
     let fetched = |slot| times(&c, |o| *o == Observation::Transferred { slot: Slot(slot) });
     assert_eq!(fetched(30), 0, "it is fetched for nothing");
 }
+
+/// The disk of the receiver is so slow that checkpoints are given up faster than it takes pieces in: what
+/// waits for it is bounded all the same (the cluster asserts that).
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_over_fetches_that_are_given_up() {
+    let mut c = Cluster::new(5, 45);
+    c.checkpoint_bytes = 60 << 10;
+    c.log_slots_max = 15;
+    let (_, away) = one_returns(&mut c, 5);
+    c.slow_disk.insert(away, 2_000 * MS);
+    c.run_until(5_000, |c| c.partial(away) >= 1);
+    for _ in 0..5 {
+        order(&mut c, 40);
+        c.run_for(1_000);
+    }
+    assert!(times(&c, |o| matches!(o, Observation::TransferOutrun { .. })) > 2);
+    c.slow_disk.clear();
+    c.run_until(60_000, |c| caught_up(c, away));
+}

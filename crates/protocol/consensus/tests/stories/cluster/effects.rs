@@ -143,7 +143,8 @@ impl Cluster {
         let storing = self.storing.entry(index).or_default();
         *storing += 1;
         assert!(*storing <= 8, "a receiver's memory is bounded");
-        let ready = disk.stored_at.max(self.now) + self.prng.below(self.sync_max);
+        let slow = self.slow_disk.get(&index).copied().unwrap_or(0);
+        let ready = disk.stored_at.max(self.now) + slow + self.prng.below(self.sync_max);
         disk.stored_at = ready;
         let after = ready - self.now;
         self.tell_later(index, after, Input::ChunkStored { checkpoint, chunk, stored });
