@@ -389,6 +389,11 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn on_probe(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Probe) {
         self.election.note_ballot(m.ballot);
+        let gave_up = |(ballot, _): &(Ballot, _)| ballot.leader == from && *ballot <= m.ballot;
+        if self.election.grace.take_if(|grace| gave_up(grace)).is_some() {
+            // Whoever asks stands no more, or was started again; it need not be waited for.
+            self.flush_due = true;
+        }
         if !self.votes {
             return;
         }

@@ -42,6 +42,10 @@ pub(crate) struct Cluster {
     /// What the threads of a replica will tell it: (when, sequence) to (to, boot, input).
     later: BTreeMap<(u64, u64), (u16, u64, Input)>,
     sequence: u64,
+    /// Inputs that wait for the effects of another one.
+    inputs: VecDeque<(u16, Input)>,
+    /// How many deadlines came at one instant.
+    turns: (u64, u32),
     /// What replicas are started with.
     pub(crate) settings: Settings,
     pub(crate) plants: Planted,
@@ -136,6 +140,8 @@ impl Cluster {
             wire: BTreeMap::new(),
             later: BTreeMap::new(),
             sequence: 0,
+            inputs: VecDeque::new(),
+            turns: (0, 0),
             settings,
             plants: Planted(None),
             cut: BTreeSet::new(),
@@ -328,13 +334,22 @@ impl Cluster {
         self.step(index, Input::Read { token: Token(token) });
     }
 
+    /// What comes of a step is carried out before the next one, though it asks for that one.
     pub(crate) fn step(&mut self, index: u16, input: Input) {
-        let now = self.clocks(index);
-        let Some(replica) = &mut self.nodes[usize::from(index)].replica else { return };
-        let mut effects = Vec::new();
-        replica.step(now, input, &mut effects);
-        for effect in effects {
-            self.carry_out(index, effect);
+        self.inputs.push_back((index, input));
+        if self.inputs.len() > 1 {
+            return;
+        }
+        while let Some((index, input)) = self.inputs.front().cloned() {
+            let now = self.clocks(index);
+            let mut effects = Vec::new();
+            if let Some(replica) = &mut self.nodes[usize::from(index)].replica {
+                replica.step(now, input, &mut effects);
+            }
+            for effect in effects {
+                self.carry_out(index, effect);
+            }
+            self.inputs.pop_front();
         }
     }
 
@@ -453,6 +468,9 @@ impl Cluster {
                 self.step(index as u16, Input::Applied { upto, wake: self.wake });
             }
         } else if let Some((_, index)) = deadline {
+            self.turns =
+                if self.turns.0 == self.now { (self.now, self.turns.1 + 1) } else { (self.now, 0) };
+            assert!(self.turns.1 < 1_000, "a deadline stays in the past");
             self.step(index as u16, Input::Deadline);
         }
     }

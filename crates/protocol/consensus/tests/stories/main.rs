@@ -6,6 +6,7 @@ mod restless;
 mod slow;
 mod transfer;
 mod transfer_again;
+mod walks;
 
 use cluster::{Cluster, MS};
 use mainstay_model::{Slot, Timestamp, Token};
