@@ -9,7 +9,8 @@
 //!
 //! The number is the size of the state in MiB: as many thousand values of 1 KiB, written over and over
 //! by fifty connections. Three replicas, each a process of its own; default settings, but for what is
-//! named of the table `checkpoint` of their configurations.
+//! named of the table `checkpoint` of their configurations. `watch=SECONDS` is for how long the cost of
+//! checkpoints is watched, 90 if not told.
 
 #[path = "../tests/world/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
@@ -33,8 +34,8 @@ const FILLERS: u64 = 4;
 const PIPELINE: u64 = 64;
 /// How often it is looked whether a checkpoint is being written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How long speed is watched.
-const WATCHED: Duration = Duration::from_secs(90);
+/// For how many seconds speed is watched, if that is not told.
+const WATCHED: u64 = 90;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -43,7 +44,12 @@ fn main() {
         std::env::args().nth(1).map_or(1024, |size| size.parse().expect("a number of MiB"));
     let keys = mebibytes << 10;
     let mut group = ByHand::init(&program());
-    configure(&group, std::env::args().skip(2));
+    let (watch, settings): (Vec<_>, Vec<_>) =
+        std::env::args().skip(2).partition(|setting| setting.starts_with("watch="));
+    let watched = watch
+        .first()
+        .map_or(WATCHED, |watch| watch["watch=".len()..].parse().expect("a number of seconds"));
+    configure(&group, &settings);
     (0..REPLICAS).for_each(|index| group.start(index));
     let leader = group.wait_until_whole();
     let began = Instant::now();
@@ -53,15 +59,14 @@ fn main() {
         (0..REPLICAS).all(|index| status.slot(index, "checkpoint") > 0)
     };
     group.wait_until("every replica has a checkpoint", PATIENCE, first);
-    watch_checkpoints(&group, leader, keys);
+    watch_checkpoints(&group, leader, keys, Duration::from_secs(watched));
     restart(&mut group);
     let leader = group.wait_until_whole();
     come_back(&mut group, leader, keys);
 }
 
 /// Adds settings to the configuration of every replica.
-fn configure(group: &ByHand, settings: impl Iterator<Item = String>) {
-    let lines: Vec<_> = settings.collect();
+fn configure(group: &ByHand, lines: &[String]) {
     if lines.is_empty() {
         return;
     }
@@ -79,11 +84,11 @@ fn habits(group: &ByHand, leader: usize, keys: u64) -> Habits {
 }
 
 /// Throughput while a checkpoint is being written at any replica, and while none is.
-fn watch_checkpoints(group: &ByHand, leader: usize, keys: u64) {
+fn watch_checkpoints(group: &ByHand, leader: usize, keys: u64, watched: Duration) {
     let mut crowd = Crowd::start(habits(group, leader, keys));
     crowd.watch(Duration::from_secs(5));
     let (mut with, mut without) = (crowd.take(), crowd.take());
-    let until = Instant::now() + WATCHED;
+    let until = Instant::now() + watched;
     while Instant::now() < until {
         let before = is_writing(group);
         let span = crowd.watch(LOOK_INTERVAL);

@@ -186,7 +186,7 @@ impl Default for Settings {
             queue_bytes_max: 128 << 20,
             chunk_bytes: 256 << 10,
             window_bytes_max: 64 << 20,
-            page_bytes_max: 1 << 20,
+            page_bytes_max: 256 << 10,
             deliver_bytes_max: 64 << 20,
             catch_up: CatchUpPolicy::Query,
             transfer_bytes_per_second: None,
