@@ -56,6 +56,8 @@ pub(crate) struct Checkpointing {
     pub(crate) trouble: Option<String>,
     /// Why the last piece that was fetched could not be kept.
     pub(crate) fetch_trouble: Option<String>,
+    /// Why the last checkpoint that was fetched is not used.
+    pub(crate) unused: Option<String>,
 }
 
 impl Checkpointing {
@@ -76,6 +78,7 @@ impl Checkpointing {
             pause_max: Duration::ZERO,
             trouble: None,
             fetch_trouble: None,
+            unused: None,
         }
     }
 
@@ -186,6 +189,8 @@ impl<F: Front> Node<F> {
         tracing::info!("the checkpoint of slot {} is durable: {bytes} bytes", checkpoint.slot);
         self.checkpointing.bytes = bytes;
         self.checkpointing.trouble = None;
+        // Whoever executes needs nothing of the others.
+        (self.checkpointing.fetch_trouble, self.checkpointing.unused) = (None, None);
         self.checkpointing.stretch.was_written();
         self.machines.step(Input::Checkpointed { checkpoint });
     }
@@ -210,13 +215,17 @@ impl<F: Front> Node<F> {
     }
 
     /// A fetched checkpoint stands, or is not what it should be.
-    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: Option<u64>) {
-        if let Some(bytes) = installed {
-            self.checkpointing.bytes = bytes;
-            self.checkpointing.installing = true;
-            self.disk.add(DiskTask::BeginAfter(checkpoint), 0);
-        } else {
-            self.machines.step(Input::Installed { checkpoint, installed: false });
+    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: Result<u64, String>) {
+        match installed {
+            Ok(bytes) => {
+                self.checkpointing.bytes = bytes;
+                self.checkpointing.installing = true;
+                self.disk.add(DiskTask::BeginAfter(checkpoint), 0);
+            }
+            Err(why) => {
+                self.checkpointing.unused = Some(why);
+                self.machines.step(Input::Installed { checkpoint, installed: false });
+            }
         }
     }
 
@@ -234,6 +243,7 @@ impl<F: Front> Node<F> {
         tracing::info!("the state of slot {} was fetched and is in place", checkpoint.slot);
         self.begin_generation();
         self.checkpointing.installing = false;
+        self.checkpointing.unused = None;
         self.stopped = None;
         self.machines.step(Input::Installed { checkpoint, installed: true });
         for from in std::mem::take(&mut self.checkpointing.late_reads) {

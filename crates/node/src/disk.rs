@@ -64,8 +64,8 @@ pub(crate) enum Event {
     /// Whether a fetched piece is kept; the sentence says why not.
     ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: Result<(), String> },
     /// A fetched checkpoint of so many bytes stands on disk, and its state waits for the executor; or
-    /// it is not what it should be.
-    Fetched { checkpoint: CheckpointId, installed: Option<u64> },
+    /// the sentence says why not.
+    Fetched { checkpoint: CheckpointId, installed: Result<u64, String> },
     /// A thread ended, expectedly or not.
     Ended(&'static str),
 }

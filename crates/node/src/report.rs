@@ -163,6 +163,12 @@ impl<F: Front> Node<F> {
                 "what is fetched of the others' checkpoint could not be kept; it is tried again: {why}"
             ));
         }
+        if let Some(why) = &self.checkpointing.unused {
+            warnings.push(format!(
+                "the checkpoint that was fetched of the others cannot be used, and is fetched anew; if \
+                 this goes on, compare the programs of the replicas: {why}"
+            ));
+        }
         let interval = self.checkpointing.interval.map_or(0, |interval| interval.bytes);
         let usual = self.config.keep.lagging_bytes.saturating_add(interval.saturating_mul(3));
         if self.log.bytes >= LOG_BYTES_LARGE.max(usual) {

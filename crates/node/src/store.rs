@@ -68,6 +68,9 @@ impl<D: Disk + Clone> Store<D> {
             incoming: None,
         };
         store.choose(group)?;
+        if let Some(from) = store.from {
+            store.checkpoints.forget_partial(from.slot).map_err(StoreError::Checkpoint)?;
+        }
         store.incoming = store.checkpoints.resume();
         if let Some(incoming) = &store.incoming {
             let partial = incoming.partial();

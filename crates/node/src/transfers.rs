@@ -187,12 +187,12 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                     );
                 }
                 let why = installed.clone().err();
-                let installed = installed.ok();
                 self.tell_fetched(Event::Fetched { checkpoint, installed }, why);
             }
             TransferTask::Discard { upto, wanted_above, stable } => {
                 match stable.map_or(Ok(()), |stable| self.checkpoints.note_stable(stable)) {
                     Ok(()) => {
+                        self.forget_fetched(upto);
                         self.log.push(&mut vec![DiskTask::Discard { upto, wanted_above }], 0);
                     }
                     // Tried again with the next checkpoint; until then the log is longer.
@@ -251,6 +251,16 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     fn look_at(&self, error: &CheckpointError) {
         if let Some(failure) = folder_failure(error) {
             self.inbox.push(failure, 0);
+        }
+    }
+
+    /// This replica's own state is stable at `slot`: what was fetched up to there, when the log turned out
+    /// to be had after all, only takes space.
+    fn forget_fetched(&mut self, slot: Slot) {
+        drop(self.incoming.take_if(|incoming| incoming.partial().id.slot <= slot));
+        if let Err(error) = self.checkpoints.forget_partial(slot) {
+            tracing::warn!("what was fetched before is still there: {error}");
+            self.look_at(&error);
         }
     }
 
@@ -509,6 +519,20 @@ mod tests {
             let there = asked.0 == id(5) && asked.1 < 2;
             assert_eq!((*total > 0, !bytes.is_empty()), (there, there));
         }
+    }
+
+    #[test]
+    fn what_was_fetched_goes_once_the_own_state_is_further() {
+        let disk = MemoryDisk::default();
+        let mut thread = thread(&disk);
+        thread.carry_out(store(0));
+        let is_there = || disk.list().unwrap().iter().any(|name| name.starts_with("incoming-"));
+        for slot in [5, 9] {
+            assert!(is_there());
+            write(&thread, slot);
+            thread.carry_out(discard(slot));
+        }
+        assert!(thread.incoming.is_none() && !is_there());
     }
 
     /// See `what_made_way_is_not_noted_as_stable` in the tests of checkpoints.

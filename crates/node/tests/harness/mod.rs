@@ -22,7 +22,7 @@ use mainstay_node::{
 use mainstay_service::{Apply, Context, Plain, QueryContext};
 use mainstay_storage::{CheckpointOptions, Disk, LogOptions, RealDisk};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Long enough for anything that should happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,8 +41,20 @@ static UNLIKE: AtomicUsize = AtomicUsize::new(0);
 
 /// Registers by name. What the register `checkpoint` says happens to those who write one: it `fails`
 /// or `panics`, half-way.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Registers(BTreeMap<String, String>);
+
+/// Whether no checkpoint can be restored.
+pub static RESTORES_FAIL: AtomicBool = AtomicBool::new(false);
+
+impl<'de> Deserialize<'de> for Registers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if RESTORES_FAIL.load(Ordering::Relaxed) {
+            return Err(serde::de::Error::custom("asked to fail"));
+        }
+        BTreeMap::deserialize(from).map(Self)
+    }
+}
 
 impl Serialize for Registers {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mainstay_model::CheckpointId;
+use mainstay_model::{CheckpointId, Slot};
 
 use super::layout::{Head, block_bytes_for, file_name, incoming_name};
 use super::{CheckpointError, Checkpoints, Content, SYNC_BYTES, failed};
@@ -33,6 +33,20 @@ pub struct Incoming<D: Disk> {
     complete: Vec<u64>,
     complete_count: u64,
     unsynced: u64,
+}
+
+impl<D: Disk> Checkpoints<D> {
+    /// Removes what was fetched of a checkpoint up to `slot`, where nobody goes on with it: a state that
+    /// is further makes it useless, and its file has all its space reserved.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn forget_partial(&self, slot: Slot) -> Result<(), CheckpointError> {
+        let Some(head) = self.lock().partial.take_if(|head| head.id.slot <= slot) else {
+            return Ok(());
+        };
+        self.remove_file(&incoming_name(head.id))
+    }
 }
 
 impl<D: Disk> Incoming<D> {
