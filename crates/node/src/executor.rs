@@ -324,18 +324,19 @@ impl<S: Service> ExecutorThread<S> {
         self.executed.kept.push(Kept { connection, session, applied_upto, told_upto, replies });
     }
 
-    /// Hands out the state as it is now, to be written. Where two wait to be written already, so does
-    /// execution; what was applied is told before.
+    /// Hands out the state as it is now, to be written, once what was applied is told. Where two wait to be
+    /// written already, so does execution.
     fn hand_out(&mut self) {
         let began = Instant::now();
         let state = self.applier.checkpoint();
         self.pause_max = self.pause_max.max(began.elapsed());
         let Some(state) = state else { return };
         let state = ToWrite { generation: self.generation, state };
-        let Err(TrySendError::Full(state)) = self.states.try_send(state) else { return };
-        self.waits += 1;
+        // It may be durable, and allow the log to be given up, before anything is told after this.
         self.answer_waiting();
         self.tell();
+        let Err(TrySendError::Full(state)) = self.states.try_send(state) else { return };
+        self.waits += 1;
         tracing::info!(
             "execution waits: two checkpoints before that of slot {} are still being written",
             state.state.slot()

@@ -90,6 +90,32 @@ fn a_session_younger_than_the_state_that_is_adopted_has_not_ended() {
     assert!(thread.sessions.contains(&session(3)));
 }
 
+/// It is written on another thread, which may be done before this one tells of anything else: the log
+/// would be given up to a slot that is not known as applied.
+#[test]
+fn what_a_checkpoint_covers_is_told_before_it_is_handed_out() {
+    let mut links = links();
+    let (states, written) = crate::checkpointer::channel();
+    links.states = states;
+    let inbox = Arc::clone(&links.inbox);
+    let state = applier(Counter::default(), 1);
+    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let often = CheckpointInterval { requests: 1, ..CheckpointInterval::default() };
+    let commands = [Command::SetCheckpointInterval(often), Command::Register { nonce: Nonce(7) }];
+    let mut handed_out = 0;
+    for (slot, command) in (2..).zip(&commands) {
+        let value = value(slot, command);
+        thread.carry_out(ExecutorTask::Deliver { generation: 0, slot: Slot(slot), value });
+        if let Ok(due) = written.try_recv() {
+            let applied = told(&inbox).last().map(|executed| executed.applied);
+            let slot = due.state.slot();
+            assert!(applied >= Some(slot), "{applied:?} was told, and the checkpoint is of {slot}");
+            handed_out += 1;
+        }
+    }
+    assert!(handed_out > 0, "none was due");
+}
+
 #[test]
 fn whoever_asks_a_wrong_state_for_kept_replies_is_told_so() {
     let links = links();
