@@ -396,6 +396,9 @@ impl World {
                 self.finish(node, ended);
             }
             self.core.node(node).disk.keep_power();
+            if let Some(process) = &mut self.processes[usize::from(node.0)] {
+                process.harm(Harm::WrongPieces(0));
+            }
             if !stay.contains(&node) {
                 self.core.node(node).held_down = true;
                 self.end(node, Ending::Killed, None);

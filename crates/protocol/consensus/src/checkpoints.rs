@@ -228,8 +228,8 @@ impl<P: Plants> Replica<P> {
         self.checkpoints.forget_older();
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
-            self.tell_all_checkpoints(cx);
         }
+        self.tell_all_checkpoints(cx);
         self.settle_checkpoints(cx);
     }
 
@@ -271,10 +271,10 @@ impl<P: Plants> Replica<P> {
         self.discard(cx);
     }
 
-    /// While the last own checkpoint is not stable it is announced again, and asked for.
+    /// While the last own checkpoint is not stable it is announced again, and asked for; one that does
+    /// not vote only asks.
     fn announces(&self) -> bool {
-        let own = self.checkpoints.own();
-        self.votes && !self.checkpoints.diverged() && own > self.checkpoints.stable()
+        !self.checkpoints.diverged() && self.checkpoints.own() > self.checkpoints.stable()
     }
 
     pub(crate) fn checkpoint_deadline(&self) -> Option<Instant> {
@@ -425,8 +425,8 @@ impl<P: Plants> Replica<P> {
         self.acceptor.certain_upto(checkpoint.slot);
         if self.votes {
             self.checkpoints.announce(self.me.index, checkpoint);
-            self.tell_all_checkpoints(cx);
         }
+        self.tell_all_checkpoints(cx);
         self.settle_checkpoints(cx);
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Transfer {
     not_before: Instant,
     /// How often in a row what was fetched turned out to be of no use, or could not be stored.
     failures: u32,
+    /// How often in a row a fetch was begun anew for that, or because pieces did not fit each other.
+    turns: u32,
     /// How often in a row the log after what was fetched was gone.
     outrun: u32,
     /// Before, the leader is not asked: others may still tell that they hold it, too.
@@ -167,12 +169,14 @@ impl<P: Plants> Replica<P> {
         };
         let partial = self.transfer.partial.take().filter(fits);
         self.transfer.waits = None;
-        let count = self.configuration.replicas.len() as u32;
-        let failures = self.transfer.failures;
-        if failures == 0 {
+        let turns = self.transfer.turns;
+        if turns == 0 {
             self.transfer.leader_from = cx.now.monotonic.after(self.settings.resend_interval);
         }
-        let alone_from = (failures > 0).then(|| (failures % count) as u16);
+        // Another one with every turn.
+        let peers = self.configuration.replicas.len().saturating_sub(1).max(1);
+        let turn = turns.checked_sub(1).map(|turn| turn as usize % peers);
+        let alone_from = turn.and_then(|turn| self.peers().nth(turn)).map(|peer| peer.index);
         let left = core::mem::take(&mut self.transfer.unanswered);
         self.transfer.fetch = Some(Fetch::new(checkpoint, chunk_bytes, partial, alone_from, left));
         self.meet_donors();
@@ -362,8 +366,9 @@ impl<P: Plants> Replica<P> {
                 self.checkpoints.forget_held(from.index, checkpoint);
                 self.ignore(cx, "piece of a checkpoint that does not fit the others");
                 if begun && self.has_no_donor() {
-                    // Perhaps it is what is here that does not fit.
-                    return self.fail_transfer(cx);
+                    // Perhaps it is what is here that does not fit. No whole state was fetched for nothing, so the
+                    // pause does not grow.
+                    return self.begin_transfer_after_pause(cx, self.patience());
                 }
                 self.look_for_another(cx);
                 self.go_on_fetching(cx);
@@ -440,6 +445,12 @@ impl<P: Plants> Replica<P> {
     fn fail_transfer(&mut self, cx: &mut Cx<'_>) {
         let pause = self.patience() * (1 << self.transfer.failures.min(DOUBLINGS_MAX));
         self.transfer.failures += 1;
+        self.begin_transfer_after_pause(cx, pause);
+    }
+
+    /// Another donor is asked first.
+    fn begin_transfer_after_pause(&mut self, cx: &mut Cx<'_>, pause: Duration) {
+        self.transfer.turns = self.transfer.turns.saturating_add(1);
         self.transfer.not_before = cx.now.monotonic.after(pause);
         self.begin_transfer_anew(cx);
     }

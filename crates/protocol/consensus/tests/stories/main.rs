@@ -398,6 +398,25 @@ fn a_learner_with_an_empty_disk_catches_up_by_transfer() {
     assert_eq!(c.status(lost).stable, stable);
 }
 
+/// In a group where nothing more is written, what was told once and got lost is told never again.
+#[test]
+fn a_learner_that_missed_what_the_others_announced_asks_for_it() {
+    let mut c = Cluster::new(3, 25);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let learner = (leader + 1) % 3;
+    c.crash(learner);
+    c.wipe(learner);
+    c.start(learner, false);
+    c.tell_suspicion(learner, false);
+    c.lost.insert((leader, "checkpoint-is"));
+    order(&mut c, 25);
+    c.run_until(5_000, |c| c.status(leader).stable == Slot(20));
+    assert_eq!(c.status(learner).stable, Slot::NONE, "it has heard of one holder alone");
+    c.lost.clear();
+    c.run_until(5_000, |c| c.status(learner).stable == Slot(20));
+}
+
 #[test]
 fn replicas_far_apart_elect_a_leader() {
     let mut c = Cluster::new(3, 11);
