@@ -406,6 +406,8 @@ impl<P: Plants> Replica<P> {
             leader.tick_at = Some(cx.now.monotonic.after(wait.max(TICK_MIN)));
         } else if leader.next_slot.0 <= window {
             let slot = leader.next_slot;
+            // Without requests nobody else looks how far all are, and what is applied stays noted.
+            self.keeps_pace(cx.now.monotonic);
             self.propose(cx, slot, Value::no_op(time));
         }
     }
