@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
 use mainstay_service::CheckpointInterval;
+use mainstay_storage::LogOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{durability_named, parse_id};
@@ -201,6 +202,12 @@ impl Settings {
         self.leader.tell(&mut ordering)?;
         self.catch_up.tell(&mut ordering)?;
         self.batching.tell(&mut ordering)?;
+        let segment_bytes = self.log.segment_bytes.unwrap_or(LogOptions::SEGMENT_BYTES);
+        let least = segment_bytes.saturating_add(ordering.inflight_bytes_max as u64) * 2;
+        if self.log.bytes_max.is_some_and(|bytes| bytes < least) {
+            // What is under way has to have room, or a full log refuses what would empty it.
+            return Err(("log.bytes_max", format!("wants at least {least}")));
+        }
         Ok(Checked {
             cluster,
             index: self.index,
@@ -239,7 +246,6 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 #[cfg(test)]
 pub(crate) mod tests {
     use mainstay_node::KeepSettings;
-    use mainstay_storage::LogOptions;
 
     use super::*;
     use crate::replica::{FETCH_RATE, WRITE_RATE};
@@ -320,6 +326,7 @@ peers = \"127.0.0.1:7501\"
         let leader = |line: &str| format!("{append}\n[leader]\n{line}\n");
         let (policy, short) = (leader("policy = \"lowest\""), leader("timeout_ms = 299"));
         let catch_up = |lines: &str| format!("{append}\n[catch_up]\n{lines}\n");
+        let log = format!("{append}\n[log]\nbytes_max = 268435455\n");
         let ways = catch_up("policy = \"gossip\"");
         let (alone, never) =
             (catch_up("interval_ms = 5"), catch_up("policy = \"multicast\"\ninterval_ms = 0"));
@@ -330,6 +337,7 @@ peers = \"127.0.0.1:7501\"
                 "line 12: `leader.policy` knows \"trusted-rank\" and \"rotation\"",
             ),
             (append, &short[..], "line 12: `leader.timeout_ms` wants 300 to 3000"),
+            (append, &log[..], "line 12: `log.bytes_max` wants at least 268435456"),
             (append, &ways[..], "line 12: `catch_up.policy` knows \"query\" and \"multicast\""),
             (append, &alone[..], "line 12: `catch_up.interval_ms` belongs to the policy"),
             (append, &never[..], "line 13: `catch_up.interval_ms` wants 1 to 60000"),
