@@ -46,7 +46,7 @@ pub(crate) fn raise_file_limit() -> usize {
 
 /// How much the thread that calls this gives way to others where the processor is busy.
 #[cfg(target_os = "linux")]
-const GIVEN_WAY: i32 = 5;
+const GIVEN_WAY: i32 = 10;
 
 /// Makes the calling thread give way to those that clients wait for. What it does takes longer then on
 /// a busy machine, and that is all.
