@@ -12,6 +12,7 @@
 //! | `settings` | the configuration file of a replica |
 //! | `init`, `replica`, `up`, `status`, `operate`, `simulate` | the commands |
 //! | `log_file` | one bounded log file a replica |
+//! | `waiting` | waits for a lock that another process is about to let go |
 //! | `parallel` | work spread over all processors, taken in order |
 //! | `lines` | [`Lines`]: a front for services of one's own, a line a request |
 
@@ -31,6 +32,7 @@ mod settings;
 mod simulate;
 mod status;
 mod up;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_model::GroupId;
 use mainstay_node::{Front, NodeConfig, Sockets, StopHandle, Store, WallClock};
@@ -18,10 +18,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::arguments::ReplicaOptions;
 use crate::failure::Failure;
 use crate::settings::{Checked, Settings};
+use crate::waiting::while_locked;
 
 /// How long a replica that `up` started waits for the process that held its folder before.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// The most bytes of a checkpoint that are written in a second: the log has the rest of the disk.
 pub(crate) const WRITE_RATE: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 /// The most bytes of a checkpoint that are fetched in a second: those who give it have clients.
@@ -133,7 +133,6 @@ pub(crate) fn open_folder(
     wait: Duration,
     stopped: impl Fn() -> bool,
 ) -> Result<RealDisk, Failure> {
-    let until = Instant::now() + wait;
     if !folder.is_dir() {
         let error = fs::read_dir(folder).err().unwrap_or(io::ErrorKind::NotADirectory.into());
         return Err(if error.kind() == io::ErrorKind::NotFound {
@@ -142,15 +141,9 @@ pub(crate) fn open_folder(
             Failure::file(folder, "open the data folder", &error)
         });
     }
-    loop {
-        match RealDisk::open(folder) {
-            Ok(disk) => return Ok(disk),
-            Err(OpenError::Locked { .. }) if Instant::now() < until && !stopped() => {
-                std::thread::sleep(LOCK_INTERVAL);
-            }
-            Err(error) => return Err(Failure::open(folder, &error)),
-        }
-    }
+    let is_locked = |error: &OpenError| matches!(error, OpenError::Locked { .. });
+    while_locked(wait, stopped, || RealDisk::open(folder), is_locked)
+        .map_err(|error| Failure::open(folder, &error))
 }
 
 /// The folder must be that of the replica which the file describes, and of this service.

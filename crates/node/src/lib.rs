@@ -5,7 +5,8 @@
 //! *disk* thread owns the log: it appends all that is queued with one write and syncs once. The
 //! *executor* thread owns the service with its sessions. The *checkpoint* thread writes the states that
 //! the executor hands out, and the *transfer* thread gives and fetches checkpoints. Between them are
-//! queues bounded in bytes, with whole batches in them; `docs/decisions/0004-node-threads.md` says why it is like this.
+//! queues bounded in bytes, that of transfers in pieces, with whole batches in them;
+//! `docs/decisions/0004-node-threads.md` says why it is like this.
 //!
 //! | file | holds |
 //! |---|---|

@@ -3,8 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_model::ReplicaId;
 use mainstay_storage::{Identity, RealDisk};
@@ -15,14 +14,14 @@ use crate::failure::Failure;
 use crate::init::replica_name;
 use crate::manifest::Manifest;
 use crate::up::warn;
+use crate::waiting::while_locked;
 
 /// How many replicas a new cluster has.
 const REPLICAS: u16 = 3;
 /// Locked as long as an `up` runs on the folder.
 const LOCK: &str = "up.lock";
-/// How long another `up` may take to let go of the lock, and how often that is looked at.
+/// How long another `up` may take to let go of the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// A cluster's folder, locked, with an identity for every replica.
 pub(super) struct Folder {
@@ -143,20 +142,14 @@ fn lock(path: &Path) -> Result<File, Failure> {
         .write(true)
         .open(&lock)
         .map_err(|error| Failure::file(&lock, "open", &error))?;
-    let until = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_RETRY),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::usage(format!(
-                    "another `mainstay up` runs on '{}': stop that one, or choose another folder \
-                     by --data",
-                    path.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(Failure::file(&lock, "lock", &error)),
-        }
+    let is_locked = |error: &TryLockError| matches!(error, TryLockError::WouldBlock);
+    match while_locked(LOCK_PATIENCE, || false, || file.try_lock(), is_locked) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
+            "another `mainstay up` runs on '{}': stop that one, or choose another folder by --data",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(Failure::file(&lock, "lock", &error)),
     }
 }
 
@@ -224,7 +217,7 @@ mod tests {
         assert!(locked.code == USAGE && locked.sentence.contains("another"), "{locked}");
         let id = first.cluster.id;
         // One that lets go in time is waited for.
-        let leaving = thread::spawn(move || drop(first));
+        let leaving = std::thread::spawn(move || drop(first));
         assert_eq!(open(&options(root.path(), None), 1).unwrap().cluster.id, id);
         leaving.join().unwrap();
         let other = open(&options(root.path(), Some(3)), 1).err().unwrap();
