@@ -63,6 +63,14 @@ impl Latencies {
         self.slot = None;
     }
 
+    /// Nothing that is being timed says anything any more, and the disk has had no time yet to make
+    /// durable what it owes.
+    pub(crate) fn begin_anew(&mut self, now: Instant) {
+        self.forget_slot();
+        self.mark = None;
+        self.owes = self.owes.map(|_| now);
+    }
+
     /// How long the slot that is being timed has been waiting.
     pub(crate) fn waiting(&self, now: Instant) -> Option<Duration> {
         self.slot.map(|(_, since)| now.since(since))

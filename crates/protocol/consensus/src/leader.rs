@@ -209,6 +209,7 @@ impl Leader {
         self.rounds.begin();
         self.unconfirmed = Some(self.rounds.current());
         self.show_at = Instant(0);
+        self.missing_since.1 = now;
         for peer in self.peers.values_mut() {
             peer.heard_at = now;
         }

@@ -44,7 +44,6 @@ impl<P: Plants> Replica<P> {
         if due.is_none_or(|due| now.since(due) <= bound) {
             return;
         }
-        // What was being timed took as long as the pause.
         self.forget_timed(now);
         match &mut self.office {
             Office::Leader(leader) => leader.doubt_itself(now),

@@ -100,10 +100,13 @@ impl<P: Plants> Replica<P> {
         self.latencies.forget_slot();
     }
 
-    /// What was timed until now does not count.
+    /// What is being timed took as long as a pause of this replica.
     pub(crate) fn forget_timed(&mut self, now: Instant) {
         self.slowness.begin_interval(now);
-        self.latencies.forget_slot();
+        for other in self.slowness.others.values_mut() {
+            other.asked = None;
+        }
+        self.latencies.begin_anew(now);
     }
 
     /// The leader showed itself: looks whether an interval is over, and what it was like.

@@ -333,6 +333,36 @@ fn a_leader_paused_while_nobody_took_over_goes_on() {
     decides(&mut c, leader, 500);
 }
 
+#[test]
+fn a_leader_paused_while_its_disk_works_does_not_take_the_pause_for_a_stall() {
+    for still_owes in [false, true] {
+        let mut c = Cluster::new(3, 15);
+        let leader = ready(&mut c);
+        c.run_for(10_000);
+        let ballot = c.status(leader).ballot;
+        for pause in 0..4 {
+            c.stalled_disk.insert(leader);
+            c.submit(leader, 20 + pause, b"on its way to the disk");
+            c.run_for(5);
+            for index in 0..3 {
+                c.paused.insert(index);
+            }
+            c.run_for(10_000);
+            if !still_owes {
+                c.stalled_disk.clear();
+            }
+            for index in 0..3 {
+                c.resume(index);
+            }
+            c.run_for(100);
+            c.stalled_disk.clear();
+            c.run_for(900);
+        }
+        assert_eq!((c.leader(), c.status(leader).ballot), (Some(leader), ballot), "{still_owes}");
+        decides(&mut c, leader, 500);
+    }
+}
+
 // Policies.
 
 #[test]
