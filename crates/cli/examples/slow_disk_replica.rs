@@ -8,7 +8,12 @@ mod world;
 use std::process::ExitCode;
 
 use mainstay_kv::{RedisFront, Store};
+use tikv_jemallocator::Jemalloc;
 use world::slow_disk::SlowDisk;
+
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     mainstay_cli::run_over::<Store, RedisFront, _>(SlowDisk::new)

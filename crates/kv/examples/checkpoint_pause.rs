@@ -27,6 +27,11 @@ use mainstay_kv::{Condition, Operation, Store};
 use mainstay_model::{Batch, NoPlants, Nonce, Prng, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::{Applier, ApplierCheckpoint, Command, SessionLimits};
 use rustix::time::{ClockId, clock_gettime};
+use tikv_jemallocator::Jemalloc;
+
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const KEY_LEN: u64 = 16;
 const SESSIONS: u32 = 4096;
