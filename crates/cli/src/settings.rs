@@ -203,7 +203,9 @@ impl Settings {
         self.catch_up.tell(&mut ordering)?;
         self.batching.tell(&mut ordering)?;
         let segment_bytes = self.log.segment_bytes.unwrap_or(LogOptions::SEGMENT_BYTES);
-        let least = segment_bytes.saturating_add(ordering.inflight_bytes_max as u64) * 2;
+        let least = LogOptions::segment_bytes_held(segment_bytes)
+            .saturating_add(ordering.inflight_bytes_max as u64)
+            .saturating_mul(2);
         if self.log.bytes_max.is_some_and(|bytes| bytes < least) {
             // What is under way has to have room, or a full log refuses what would empty it.
             return Err(("log.bytes_max", format!("wants at least {least}")));
@@ -327,6 +329,9 @@ peers = \"127.0.0.1:7501\"
         let (policy, short) = (leader("policy = \"lowest\""), leader("timeout_ms = 299"));
         let catch_up = |lines: &str| format!("{append}\n[catch_up]\n{lines}\n");
         let log = format!("{append}\n[log]\nbytes_max = 268435455\n");
+        let (segment, most) = (i64::MAX, 2 * (LogOptions::SEGMENT_BYTES_MAX + (64 << 20)));
+        let large = format!("{append}\n[log]\nbytes_max = 1\nsegment_bytes = {segment}\n");
+        let wanted = format!("line 12: `log.bytes_max` wants at least {most}");
         let ways = catch_up("policy = \"gossip\"");
         let (alone, never) =
             (catch_up("interval_ms = 5"), catch_up("policy = \"multicast\"\ninterval_ms = 0"));
@@ -338,6 +343,7 @@ peers = \"127.0.0.1:7501\"
             ),
             (append, &short[..], "line 12: `leader.timeout_ms` wants 300 to 3000"),
             (append, &log[..], "line 12: `log.bytes_max` wants at least 268435456"),
+            (append, &large[..], &wanted[..]),
             (append, &ways[..], "line 12: `catch_up.policy` knows \"query\" and \"multicast\""),
             (append, &alone[..], "line 12: `catch_up.interval_ms` belongs to the policy"),
             (append, &never[..], "line 13: `catch_up.interval_ms` wants 1 to 60000"),

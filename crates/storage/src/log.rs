@@ -63,9 +63,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// See [`OpenError`].
     pub fn open(disk: D, options: LogOptions, plants: P) -> Result<(Self, Recovered), OpenError> {
         let mut options = options;
-        options.segment_bytes = options
-            .segment_bytes
-            .clamp(LogOptions::SEGMENT_BYTES_MIN, LogOptions::SEGMENT_BYTES_MAX);
+        options.segment_bytes = LogOptions::segment_bytes_held(options.segment_bytes);
         let opened = open::open(&disk, &options, plants)?;
         let owner = options.owner();
         let mut log = Self {

@@ -54,6 +54,12 @@ impl LogOptions {
         }
     }
 
+    /// How many bytes a segment has in fact if so many are asked for.
+    #[must_use]
+    pub fn segment_bytes_held(bytes: u64) -> u64 {
+        bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX)
+    }
+
     pub(crate) const fn owner(&self) -> Owner {
         Owner { cluster: self.cluster, replica: self.replica }
     }

@@ -69,6 +69,14 @@ impl Slowness {
         (self.since, self.count, self.sum) = (now, 0, Duration::ZERO);
     }
 
+    /// Nothing that is being timed says anything any more.
+    fn begin_anew(&mut self, now: Instant) {
+        self.begin_interval(now);
+        for other in self.others.values_mut() {
+            other.asked = None;
+        }
+    }
+
     /// The answer to a probe came.
     pub(crate) fn answered(&mut self, from: ReplicaId, m: &ProbeReply, now: Instant) {
         let other = self.others.entry(from.index).or_default();
@@ -102,10 +110,7 @@ impl<P: Plants> Replica<P> {
 
     /// What is being timed took as long as a pause of this replica.
     pub(crate) fn forget_timed(&mut self, now: Instant) {
-        self.slowness.begin_interval(now);
-        for other in self.slowness.others.values_mut() {
-            other.asked = None;
-        }
+        self.slowness.begin_anew(now);
         self.latencies.begin_anew(now);
     }
 
@@ -179,6 +184,8 @@ impl<P: Plants> Replica<P> {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::{Ballot, Epoch, Slot};
+
     use super::*;
 
     #[test]
@@ -186,5 +193,32 @@ mod tests {
         let mut slowness = Slowness { count: u32::MAX, ..Slowness::default() };
         slowness.ordered(Duration::from_millis(1));
         assert_eq!(slowness.count, u32::MAX);
+    }
+    #[test]
+    fn a_pause_is_no_round_trip() {
+        let probed = |pauses: bool| {
+            let asked = Some((7, Instant(0)));
+            let mut slowness = Slowness::default();
+            slowness.others.insert(1, Other { asked, ..Other::default() });
+            let now = Instant(0).after(Duration::from_secs(5));
+            if pauses {
+                slowness.begin_anew(now);
+            }
+            let reply = ProbeReply {
+                number: 7,
+                hears_leader: true,
+                ballot: Ballot::default(),
+                decided_upto: Slot::NONE,
+                disk: Duration::ZERO,
+            };
+            slowness.answered(
+                ReplicaId { index: 1, epoch: Epoch { counter: 1, instance: 0 } },
+                &reply,
+                now,
+            );
+            slowness.others[&1].trip.usual()
+        };
+        assert!(probed(false).is_some());
+        assert_eq!(probed(true), None);
     }
 }
