@@ -196,7 +196,7 @@ pub(crate) struct InitOptions {
     long_about = "Runs one replica in the foreground. Its folder must hold an identity already \
                   (mainstay init): an empty folder is either new or lost, and only one of the two \
                   may vote.\n\n\
-                  SIGINT and SIGTERM hand over, sync and end it. It logs to standard error; \
+                  SIGINT, SIGTERM and SIGHUP hand over, sync and end it. It logs to standard error; \
                   MAINSTAY_LOG=debug says more.",
     after_help = "Example:\n  \
                   mainstay replica --config replica-0.toml\n\n\
@@ -228,11 +228,12 @@ pub(crate) struct ReplicaOptions {
     about = "Show who leads, how far each replica is, what is wrong",
     long_about = "Asks every replica how it is, half a second each, and shows who leads, how far \
                   each one is and what is wrong. Replicas that do not answer are listed as well. \
-                  A cluster that `up` does not run is named by --target.",
+                  A cluster that `up` does not run is named by --target or --config.",
     after_help = "Examples:\n  \
                   mainstay status\n  \
                   mainstay status --json | jq '.groups[0].leader'\n  \
-                  mainstay status --target 127.0.0.1:7500"
+                  mainstay status --target 10.0.0.1:7500,10.0.0.2:7500\n  \
+                  mainstay status --config replica-1.toml"
 )]
 pub(crate) struct StatusOptions {
     #[command(flatten)]
@@ -242,12 +243,16 @@ pub(crate) struct StatusOptions {
 /// Which cluster, and how to print.
 #[derive(Debug, Args)]
 pub(crate) struct Where {
-    /// The folder of a cluster that `up` runs.
-    #[arg(long, value_name = "DIR", default_value = "mainstay-data", conflicts_with = "target")]
+    /// The folder of a cluster that `up` runs or `init` made.
+    #[arg(long, value_name = "DIR", default_value = "mainstay-data",
+          conflicts_with_all = ["target", "config"])]
     pub(crate) data: PathBuf,
-    /// The peer port of any replica, for a cluster that `up` does not run.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) target: Option<String>,
+    /// The peer ports of one replica or more; the first that answers names all others.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', conflicts_with = "config")]
+    pub(crate) target: Vec<String>,
+    /// The configuration file of any replica, which names all others.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,

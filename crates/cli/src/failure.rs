@@ -7,9 +7,9 @@ use std::path::Path;
 use mainstay_node::StoreError;
 use mainstay_storage::{AppendError, CheckpointError, OpenError};
 
-/// Failed for a reason that lies outside.
+/// Failed for a reason that lies outside and may pass: `up` and supervisors try again.
 pub(crate) const FAILED: u8 = 1;
-/// Usage or configuration.
+/// Usage or configuration: trying again changes nothing.
 pub(crate) const USAGE: u8 = 2;
 /// Damaged or foreign data.
 pub(crate) const DATA: u8 = 3;
@@ -45,12 +45,14 @@ impl Failure {
     /// What the operating system said about a file or folder. What the user can put right
     /// (permissions, a wrong path) counts as configuration.
     pub(crate) fn file(path: &Path, tried: &str, error: &io::Error) -> Self {
-        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+        use io::ErrorKind::{
+            AlreadyExists, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+            ReadOnlyFilesystem,
+        };
         let sentence = format!("could not {tried} '{}': {error}", path.display());
         match error.kind() {
-            NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem => {
-                Self::usage(sentence + "; check the path and its permissions")
-            }
+            AlreadyExists | IsADirectory | NotADirectory | NotFound | PermissionDenied
+            | ReadOnlyFilesystem => Self::usage(sentence + "; check the path and its permissions"),
             _ => Self::failed(sentence + "; check the disk"),
         }
     }
@@ -58,12 +60,12 @@ impl Failure {
     /// Why a folder or log could not be opened.
     pub(crate) fn open(folder: &Path, error: &OpenError) -> Self {
         let code = match error {
-            OpenError::Locked { .. } | OpenError::NoIdentity | OpenError::IdentityExists => USAGE,
+            OpenError::NoIdentity | OpenError::IdentityExists => USAGE,
             OpenError::Foreign { .. } | OpenError::NewerFormat { .. } | OpenError::Damaged(_) => {
                 DATA
             }
             OpenError::Io { tried, source, .. } => Self::file(folder, tried, source).code,
-            OpenError::NoRoom { .. } => FAILED,
+            OpenError::Locked { .. } | OpenError::NoRoom { .. } => FAILED,
         };
         Self { code, sentence: format!("{}: {error}", folder.display()) }
     }
@@ -104,6 +106,7 @@ mod tests {
             source: kind.into(),
         };
         assert_eq!(code(&OpenError::NoIdentity), USAGE);
+        assert_eq!(code(&OpenError::Locked { folder: "r0".into() }), FAILED);
         assert_eq!(code(&OpenError::NewerFormat { file: "log".into(), found: 2, known: 1 }), DATA);
         assert_eq!(code(&io(io::ErrorKind::PermissionDenied)), USAGE);
         assert_eq!(code(&io(io::ErrorKind::Other)), FAILED);

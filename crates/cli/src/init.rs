@@ -1,5 +1,6 @@
 //! `mainstay init`: a new cluster's identities, once; or a lost replica's.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use crate::arguments::InitOptions;
 use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
+use crate::output::say;
 use crate::settings::{
     BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings,
     Settings, resolve,
@@ -55,12 +57,13 @@ fn new_cluster(options: &InitOptions, service_version: u32) -> Result<(), Failur
         };
         write_settings(&options.data.join(format!("{name}.toml")), &settings)?;
     }
-    println!("cluster {} in {}: {replicas} replicas", cluster.id, options.data.display());
     let reachable = if options.peers.is_empty() { "" } else { "--insecure-bind " };
-    println!(
-        "on each machine, with its folder and file: mainstay replica {reachable}--config replica-I.toml"
-    );
-    Ok(())
+    say(&format!(
+        "cluster {} in {}: {replicas} replicas\non each machine, with its folder and file: mainstay \
+         replica {reachable}--config replica-I.toml",
+        cluster.id,
+        options.data.display()
+    ))
 }
 
 /// Where each replica of a new cluster listens, by index.
@@ -68,12 +71,26 @@ fn addresses(options: &InitOptions) -> Result<Vec<Listen>, Failure> {
     if options.peers.is_empty() {
         return loopback_addresses(options.replicas, options.port);
     }
-    let listen = |peers: &String| {
+    let host = |peers: &str| peers.rsplit_once(':').map_or(peers, |(host, _)| host).to_owned();
+    let mut listen: Vec<Listen> = Vec::new();
+    for peers in &options.peers {
         resolve(peers).map_err(|what| Failure::usage(format!("--peers {what}")))?;
-        let host = peers.rsplit_once(':').map_or(peers.as_str(), |(host, _)| host);
-        Ok(Listen { clients: format!("{host}:{}", options.port), peers: peers.clone() })
-    };
-    options.peers.iter().map(listen).collect()
+        // Replicas of one host serve clients at ports that follow one another, as on loopback.
+        let beside = listen.iter().filter(|other| host(&other.peers) == host(peers)).count();
+        let port = usize::from(options.port) + beside;
+        listen.push(Listen { clients: format!("{}:{port}", host(peers)), peers: peers.clone() });
+    }
+    let mut taken = BTreeSet::new();
+    for address in listen.iter().flat_map(|listen| [&listen.peers, &listen.clients]) {
+        resolve(address).map_err(|what| Failure::usage(format!("--port {what}")))?;
+        if !taken.insert(address) {
+            return Err(Failure::usage(format!(
+                "two replicas would listen at {address}: name each replica once by --peers, and \
+                 keep the ports from --port on free of peer ports"
+            )));
+        }
+    }
+    Ok(listen)
 }
 
 /// Client ports from `port` on, peer ports [`PEER_PORT_DISTANCE`] above them.
@@ -141,9 +158,12 @@ fn lost(folder: &Path, index: u16, from: &str, service_version: u32) -> Result<(
     })?;
     refuse_occupied(folder)?;
     cluster.write_identity(folder, me, true)?;
-    println!("replica {index} of cluster {} in {}, amnesiac", cluster.id, folder.display());
-    println!("it follows the others and does not vote: it no longer knows what it promised");
-    Ok(())
+    say(&format!(
+        "replica {index} of cluster {} in {}, amnesiac\nit follows the others and does not vote: it \
+         no longer knows what it promised",
+        cluster.id,
+        folder.display()
+    ))
 }
 
 #[cfg(test)]

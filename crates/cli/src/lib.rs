@@ -9,9 +9,11 @@
 //! | `failure` | what ends a command early: a sentence and an exit code |
 //! | `cluster` | ids drawn once: what a cluster is made of, identities on disk |
 //! | `manifest` | what `up` made, so that it never makes it twice |
+//! | `supervisor` | what systemd and process lists are told |
 //! | `settings` | the configuration file of a replica |
 //! | `init`, `replica`, `up`, `status`, `operate`, `simulate` | the commands |
 //! | `log_file` | one bounded log file a replica |
+//! | `output` | lines on standard output and standard error |
 //! | `waiting` | waits for a lock that another process is about to let go |
 //! | `parallel` | work spread over all processors, taken in order |
 //! | `lines` | [`Lines`]: a front for services of one's own, a line a request |
@@ -26,17 +28,21 @@ mod lines;
 mod log_file;
 mod manifest;
 mod operate;
+mod output;
 mod parallel;
 mod replica;
 mod settings;
 mod simulate;
 mod status;
+mod supervisor;
 mod up;
 mod waiting;
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use mainstay_node::{Front, WallClock};
 use mainstay_service::Service;
 use mainstay_storage::{Disk, RealDisk};
@@ -69,13 +75,41 @@ where
     run_in::<S, F, D>(disk, WallClock::default())
 }
 
+/// Reads bytes as a configuration file and as the manifest of a folder, for property tests and fuzzers.
+/// Neither may panic, whatever the bytes are.
+pub fn decode_configuration(bytes: &[u8]) {
+    let file = Path::new("replica-0.toml");
+    if let Ok(text) = settings::text(file, bytes.to_vec()) {
+        let _ = settings::Settings::parse(file, &text);
+        let _ = manifest::Manifest::parse(file, &text);
+    }
+}
+
+/// The command line, under the name that this program was started by.
+fn read_arguments() -> Result<Arguments, clap::Error> {
+    let program = program_name();
+    let version = match program.as_str() {
+        "mainstay" => env!("CARGO_PKG_VERSION").to_owned(),
+        _ => format!("(mainstay {})", env!("CARGO_PKG_VERSION")),
+    };
+    let command = Arguments::command().name(program).version(version);
+    Arguments::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// The name of this program, as its caller wrote it.
+fn program_name() -> String {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name).map(OsStr::to_string_lossy);
+    name.map_or_else(|| "mainstay".to_owned(), std::borrow::Cow::into_owned)
+}
+
 fn run_in<S, F, D>(disk: impl FnOnce(RealDisk) -> D, clock: WallClock) -> ExitCode
 where
     S: Service + Default,
     F: Front + Default,
     D: Disk + Clone,
 {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match read_arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nobody is left to tell if even this cannot be printed.
@@ -96,7 +130,7 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.sentence.is_empty() {
-                eprintln!("error: {}", failure.sentence);
+                output::warn(&format!("error: {}", failure.sentence));
             }
             ExitCode::from(failure.code)
         }

@@ -80,8 +80,13 @@ impl Manifest {
             }
             Err(error) => return Err(Failure::file(&path, "read", &error)),
         };
+        Self::parse(&path, &text).map(Some)
+    }
+
+    /// What a file says.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
         let manifest: Self =
-            toml::from_str(&text).map_err(|error| Self::damaged(&path, error.message().trim()))?;
+            toml::from_str(text).map_err(|error| Self::damaged(path, error.message().trim()))?;
         if manifest.format != FORMAT {
             return Err(Failure::data(format!(
                 "'{}' is in format {}, but this program knows format {FORMAT}: use a newer \
@@ -90,7 +95,7 @@ impl Manifest {
                 manifest.format
             )));
         }
-        Ok(Some(manifest))
+        Ok(manifest)
     }
 
     fn damaged(path: &Path, how: &str) -> Failure {

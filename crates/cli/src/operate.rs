@@ -1,6 +1,5 @@
 //! `mainstay leader move` and `mainstay clock confirm`: what an operator tells a running group.
 
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use mainstay_node::RoleName;
@@ -8,6 +7,7 @@ use mainstay_node::operate::{Instruction, Outcome, tell};
 
 use crate::arguments::{ClockCommand, ClockOptions, LeaderCommand, LeaderOptions, Where};
 use crate::failure::Failure;
+use crate::output::say;
 use crate::settings::resolve;
 use crate::status::{self, Asked};
 
@@ -74,7 +74,6 @@ fn print(at: &Where, outcome: &Outcome, done: &str) -> Result<(), Failure> {
     } else {
         return Err(Failure::failed(outcome.sentence.clone()));
     };
-    // Whoever closed standard output does not want the rest.
-    let _ = writeln!(io::stdout(), "{text}");
+    say(&text)?;
     if outcome.done { Ok(()) } else { Err(Failure::failed(outcome.sentence.clone())) }
 }

@@ -18,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::arguments::ReplicaOptions;
 use crate::failure::Failure;
 use crate::settings::{Checked, Settings};
+use crate::supervisor;
 use crate::waiting::while_locked;
 
 /// How long a replica that `up` started waits for the process that held its folder before.
@@ -45,6 +46,7 @@ where
     start_logging()?;
     let stop = StopHandle::new();
     if options.child {
+        supervisor::name_process(&crate::program_name());
         stop_with_parent(&stop);
     }
     let wait = if options.child { LOCK_TIMEOUT } else { Duration::ZERO };
@@ -80,6 +82,12 @@ where
         peers = %sockets.peer_address(),
         "starts"
     );
+    supervisor::tell_ready(&format!(
+        "replica {} of cluster {}, clients at {}",
+        config.me.index,
+        config.cluster,
+        sockets.client_address()
+    ));
     let ended = mainstay_node::run(&config, sockets, store, S::default(), F::default(), &stop)
         .map_err(node_failure)?;
     tracing::info!(applied = %ended.applied, flushed = ended.flushed, "ended");

@@ -147,17 +147,15 @@ pub(crate) struct Checked {
 }
 
 impl Settings {
+    /// The peers that a file lists, by index. Nothing else of it is looked at closely.
+    pub(crate) fn peers_of(path: &Path) -> Result<Vec<String>, Failure> {
+        Ok(Self::parse(path, &read_text(path)?)?.peers)
+    }
+
     /// Reads and checks a file.
     pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| Failure::file(path, "read the configuration file", &error))?;
-        let settings: Self = toml::from_str(&text).map_err(|error| {
-            let place = error.span().map_or_else(String::new, |span| {
-                format!(", line {}", 1 + text[..span.start].matches('\n').count())
-            });
-            let what = error.message().trim().replace('\n', ", ");
-            Failure::usage(format!("'{}'{place}: {what}", path.display()))
-        })?;
+        let text = read_text(path)?;
+        let settings = Self::parse(path, &text)?;
         settings
             .check()
             .map_err(|(key, what)| {
@@ -166,6 +164,17 @@ impl Settings {
                 Failure::usage(format!("'{}'{place}: `{key}` {what}", path.display()))
             })
             .map(|checked| Checked { data: beside(path, &checked.data), ..checked })
+    }
+
+    /// What a file says, unchecked.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        toml::from_str(text).map_err(|error| {
+            let place = error.span().map_or_else(String::new, |span| {
+                format!(", line {}", 1 + text[..span.start].matches('\n').count())
+            });
+            let what = error.message().trim().replace('\n', ", ");
+            Failure::usage(format!("'{}'{place}: {what}", path.display()))
+        })
     }
 
     /// Checks the values; an error names the key and what is wrong with it.
@@ -222,6 +231,28 @@ impl Settings {
             ordering,
         })
     }
+}
+
+/// The text of a configuration file, which is UTF-8 with or without a mark that says so.
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = fs::read(path)
+        .map_err(|error| Failure::file(path, "read the configuration file", &error))?;
+    text(path, bytes)
+}
+
+/// The same of the bytes of a file.
+pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+        let how = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16".to_owned(),
+            _ => format!("has the byte 0x{:02x}, which is no UTF-8", bytes[valid]),
+        };
+        Failure::usage(format!("'{}', line {line}: {how}: save the file as UTF-8", path.display()))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 
 /// The address of `host:port`.

@@ -1,20 +1,27 @@
 //! `mainstay status`: who leads, how far each replica is, what is wrong.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use mainstay_model::quorum::REPLICAS_MAX;
+use mainstay_node::status::MemberStatus;
 use mainstay_node::{NodeStatus, ReplicaStatus, RoleName, StateName};
 use serde::Serialize;
 
 use crate::arguments::{StatusOptions, Where};
 use crate::failure::Failure;
+use crate::init::replica_name;
 use crate::manifest::Manifest;
-use crate::settings::resolve;
+use crate::output::say;
+use crate::settings::{Settings, resolve};
 
 /// How long each replica has for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct ClusterStatus {
@@ -31,14 +38,38 @@ struct GroupStatus {
     durability: String,
     ballot: u64,
     leader: Option<u16>,
-    replicas: Vec<ReplicaStatus>,
+    replicas: Vec<Row>,
+}
+
+/// A replica of the group: what it told, or what is known of one that told nothing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Row {
+    Told(Box<ReplicaStatus>),
+    Silent(Silent),
+}
+
+/// A replica that does not answer. It has the same fields, `null` where nothing is known.
+#[derive(Debug, Serialize)]
+struct Silent {
+    index: u16,
+    epoch: Option<u32>,
+    pid: Option<u32>,
+    client: Option<String>,
+    peer: String,
+    role: Option<RoleName>,
+    state: StateName,
+    accepted: Option<u64>,
+    decided: Option<u64>,
+    applied: Option<u64>,
+    checkpoint: Option<u64>,
 }
 
 /// A replica to ask: where, and what is known of it before it answers.
 pub(crate) struct Asked {
     pub(crate) peer: String,
-    client: String,
-    epoch: u32,
+    client: Option<String>,
+    epoch: Option<u32>,
 }
 
 /// What came of asking.
@@ -50,12 +81,11 @@ pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
     let nobody = answers.iter().all(Result::is_err);
     let status = gather(&asked, &answers);
     let text = if options.at.json {
-        serde_json::to_string(&status).map_err(|error| Failure::failed(error.to_string()))? + "\n"
+        serde_json::to_string(&status).map_err(|error| Failure::failed(error.to_string()))?
     } else {
         table(&status)
     };
-    // Whoever closed standard output does not want the rest.
-    let _ = io::stdout().write_all(text.as_bytes());
+    say(text.trim_end())?;
     if nobody {
         return Err(Failure::failed("no replica answers: is the cluster running?"));
     }
@@ -64,53 +94,77 @@ pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
 
 /// All replicas of a cluster, and what each of them answered.
 pub(crate) fn everybody(at: &Where) -> Result<(Vec<Asked>, Vec<Answer>), Failure> {
-    let (asked, first) = match &at.target {
-        Some(target) => by_target(target)?,
-        None => (by_manifest(at)?, None),
+    let (asked, first) = match &at.config {
+        Some(file) => (configured(Settings::peers_of(file)?), None),
+        None if !at.target.is_empty() => by_targets(&at.target)?,
+        None => (by_folder(&at.data)?, None),
     };
     let answers = ask_all(&asked, first);
     Ok((asked, answers))
 }
 
-/// The replicas that `up` made in a folder.
-fn by_manifest(at: &Where) -> Result<Vec<Asked>, Failure> {
-    let manifest = Manifest::read(&at.data)?.ok_or_else(|| {
-        Failure::usage(format!(
-            "'{}' holds no cluster that `mainstay up` made: name its folder by --data, or a \
-             replica by --target HOST:PORT",
-            at.data.display()
-        ))
-    })?;
-    let asked = manifest.replicas.iter().map(|member| Asked {
-        peer: member.peers.clone(),
-        client: member.clients.clone(),
-        epoch: member.epoch,
-    });
-    Ok(asked.collect())
+/// The replicas that `up` or `init` made in a folder.
+fn by_folder(folder: &Path) -> Result<Vec<Asked>, Failure> {
+    if let Some(manifest) = Manifest::read(folder)? {
+        let asked = manifest.replicas.iter().map(|member| Asked {
+            peer: member.peers.clone(),
+            client: Some(member.clients.clone()),
+            epoch: Some(member.epoch),
+        });
+        return Ok(asked.collect());
+    }
+    // `init` wrote one file a replica, and any of them may have been moved to its machine.
+    let files = (0..REPLICAS_MAX as u16)
+        .map(|index| folder.join(replica_name(index)).with_extension("toml"));
+    match files.into_iter().find(|file| file.is_file()) {
+        Some(file) => Ok(configured(Settings::peers_of(&file)?)),
+        None => Err(Failure::usage(format!(
+            "'{}' holds no cluster that `mainstay up` or `mainstay init` made: name its folder by \
+             --data, the configuration file of a replica by --config, or its peer port by --target \
+             HOST:PORT",
+            folder.display()
+        ))),
+    }
 }
 
-/// The replicas that one of them names, and its own answer.
-fn by_target(target: &str) -> Result<(Vec<Asked>, Option<NodeStatus>), Failure> {
-    let address = resolve(target).map_err(|what| Failure::usage(format!("--target {what}")))?;
-    let told = mainstay_node::status::ask(address, ANSWER_TIMEOUT).map_err(|error| {
-        Failure::failed(format!(
-            "{target} does not tell how it is: {error}; name the peer port of a replica that runs"
-        ))
-    })?;
-    let members = told.configuration.as_ref().map_or(&[][..], |told| &told.members);
-    let mut asked: Vec<Asked> = members
-        .iter()
-        .map(|member| Asked {
-            peer: member.peer.clone(),
-            client: String::new(),
-            epoch: member.epoch,
-        })
-        .collect();
-    if asked.is_empty() {
-        let (peer, client) = (told.replica.peer.clone(), told.replica.client.clone());
-        asked.push(Asked { peer, client, epoch: told.replica.epoch });
+/// The replicas that a configuration file lists.
+fn configured(peers: Vec<String>) -> Vec<Asked> {
+    peers.into_iter().map(|peer| Asked { peer, client: None, epoch: None }).collect()
+}
+
+/// The replicas that the first of the targets which answers names, and its own answer.
+fn by_targets(targets: &[String]) -> Result<(Vec<Asked>, Option<NodeStatus>), Failure> {
+    let mut silent = Vec::new();
+    for target in targets {
+        match ask(target) {
+            Ok(told) => return Ok((named_by(&told), Some(told))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Failure::usage(format!("--target {error}")));
+            }
+            Err(error) => silent.push(format!("{target} does not tell how it is: {error}")),
+        }
     }
-    Ok((asked, Some(told)))
+    let silent = silent.join("; ");
+    Err(Failure::failed(format!("{silent}; name the peer port of a replica that runs")))
+}
+
+/// The replicas that one of them names.
+fn named_by(told: &NodeStatus) -> Vec<Asked> {
+    let members = told.configuration.as_ref().map_or(&[][..], |told| &told.members);
+    if members.is_empty() {
+        let replica = &told.replica;
+        return vec![Asked {
+            peer: replica.peer.clone(),
+            client: Some(replica.client.clone()),
+            epoch: Some(replica.epoch),
+        }];
+    }
+    let member = |member: &MemberStatus| Asked {
+        peer: member.peer.clone(),
+        client: None,
+        epoch: Some(member.epoch),
+    };
+    members.iter().map(member).collect()
 }
 
 /// Asks all at once; an answer that is there already is not asked for again.
@@ -143,8 +197,11 @@ fn ask(peer: &str) -> Answer {
 /// One picture out of all answers.
 fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
     let told: Vec<&NodeStatus> = answers.iter().flatten().collect();
-    // Of several opinions about the leader, the one of the highest ballot is the newest.
-    let newest = told.iter().max_by_key(|told| (told.ballot, told.leader.is_some()));
+    // Of several opinions about the leader, the one of the highest ballot is the newest. A replica that
+    // knows of no leader may have moved to a ballot that nobody else will ever hear of.
+    let newest = told.iter().max_by_key(|told| (told.leader.is_some(), told.ballot));
+    let leader = newest.and_then(|told| told.leader);
+    let ballot = newest.map_or(0, |told| told.ballot);
     let text =
         |get: fn(&NodeStatus) -> &String| told.first().map_or(String::new(), |t| get(t).clone());
     let mut warnings: Vec<String> = Vec::new();
@@ -154,11 +211,21 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
             Ok(told) => {
                 let own = |warning: &String| format!("replica {index}: {warning}");
                 warnings.extend(told.warnings.iter().map(own));
-                replicas.push(told.replica.clone());
+                if told.replica.role == RoleName::Leader && leader != Some(index) {
+                    warnings.push(format!(
+                        "replica {index} still takes itself for the leader of ballot {}: the others \
+                         follow a newer one, and it will step down",
+                        told.ballot
+                    ));
+                }
+                let mut replica = told.replica.clone();
+                replica.client = reachable(&replica.client, &asked.peer);
+                replica.peer = reachable(&replica.peer, &asked.peer);
+                replicas.push(Row::Told(Box::new(replica)));
             }
             Err(error) => {
                 warnings.push(format!("replica {index} does not answer: {error}"));
-                replicas.push(silent(index, asked, error));
+                replicas.push(Row::Silent(silent(index, asked, error)));
             }
         }
     }
@@ -168,39 +235,41 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
             name: text(|told| &told.name),
             style: text(|told| &told.style),
             durability: text(|told| &told.durability),
-            ballot: newest.map_or(0, |told| told.ballot),
-            leader: newest.and_then(|told| told.leader),
+            ballot,
+            leader,
             replicas,
         }],
         warnings,
     }
 }
 
-/// What is shown of a replica that does not answer: it does not run if nobody listens, and has
-/// failed if somebody does.
-fn silent(index: u16, asked: &Asked, error: &io::Error) -> ReplicaStatus {
+/// Where a replica that listens at `listens` is reached: one that listens everywhere, at the host by
+/// which its peers know it.
+fn reachable(listens: &str, peer: &str) -> String {
+    let host = peer.rsplit_once(':').map(|(host, _)| host);
+    match (listens.parse::<SocketAddr>(), host) {
+        (Ok(address), Some(host)) if address.ip().is_unspecified() => {
+            format!("{host}:{}", address.port())
+        }
+        _ => listens.to_owned(),
+    }
+}
+
+/// What is shown of a replica that does not answer: it does not run if its port refuses.
+fn silent(index: u16, asked: &Asked, error: &io::Error) -> Silent {
     let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-    ReplicaStatus {
+    Silent {
         index,
         epoch: asked.epoch,
         pid: None,
         client: asked.client.clone(),
         peer: asked.peer.clone(),
-        role: RoleName::Follower,
-        state: if refused { StateName::Stopped } else { StateName::Failed },
-        accepted: 0,
-        decided: 0,
-        applied: 0,
-        checkpoint: 0,
-        stable: 0,
-        checkpoint_bytes: 0,
-        checkpoint_pause_max_us: 0,
-        transfer: None,
-        log_bytes: 0,
-        segments: 0,
-        clients: 0,
-        uptime_s: 0,
-        turns: 0,
+        role: None,
+        state: if refused { StateName::Stopped } else { StateName::Unreachable },
+        accepted: None,
+        decided: None,
+        applied: None,
+        checkpoint: None,
     }
 }
 
@@ -246,20 +315,36 @@ fn table(status: &ClusterStatus) -> String {
     text
 }
 
-fn row(replica: &ReplicaStatus) -> [String; COLUMNS.len()] {
-    [
-        replica.index.to_string(),
-        name(&replica.role),
-        state(replica),
-        replica.client.clone(),
-        replica.peer.clone(),
-        replica.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-        replica.accepted.to_string(),
-        replica.decided.to_string(),
-        replica.applied.to_string(),
-        replica.checkpoint.to_string(),
-        size(replica.log_bytes),
-    ]
+fn row(row: &Row) -> [String; COLUMNS.len()] {
+    let unknown = || "-".to_owned();
+    match row {
+        Row::Told(replica) => [
+            replica.index.to_string(),
+            name(&replica.role),
+            state(replica),
+            replica.client.clone(),
+            replica.peer.clone(),
+            replica.pid.map_or_else(unknown, |pid| pid.to_string()),
+            replica.accepted.to_string(),
+            replica.decided.to_string(),
+            replica.applied.to_string(),
+            replica.checkpoint.to_string(),
+            size(replica.log_bytes),
+        ],
+        Row::Silent(replica) => [
+            replica.index.to_string(),
+            unknown(),
+            name(&replica.state),
+            replica.client.clone().unwrap_or_else(unknown),
+            replica.peer.clone(),
+            unknown(),
+            unknown(),
+            unknown(),
+            unknown(),
+            unknown(),
+            unknown(),
+        ],
+    }
 }
 
 /// The state, and how much of a checkpoint has been fetched.
@@ -295,10 +380,6 @@ mod tests {
     use super::*;
 
     fn told(index: u16, ballot: u64, leader: Option<u16>) -> NodeStatus {
-        let asked = asked(index);
-        let mut replica = silent(index, &asked, &io::ErrorKind::ConnectionRefused.into());
-        replica.pid = Some(1000 + u32::from(index));
-        replica.state = StateName::Active;
         NodeStatus {
             cluster: "c".to_owned(),
             name: "main".to_owned(),
@@ -306,7 +387,28 @@ mod tests {
             durability: "sync".to_owned(),
             ballot,
             leader,
-            replica,
+            replica: ReplicaStatus {
+                index,
+                epoch: 1,
+                pid: Some(1000 + u32::from(index)),
+                client: format!("127.0.0.1:{}", 7400 + index),
+                peer: format!("127.0.0.1:{}", 7500 + index),
+                role: RoleName::Follower,
+                state: StateName::Active,
+                accepted: 1,
+                decided: 1,
+                applied: 1,
+                checkpoint: 0,
+                stable: 0,
+                checkpoint_bytes: 0,
+                checkpoint_pause_max_us: 0,
+                transfer: None,
+                log_bytes: 0,
+                segments: 0,
+                clients: 0,
+                uptime_s: 0,
+                turns: 0,
+            },
             warnings: vec![],
             configuration: None,
         }
@@ -314,7 +416,7 @@ mod tests {
 
     fn asked(index: u16) -> Asked {
         let at = |port: u16| format!("127.0.0.1:{}", port + index);
-        Asked { peer: at(7500), client: at(7400), epoch: 1 }
+        Asked { peer: at(7500), client: Some(at(7400)), epoch: Some(1) }
     }
 
     fn picture() -> ClusterStatus {
@@ -334,6 +436,7 @@ mod tests {
         let silent = &group["replicas"][1];
         assert_eq!(silent["state"], "stopped");
         assert_eq!((&silent["pid"], &silent["client"]), (&Value::Null, &"127.0.0.1:7401".into()));
+        assert_eq!((&silent["role"], &silent["decided"]), (&Value::Null, &Value::Null));
         for field in [
             "index",
             "epoch",
@@ -353,6 +456,26 @@ mod tests {
             assert!(group.get(field).is_some(), "{field}");
         }
         assert_eq!(json["cluster"], "c");
+    }
+
+    #[test]
+    fn a_ballot_that_nobody_leads_hides_no_leader_and_a_deposed_one_is_told() {
+        let mut deposed = told(0, 4, Some(0));
+        deposed.replica.role = RoleName::Leader;
+        let mut leads = told(2, 7, Some(2));
+        leads.replica.role = RoleName::Leader;
+        let answers = vec![Ok(deposed), Ok(told(1, 13, None)), Ok(leads)];
+        let status = gather(&[0, 1, 2].map(asked), &answers);
+        assert_eq!((status.groups[0].ballot, status.groups[0].leader), (7, Some(2)));
+        assert_eq!(status.warnings.len(), 1, "{:?}", status.warnings);
+        assert!(status.warnings[0].starts_with("replica 0 still takes itself"), "{status:?}");
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_shown_where_peers_reach_it() {
+        assert_eq!(reachable("0.0.0.0:7400", "db1:7500"), "db1:7400");
+        assert_eq!(reachable("[::]:7400", "[fd00::1]:7500"), "[fd00::1]:7400");
+        assert_eq!(reachable("10.0.0.1:7400", "db1:7500"), "10.0.0.1:7400");
     }
 
     #[test]

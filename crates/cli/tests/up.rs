@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -146,6 +148,87 @@ fn a_replica_that_dies_is_started_again() {
         assert!(log.contains("ended by signal 9"), "{log}");
     }
     assert_eq!(up.status()["warnings"].as_array().unwrap().len(), 0, "{}", up.status());
+}
+
+#[test]
+fn a_port_that_another_process_took_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &[]);
+    up.wait_for("ready ");
+    let (address, pid) = (up.replica(1)["client"].clone(), up.pid(1).unwrap());
+    // While `up` stands still, the replica ends and something else takes its port.
+    up.signal(Signal::STOP);
+    kill_process(pid, Signal::KILL).unwrap();
+    let address = address.as_str().unwrap();
+    let mut taken = None;
+    until("the port can be taken", || {
+        taken = TcpListener::bind(address).ok();
+        taken.is_some()
+    });
+    up.signal(Signal::CONT);
+    let seen = up.wait_for("replica 1: process");
+    assert!(seen.last().unwrap().contains("signal 9"), "{seen:?}");
+    let told = up.wait_for("replica 1: process").pop().unwrap();
+    assert!(told.contains("exit code 1") && told.contains("is taken"), "{told}");
+    assert!(told.contains("started again"), "{told}");
+    drop(taken);
+    until("the replica is back", || up.replica(1)["state"] == "active");
+}
+
+#[test]
+fn a_replica_that_is_told_to_hang_up_ends_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &[]);
+    up.wait_for("ready ");
+    kill_process(up.pid(1).unwrap(), Signal::HUP).unwrap();
+    let told = up.wait_for("replica 1: process").pop().unwrap();
+    assert!(told.contains("ended with exit code 0"), "{told}");
+}
+
+#[test]
+fn systemd_is_told_when_a_replica_answers_and_when_a_cluster_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let made = folder.path().join("made");
+    let init = ["init", "--replicas", "1", "--port", "7400", "--data", made.to_str().unwrap()];
+    assert!(mainstay(&init).status.success());
+    let file = made.join("replica-0.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("clients = \"127.0.0.1:7400", "clients = \"127.0.0.1:0"))
+        .unwrap();
+    let up = folder.path().join("up");
+    let commands = [
+        (&["replica", "--config", file.to_str().unwrap()][..], "STATUS=replica 0 of cluster "),
+        (
+            &["up", "--port", "0", "--replicas", "1", "--data", up.to_str().unwrap()],
+            "STATUS=ready 127.0.0.1:",
+        ),
+    ];
+    for (arguments, wanted) in commands {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+            .args(arguments)
+            .env("NOTIFY_SOCKET", folder.path().join("notify"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut bytes = [0; 1024];
+        let len = socket.recv(&mut bytes).expect("systemd is told");
+        let told = String::from_utf8_lossy(&bytes[..len]);
+        assert!(told.contains("READY=1") && told.contains(wanted), "{told}");
+        kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn replicas_have_the_name_of_their_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &["--replicas", "1"]);
+    up.wait_for("ready ");
+    let pid = up.pid(0).unwrap().as_raw_nonzero();
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(name.trim_end(), "mainstay");
 }
 
 #[test]

@@ -51,12 +51,15 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// The exit code of a process that ends with this error: 1 failed, 2 configuration, 3 damaged
-    /// data, 4 stopped for safety.
+    /// The exit code of a process that ends with this error: 1 failed for a reason that may pass, 2
+    /// configuration, 3 damaged data, 4 stopped for safety.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Listen { .. } => 2,
+            Self::Config(_) => 2,
+            // Who may not take the port now may not later either; whatever else holds it may let go.
+            Self::Listen { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => 2,
+            Self::Listen { .. } => 1,
             Self::Damaged { .. } => 3,
             Self::Disk { .. } => 4,
             Self::System { .. } | Self::Panic(_) => 1,
@@ -81,7 +84,7 @@ impl fmt::Display for NodeError {
             Self::Disk { what } => write!(
                 f,
                 "the log could not be written, so this replica stops before it promises anything \
-                 it may not keep: {what}; repair the disk, then start the replica again"
+                 it may not keep: {what}"
             ),
             Self::Damaged { what } => write!(
                 f,

@@ -132,7 +132,7 @@ impl<F: Front> Node<F> {
             warnings.push("no leader is known: no quorum of the replicas is reached".into());
         }
         for (peer, why) in self.links.complaints() {
-            warnings.push(format!("replica {peer} is not reached: {why}"));
+            warnings.push(format!("replica {} is not reached: {why}", peer.index));
         }
         self.warn_of_checkpoints(status, &mut warnings);
         warnings

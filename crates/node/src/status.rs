@@ -157,8 +157,10 @@ pub enum StateName {
     Diverged,
     /// It does not run: its port refuses connections.
     Stopped,
-    /// Its executor has stopped; or it does not answer, and nothing refuses.
+    /// It votes and executes nothing: its executor has stopped.
     Failed,
+    /// It does not answer, and nothing refuses: it stands still, or its machine is down or cut off.
+    Unreachable,
 }
 
 /// Asks the replica whose peer port is `address` how it is. Blocks for `timeout` at most, in all.

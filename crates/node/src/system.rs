@@ -11,7 +11,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry};
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::node::SIGNALS;
 
@@ -21,7 +21,8 @@ pub(crate) fn stop_signals(registry: &Registry) -> io::Result<UnixStream> {
     read.set_nonblocking(true)?;
     let mut read = UnixStream::from_std(read);
     registry.register(&mut read, SIGNALS, Interest::READABLE)?;
-    for signal in [SIGTERM, SIGINT] {
+    // A terminal that is closed asks its processes to end like anybody else.
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)

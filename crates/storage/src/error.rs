@@ -53,7 +53,7 @@ impl fmt::Display for Damage {
         }
         f.write_str(
             ": check the disk, move the data folder away, and bring the replica back as one that \
-             lost its data with 'mainstay init --lost INDEX --cluster-from HOST:PORT'",
+             lost its data with 'mainstay init --lost INDEX --cluster-from HOST:PORT --data DIR'",
         )
     }
 }
@@ -120,7 +120,7 @@ impl fmt::Display for OpenError {
             Self::NoIdentity => f.write_str(
                 "the data folder holds no identity: if the cluster is new, make it with 'mainstay \
                  init'; if this replica lost its data, use 'mainstay init --lost INDEX \
-                 --cluster-from HOST:PORT'",
+                 --cluster-from HOST:PORT --data DIR'",
             ),
             Self::IdentityExists => f.write_str(
                 "the data folder already holds the identity of a replica: choose another folder, \

@@ -5,7 +5,7 @@ use crate::manifest::{Kind, Workspace};
 
 /// The floor of every crate of ours, the ground first. A crate depends on lower floors only; its
 /// tests may use its own floor as well.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("mainstay-model", 0),
     ("mainstay-consensus", 1),
     ("mainstay-detect", 1),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("mainstay-kv", 3),
     ("mainstay-cli", 4),
     ("mainstay", 5),
+    ("mainstay-fuzz", 5),
 ];
 
 /// Belongs to the workspace and stands outside of the house.

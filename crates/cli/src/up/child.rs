@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{DATA, Failure, SAFETY, USAGE};
 use crate::log_file::{LogFile, lines};
+use crate::supervisor::SOCKET;
 use crate::up::watch::Event;
 
 /// A process that lived this long is started again at once.
@@ -79,6 +80,8 @@ impl Replica {
         command.process_group(0);
         // Standard input never says anything; it ends when `up` does, however that ends.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Whoever supervises `up` hears of the cluster, not of each replica.
+        command.env_remove(SOCKET);
         let mut child = command.spawn()?;
         let complaint = Arc::new(Mutex::new(String::new()));
         if let Some(stderr) = child.stderr.take() {

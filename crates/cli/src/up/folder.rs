@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
 use crate::init::replica_name;
 use crate::manifest::Manifest;
-use crate::up::warn;
+use crate::output::warn;
 use crate::waiting::while_locked;
 
 /// How many replicas a new cluster has.
@@ -145,7 +145,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
     let is_locked = |error: &TryLockError| matches!(error, TryLockError::WouldBlock);
     match while_locked(LOCK_PATIENCE, || false, || file.try_lock(), is_locked) {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
+        Err(TryLockError::WouldBlock) => Err(Failure::failed(format!(
             "another `mainstay up` runs on '{}': stop that one, or choose another folder by --data",
             path.display()
         ))),

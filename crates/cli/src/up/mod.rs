@@ -12,7 +12,6 @@ mod folder;
 mod ports;
 mod watch;
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::arguments::UpOptions;
 use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
 use crate::init::{replica_name, write_settings};
+use crate::output::{self, warn};
 use crate::replica::open_folder;
 use crate::settings::{
     BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings,
@@ -120,13 +120,9 @@ fn settings_of(
     }
 }
 
-/// A line on standard output; whoever closed it does not want it.
+/// A line on standard output. The cluster runs on where it cannot be written.
 fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-/// A line on standard error.
-fn warn(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    if let Err(failure) = output::say(line) {
+        warn(&failure.sentence);
+    }
 }

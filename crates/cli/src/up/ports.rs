@@ -19,13 +19,19 @@ pub(super) fn choose(port: u16, replicas: u16) -> Result<Vec<Listen>, Failure> {
         return match taken(&listen)? {
             None => Ok(listen),
             Some((address, error)) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(Failure::usage(format!(
+                Err(Failure::failed(format!(
                     "{address} is taken by another process: stop that one, or choose other ports \
                      by --port (replicas take PORT + i and PORT + {PEER_PORT_DISTANCE} + i)"
                 )))
             }
+            Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Failure::usage(format!(
+                    "{address} needs rights that this user lacks ({error}): choose other ports by \
+                     --port"
+                )))
+            }
             Some((address, error)) => {
-                Err(Failure::usage(format!("{address} cannot be listened to: {error}")))
+                Err(Failure::failed(format!("{address} cannot be listened to: {error}")))
             }
         };
     }
@@ -65,7 +71,7 @@ mod tests {
         let address: SocketAddr = listen[1].clients.parse().unwrap();
         let held = TcpListener::bind(address).unwrap();
         let failure = choose(address.port() - 1, 3).unwrap_err();
-        assert_eq!(failure.code, crate::failure::USAGE);
+        assert_eq!(failure.code, crate::failure::FAILED);
         assert!(failure.sentence.contains(&address.to_string()), "{failure}");
         drop(held);
     }

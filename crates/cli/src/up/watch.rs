@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use mainstay_node::{NodeStatus, StateName};
 
 use crate::failure::Failure;
+use crate::output::warn;
+use crate::supervisor;
 use crate::up::child::Replica;
-use crate::up::{say, warn};
+use crate::up::say;
 
 /// How often signals and pauses are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -105,6 +107,7 @@ impl Watch {
                 if self.is_ready() {
                     self.announced.store(true, Ordering::Relaxed);
                     say(ready);
+                    supervisor::tell_ready(ready);
                 }
             }
         };
