@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod coverage;
 mod licences;
 mod manifest;
 mod progress;
@@ -31,6 +32,7 @@ Commands:
   clippy                  no lint on any target
   docs                    the documentation builds; every link in it leads somewhere
   test                    cargo test --workspace
+  coverage [FIRST COUNT]  which places of the protocol crates seeds of the simulator reach
 
 Example, before a push:
   cargo xtask ci
@@ -61,6 +63,11 @@ fn main() -> ExitCode {
         ["ci", rest @ ..] => ci(&root, rest),
         ["fmt", "--fix"] => report("fmt", cargo(&root, &["fmt", "--all"], &[])),
         ["tidy", "--shrink"] => report("tidy", tidy::shrink(&root)),
+        ["coverage"] => report("coverage", coverage::measure(&root, 1, coverage::SEEDS)),
+        ["coverage", first, count] => match (first.parse(), count.parse()) {
+            (Ok(first), Ok(count)) => report("coverage", coverage::measure(&root, first, count)),
+            _ => usage("`coverage` wants the first seed and how many"),
+        },
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS

@@ -111,6 +111,14 @@ pub enum Observation {
         /// Which.
         checkpoint: CheckpointId,
     },
+    /// At its start a replica finds this checkpoint on its disk, intact. An earlier process made or fetched
+    /// it, and may have ended before it could tell.
+    Found {
+        /// Where.
+        replica: ReplicaId,
+        /// Which.
+        checkpoint: CheckpointId,
+    },
     /// A replica took over a checkpoint of others, and holds it durably.
     Installed {
         /// Where.

@@ -26,7 +26,8 @@ impl Property for Stability {
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
         match *observation {
-            Observation::Checkpointed { replica, checkpoint } => self.hold(replica, checkpoint),
+            Observation::Checkpointed { replica, checkpoint }
+            | Observation::Found { replica, checkpoint } => self.hold(replica, checkpoint),
             Observation::Installed { replica, checkpoint, quorum } => {
                 let held = self.holders.get(&checkpoint).map_or(0, BTreeSet::len);
                 self.hold(replica, checkpoint);
@@ -98,6 +99,16 @@ mod tests {
         property.observe(&made(1, ID)).unwrap();
         property.observe(&installed).unwrap();
         property.observe(&discarded(2, 5)).unwrap();
+    }
+
+    #[test]
+    fn what_a_replica_finds_at_its_start_it_holds() {
+        let mut property = Stability::default();
+        property.observe(&made(0, ID)).unwrap();
+        assert!(property.clone().observe(&discarded(0, 5)).is_err(), "not stable");
+        property.observe(&Observation::Found { replica: replica(1), checkpoint: ID }).unwrap();
+        property.observe(&discarded(0, 5)).unwrap();
+        property.observe(&discarded(1, 5)).unwrap();
     }
 
     #[test]

@@ -47,6 +47,9 @@ plants! {
     HighestBallotIgnored = "highest-ballot-ignored" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// The new leader takes over only the slots that someone reported as decided.
     RangeBoundedByDecided = "range-bounded-by-decided" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// The new leader takes over nothing above the highest entry that anyone reported, although someone is
+    /// uncertain about a slot above it.
+    UncertainLeftOutOfTop = "uncertain-left-out-of-top" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A replica that is uncertain about a slot counts towards its quorum.
     UncertainCounted = "uncertain-counted" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A follower marks entries decided that it accepted in another ballot than the watermark's.
@@ -59,6 +62,12 @@ plants! {
     OldBallotResumed = "old-ballot-resumed" in "election", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A leader cut off from its quorum does not step down.
     NoStepDown = "no-step-down" in "election", expect "liveness";
+    /// A leader answers the first of the reads that wait, and leaves it where it is: the step in which it
+    /// answers them never ends.
+    StepWithoutEnd = "step-without-end" in "door", expect "invariant";
+    /// The deadline of a replica that knows of no leader has always passed already, however often the replica
+    /// is called on account of it: one turn follows the other without a pause.
+    DeadlineStands = "deadline-stands" in "door", expect "liveness";
     /// A donor answers a catch-up with entries it merely accepted.
     UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A checkpoint is fetched and given away before a quorum holds it.
@@ -103,6 +112,8 @@ plants! {
     CheckpointToldBeforeDurable = "checkpoint-told-before-durable" in "checkpoints", expect "stability|invariant";
     /// A checkpoint that is due while others are still being written is skipped.
     LateCheckpointSkipped = "late-checkpoint-skipped" in "checkpoints", expect "due-checkpoints";
+    /// A checkpoint that could not be written, for want of room, is not tried again.
+    CheckpointGivenUp = "checkpoint-given-up" in "checkpoints", expect "due-checkpoints|liveness";
     /// A leader changes the interval of checkpoints at its own replica only.
     IntervalNotDecided = "interval-not-decided" in "checkpoints", expect "due-checkpoints|digests";
     /// A fetched checkpoint is taken over although its content is not what its name says.

@@ -104,6 +104,18 @@ impl<'a> Cx<'a> {
         self.core.line(self.node, what);
     }
 
+    /// Counts a step of a machine.
+    ///
+    /// # Panics
+    /// If there are too many of them at this instant: nothing else could end what calls itself.
+    pub fn count_step(&mut self) {
+        let time = self.core.time;
+        if let Err(violation) = self.core.meter.count(time) {
+            self.core.found(Some(violation.clone()));
+            panic!("{}", violation.detail);
+        }
+    }
+
     /// What checkers look at.
     pub const fn recorder(&mut self) -> &mut Recorder {
         &mut self.core.recorder

@@ -39,6 +39,10 @@ struct State {
     capacity: Option<u64>,
     /// How many more changes there will be before the power is lost.
     changes_left: Option<u64>,
+    /// The power is lost right after a file was given a name that begins so.
+    last_name: Option<&'static str>,
+    /// There is no room for files whose names begin so.
+    unwelcome: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +74,8 @@ impl SimDisk {
             sync_fails_next: false,
             capacity: None,
             changes_left: None,
+            last_name: None,
+            unwelcome: None,
         };
         Self { state: Arc::new(Mutex::new(state)), life: 0 }
     }
@@ -104,9 +110,17 @@ impl SimDisk {
         self.locked().changes_left = Some(changes + 1);
     }
 
+    /// The power will be lost right after a file was given a name that begins so, and before anything makes
+    /// that durable.
+    pub fn lose_power_after_naming(&self, beginning: &'static str) {
+        self.locked().last_name = Some(beginning);
+    }
+
     /// The power will not be lost after all.
     pub fn keep_power(&self) {
-        self.locked().changes_left.take_if(|left| *left > 0);
+        let mut state = self.locked();
+        state.last_name = None;
+        state.changes_left.take_if(|left| *left > 0);
     }
 
     /// Whether the power was lost at a change, and nobody has noticed yet.
@@ -121,7 +135,7 @@ impl SimDisk {
     pub fn end_process(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
-        state.changes_left = None;
+        (state.changes_left, state.last_name) = (None, None);
         state.sync_fails_next = false;
         let evict = state.prng.chance(1, 2);
         if evict {
@@ -137,7 +151,7 @@ impl SimDisk {
     pub fn lose_power(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
-        state.changes_left = None;
+        (state.changes_left, state.last_name) = (None, None);
         state.sync_fails_next = false;
         let State { prng, files, names, durable_names, unsynced_names, .. } = &mut *state;
         let kept = prng.below(unsynced_names.len() as u64 + 1) as usize;
@@ -159,7 +173,7 @@ impl SimDisk {
     pub fn wipe(&self) -> Self {
         let mut state = self.locked();
         state.life += 1;
-        state.changes_left = None;
+        (state.changes_left, state.last_name) = (None, None);
         state.files.clear();
         state.names.clear();
         state.durable_names.clear();
@@ -176,6 +190,11 @@ impl SimDisk {
     pub fn set_full(&self, full: bool) {
         let mut state = self.locked();
         state.capacity = full.then(|| state.len());
+    }
+
+    /// From now on there is no room for new files whose names begin so; with `None`, there is for all.
+    pub fn refuse_new(&self, beginning: Option<&'static str>) {
+        self.locked().unwelcome = beginning;
     }
 
     /// Flips one bit of what is on the medium, in a sector that a later sync of the same file has
@@ -330,6 +349,9 @@ impl Disk for SimDisk {
         if state.names.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
+        if state.unwelcome.is_some_and(|beginning| name.starts_with(beginning)) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let id = state.file_next;
         state.file_next += 1;
         state.files.insert(id, Content::default());
@@ -349,6 +371,9 @@ impl Disk for SimDisk {
         state.names.remove(from);
         state.names.insert(to.to_owned(), id);
         state.names_changed();
+        if state.last_name.is_some_and(|beginning| to.starts_with(beginning)) {
+            state.changes_left = Some(0);
+        }
         Ok(())
     }
 
@@ -486,6 +511,24 @@ mod tests {
     }
 
     #[test]
+    fn the_power_can_be_lost_between_a_name_and_its_sync() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..16 {
+            let disk = disk(seed);
+            disk.lose_power_after_naming("b");
+            disk.rename("a", "c").unwrap();
+            disk.rename("c", "b-1").expect("the last thing that is done");
+            assert!(disk.has_lost_power() && disk.sync_folder().is_err());
+            let after = disk.lose_power();
+            outcomes.insert(after.list().unwrap());
+            after.rename(&after.list().unwrap()[0], "b-2").unwrap();
+            assert!(!after.has_lost_power(), "once");
+        }
+        let names = ["a", "b-1", "c"].map(|name| vec![name.to_owned()]);
+        assert_eq!(outcomes, BTreeSet::from(names));
+    }
+
+    #[test]
     fn after_a_failed_sync_pages_look_clean_until_the_power_is_lost() {
         let mut lost = 0;
         for seed in 0..64 {
@@ -518,6 +561,17 @@ mod tests {
         let changed: Vec<usize> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
         assert_eq!((name.as_str(), changed), ("a", vec![offset as usize]), "exactly one byte");
         assert_ne!(offset as usize / SECTOR, 1, "not in the last group");
+    }
+
+    #[test]
+    fn there_may_be_no_room_for_some_files_only() {
+        let disk = disk(4);
+        disk.refuse_new(Some("checkpoint-"));
+        let error = disk.create("checkpoint-7.tmp").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(disk.create("log-2").is_ok(), "others are welcome");
+        disk.refuse_new(None);
+        assert!(disk.create("checkpoint-7.tmp").is_ok(), "room again");
     }
 
     #[test]

@@ -126,6 +126,13 @@ pub enum Fault {
         /// How long.
         length: u64,
     },
+    /// The disk has no room for new checkpoints; the log goes on.
+    NoCheckpoints {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+    },
     /// The machine loses power in the middle of whatever is done to its disk: after so many more
     /// changes of it.
     PowerLossInside {
@@ -133,6 +140,12 @@ pub enum Fault {
         target: Target,
         /// After how many changes.
         changes: u64,
+    },
+    /// The machine loses power right after its next checkpoint was given its name, and before anything makes
+    /// the name durable: it may be there afterwards, or not.
+    PowerLossAtCheckpoint {
+        /// Which.
+        target: Target,
     },
     /// Something goes wrong inside the process.
     Harm {
@@ -194,11 +207,19 @@ pub enum Ended {
     SlowExecutor,
     /// Its disk was full.
     FullDisk,
+    /// Its disk had no room for checkpoints.
+    NoCheckpoints,
 }
 
 impl Ended {
-    const ALL: [Self; 5] =
-        [Self::Pause, Self::Slow, Self::SlowDisk, Self::SlowExecutor, Self::FullDisk];
+    const ALL: [Self; 6] = [
+        Self::Pause,
+        Self::Slow,
+        Self::SlowDisk,
+        Self::SlowExecutor,
+        Self::FullDisk,
+        Self::NoCheckpoints,
+    ];
 }
 
 /// Who lost or may lose what it had promised. As long as these are a minority nothing that was
@@ -270,6 +291,11 @@ impl World {
                 self.core.line(node, format_args!("loses power after {changes} more changes"));
                 self.core.node(node).disk.lose_power_after(changes);
             }
+            Fault::PowerLossAtCheckpoint { target } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("loses power at its next checkpoint"));
+                self.core.node(node).disk.lose_power_after_naming("checkpoint-");
+            }
             Fault::Harm { target, harm } => self.harm(target, harm),
             Fault::Rot { target, last } => self.rot(target, last),
             Fault::FailSync { target } => {
@@ -293,7 +319,8 @@ impl World {
             | Fault::Slow { .. }
             | Fault::SlowDisk { .. }
             | Fault::SlowExecutor { .. }
-            | Fault::FullDisk { .. } => self.begin(&fault),
+            | Fault::FullDisk { .. }
+            | Fault::NoCheckpoints { .. } => self.begin(&fault),
             Fault::End(node, ended) => self.finish(node, ended),
             Fault::Heal { core } => self.heal(&core),
         }
@@ -314,6 +341,7 @@ impl World {
             Fault::SlowDisk { target, length, .. } => (target, length, Ended::SlowDisk),
             Fault::SlowExecutor { target, length, .. } => (target, length, Ended::SlowExecutor),
             Fault::FullDisk { target, length } => (target, length, Ended::FullDisk),
+            Fault::NoCheckpoints { target, length } => (target, length, Ended::NoCheckpoints),
             _ => return,
         };
         let node = self.aim(target);
@@ -325,6 +353,7 @@ impl World {
             Fault::Slow { step_cost, .. } => state.step_cost = step_cost,
             Fault::SlowDisk { factor, .. } => state.disk_slowness = factor,
             Fault::SlowExecutor { factor, .. } => state.executor_slowness = factor,
+            Fault::NoCheckpoints { .. } => state.disk.refuse_new(Some("checkpoint-")),
             _ => state.disk.set_full(true),
         }
         self.core.plan(self.core.time + length, Fault::End(node, ended));
@@ -339,6 +368,7 @@ impl World {
             Ended::SlowDisk => state.disk_slowness = 1,
             Ended::SlowExecutor => state.executor_slowness = 1,
             Ended::FullDisk => state.disk.set_full(false),
+            Ended::NoCheckpoints => state.disk.refuse_new(None),
         }
         self.pump(node);
     }

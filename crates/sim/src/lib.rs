@@ -4,6 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`world`], [`context`] | virtual time, the one queue of events, nodes; what a process may do |
+//! | `connections` | between which processes connections stand, and when that is noticed |
 //! | [`network`], [`disk`], [`clock`], [`process`] | what goes wrong, and how |
 //! | [`fault`] | every fault by name; who may be damaged, so that nothing decided may be lost |
 //! | [`plan`] | from a seed to a world, clients and a schedule of faults |
@@ -11,6 +12,7 @@
 //! | [`workload`], [`registers`], [`wire`] | clients, their service, and how they speak |
 //! | [`record`], [`counts`] | what is noted for the properties of `check`, which judge it; how often what happened |
 //! | [`trace`] | one line an event, a column a replica, and a hash over all of it |
+//! | [`meter`] | how much may happen at one instant and in a run, so that nothing hangs |
 //! | [`mod@run`], [`many`] | one run; many of them |
 //! | `panics` | what a panic of the code under test said |
 //! | [`scenario`] | scripts by name, with the time by which there must be progress |
@@ -22,12 +24,14 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+mod connections;
 pub mod context;
 pub mod counts;
 pub mod disk;
 pub mod drive;
 pub mod fault;
 pub mod many;
+pub mod meter;
 pub mod network;
 mod panics;
 pub mod plan;

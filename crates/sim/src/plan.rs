@@ -88,11 +88,19 @@ pub enum Kind {
     Spoil,
     /// Pieces of other checkpoints are given than those asked for.
     WrongPieces,
+    /// Disks have no room for checkpoints.
+    NoCheckpoints,
+    /// Machines lose power between a checkpoint's name and the sync of its folder.
+    PowerLossAtCheckpoint,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 18] = [
+    /// Kinds that came later. They have a generator and a schedule of their own, so that a seed in which none
+    /// of them is switched on tells the story that it always told.
+    pub const LATER: [Self; 2] = [Self::NoCheckpoints, Self::PowerLossAtCheckpoint];
+
+    /// The kinds that there were at first.
+    pub const FIRST: [Self; 18] = [
         Self::Kill,
         Self::Stop,
         Self::PowerLoss,
@@ -152,6 +160,8 @@ impl Kind {
             Self::SlowExecutor => {
                 Fault::SlowExecutor { target, length: long, factor: prng.between(5, 2_000) }
             }
+            Self::NoCheckpoints => Fault::NoCheckpoints { target, length: long },
+            Self::PowerLossAtCheckpoint => Fault::PowerLossAtCheckpoint { target },
             Self::Spoil => Fault::Harm { target, harm: Harm::Spoil },
             Self::WrongPieces => {
                 let count = prng.between(1, 8) as u32;
@@ -184,7 +194,7 @@ impl Plan {
         let plants = Planted(plant);
         let replicas = [3, 3, 3, 3, 3, 5, 5, 1][prng.below(8) as usize];
         let group = draw_group(&mut prng, replicas, plants);
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| prng.chance(2, 5)).collect();
+        let kinds: Vec<Kind> = Kind::FIRST.into_iter().filter(|_| prng.chance(2, 5)).collect();
         let heal_at = prng.between(1_500, 6_000) * MILLI;
         let mut plan = Self {
             replicas,
@@ -202,16 +212,24 @@ impl Plan {
             late_frames: prng.chance(1, 2),
             liveness_bound: 30_000 * MILLI,
         };
+        plan.draw_faults(&mut prng, &kinds);
+        let mut prng = Prng::new(seed ^ 0x6c61_7465_726b_696e);
+        let later: Vec<Kind> = Kind::LATER.into_iter().filter(|_| prng.chance(1, 6)).collect();
+        plan.draw_faults(&mut prng, &later);
+        plan
+    }
+
+    /// A schedule of faults of these kinds.
+    fn draw_faults(&mut self, prng: &mut Prng, kinds: &[Kind]) {
         let interval = *prng.pick(&[60, 200, 600]).unwrap_or(&200) * MILLI;
         let mut time = prng.between(0, 400 * MILLI);
-        while time < heal_at && !kinds.is_empty() {
-            if let Some(kind) = prng.pick(&kinds).copied() {
-                let fault = kind.draw(&mut prng);
-                plan.faults.push((time, fault));
+        while time < self.heal_at && !kinds.is_empty() {
+            if let Some(kind) = prng.pick(kinds).copied() {
+                let fault = kind.draw(prng);
+                self.faults.push((time, fault));
             }
             time += prng.between(interval / 4, interval * 2);
         }
-        plan
     }
 
     /// A calm world without any fault, for scenarios.

@@ -9,6 +9,7 @@ use crate::context::Cx;
 use crate::counts::Counts;
 use crate::drive::boot::GroupBoot;
 use crate::fault::Fault;
+use crate::meter::Most;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::workload::{PlainClient, SessionClient};
@@ -56,6 +57,8 @@ pub struct RunReport {
     pub judged: bool,
     /// How often what happened.
     pub counts: Counts,
+    /// How much happened at once and in all: what the bounds of [`crate::meter`] are there for.
+    pub most: Most,
     /// The first property that did not hold, if any.
     pub violation: Option<Violation>,
     /// The trace, if it was kept.
@@ -241,6 +244,7 @@ pub(crate) fn report(seed: u64, judged: bool, world: World) -> RunReport {
         judged,
         longest_gap: Duration::ZERO,
         counts: core.recorder.counts,
+        most: core.meter.most(),
         violation: core.violation,
         trace: core.trace.into_lines(),
     }

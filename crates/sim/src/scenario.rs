@@ -4,6 +4,7 @@
 //! "Omni-Paxos: breaking the barriers of partial connectivity", EuroSys 2023, section 2): whenever
 //! one voting replica is connected to a quorum, the group makes progress after bounded time.
 
+mod damage;
 mod ends;
 mod states;
 
@@ -74,7 +75,15 @@ pub const SCENARIOS: &[Scenario] = &[
                 leader goes: who is left must wait for it rather than guess",
         replicas: 3,
         aim: many_in_flight,
-        script: damaged_copy,
+        script: damage::damaged_copy,
+    },
+    Scenario {
+        name: "damaged-end",
+        about: "one follower misses an entry, and of the other one the last record of all is damaged \
+                that it had accepted: no entry that anybody still knows of reaches as high",
+        replicas: 3,
+        aim: damage::large_batches,
+        script: damage::damaged_end,
     },
     Scenario {
         name: "wiped-copy",
@@ -82,7 +91,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 who came back without memory must not vote, also not after one more restart",
         replicas: 3,
         aim: |_| {},
-        script: wiped_copy,
+        script: damage::wiped_copy,
     },
     Scenario {
         name: "resumed-ballot",
@@ -122,7 +131,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 a replica that lost everything asks the old leader what was decided",
         replicas: 3,
         aim: all_in_the_log,
-        script: stale_donor,
+        script: damage::stale_donor,
     },
     Scenario {
         name: "slow-follower-disk",
@@ -161,6 +170,14 @@ pub const SCENARIOS: &[Scenario] = &[
         replicas: 3,
         aim: states::busy,
         script: states::lone_holder,
+    },
+    Scenario {
+        name: "untold-checkpoint",
+        about: "one replica after the other loses power when a checkpoint has just got its name: it could not \
+                tell of it, and may hold it afterwards all the same",
+        replicas: 3,
+        aim: states::busy,
+        script: states::untold_checkpoint,
     },
     Scenario {
         name: "wrong-pieces",
@@ -448,43 +465,6 @@ fn all_in_the_log(plan: &mut Plan) {
     plan.group.checkpoints.requests_max = 1_000_000;
 }
 
-fn damaged_copy(stage: &mut Stage) {
-    let leader = stage.leader();
-    let (late, damaged) = followers(stage, leader);
-    stage.link_only(|a, b| a != late && b != late);
-    // The leader's slow disk lets the other follower accept much that it does not know as decided.
-    let (target, length) = (Target::Node(leader), 2_000 * MILLI);
-    let factor = 100 * MILLI / stage.disk_latency;
-    stage.now(Fault::SlowDisk { target, length, factor });
-    stage.run_for(150 * MILLI);
-    stage.run_until_decided(3);
-    stage.world.core.budget.damaged_max = 1;
-    stage.now(Fault::Rot { target: Target::Node(damaged), last: true });
-    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_000 * MILLI });
-    stage.now(Fault::Mend);
-    stage.run_for(2_000 * MILLI);
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn wiped_copy(stage: &mut Stage) {
-    let leader = stage.leader();
-    let (late, wiped) = followers(stage, leader);
-    stage.link_only(|a, b| a != late && b != late);
-    stage.run_for(100 * MILLI);
-    stage.world.core.budget.damaged_max = 1;
-    let target = Target::Node(wiped);
-    stage.now(Fault::Wipe { target, down: 10 * MILLI });
-    // It has come back, and restarts once more.
-    stage.run_for(30 * MILLI);
-    stage.now(Fault::Kill { target, down: 10 * MILLI });
-    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_000 * MILLI });
-    stage.now(Fault::Mend);
-    stage.run_for(2_000 * MILLI);
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
 fn resumed_ballot(stage: &mut Stage) {
     let leader = stage.leader();
     let (first, second) = followers(stage, leader);
@@ -575,23 +555,6 @@ fn pending_acceptor(stage: &mut Stage) {
         stage.now(Fault::Mend);
         stage.run_for(2 * stage.timeout);
     }
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn stale_donor(stage: &mut Stage) {
-    let leader = stage.leader();
-    stage.link_only(|a, b| a != leader && b != leader);
-    stage.run_for(3 * stage.timeout);
-    let successor = stage.leader();
-    let Some(wiped) = (0..3).map(NodeId).find(|&node| node != leader && node != successor) else {
-        return;
-    };
-    stage.world.core.budget.damaged_max = 1;
-    stage.now(Fault::Wipe { target: Target::Node(wiped), down: 5 * MILLI });
-    stage.link_only(|a, b| a == wiped || b == wiped);
-    stage.run_for(stage.timeout);
-    stage.now(Fault::Mend);
     let time = stage.world.core.time();
     stage.expect_progress(time);
 }

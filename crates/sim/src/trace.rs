@@ -1,5 +1,6 @@
 //! The record of a run: one line an event, a column a node, and a rolling hash over all of it.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -10,9 +11,44 @@ use crate::world::NodeId;
 pub struct Trace {
     hasher: Xxh3Default,
     line: String,
-    lines: Option<Vec<String>>,
+    lines: Option<Lines>,
     columns: u16,
     events: u64,
+}
+
+/// The most bytes of lines that are kept: those of some hundred usual runs.
+const KEPT_BYTES_MAX: usize = 256 << 20;
+/// The most bytes of one line that are kept.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The last lines, as many as there is room for.
+struct Lines {
+    kept: VecDeque<String>,
+    bytes: usize,
+    bytes_max: usize,
+    /// How many went to make room.
+    gone: u64,
+}
+
+impl Lines {
+    const fn new(bytes_max: usize) -> Self {
+        Self { kept: VecDeque::new(), bytes: 0, bytes_max, gone: 0 }
+    }
+
+    fn push(&mut self, mut line: String) {
+        if line.len() > LINE_BYTES_MAX {
+            line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+            line.push_str(" …");
+        }
+        self.bytes += line.len();
+        self.kept.push_back(line);
+        while self.bytes > self.bytes_max
+            && let Some(first) = self.kept.pop_front()
+        {
+            self.bytes -= first.len();
+            self.gone += 1;
+        }
+    }
 }
 
 impl fmt::Debug for Trace {
@@ -29,7 +65,7 @@ impl Trace {
         Self {
             hasher: Xxh3Default::new(),
             line: String::new(),
-            lines: keep.then(Vec::new),
+            lines: keep.then(|| Lines::new(KEPT_BYTES_MAX)),
             columns,
             events: 0,
         }
@@ -66,10 +102,15 @@ impl Trace {
         self.events
     }
 
-    /// The lines, if they were kept.
+    /// The lines, if they were kept: all of them, or of a very long run the last ones, behind one that says
+    /// how many went before.
     #[must_use]
     pub fn into_lines(self) -> Vec<String> {
-        self.lines.unwrap_or_default()
+        let Some(Lines { mut kept, gone, .. }) = self.lines else { return Vec::new() };
+        if gone > 0 {
+            kept.push_front(format!("({gone} events before these are left out)"));
+        }
+        kept.into()
     }
 }
 
@@ -95,6 +136,22 @@ fn shown(time: u64, node: Option<NodeId>, columns: u16, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_kept_within_bounds_and_the_last_ones_stay() {
+        let mut trace = Trace::new(1, true);
+        trace.lines = Some(Lines::new(200_000));
+        let long = "é".repeat(LINE_BYTES_MAX);
+        for count in 0..8 {
+            trace.event(count, None, format_args!("{count} {long}"));
+        }
+        trace.event(8, None, format_args!("the last"));
+        let lines = trace.into_lines();
+        assert!(lines.iter().map(String::len).sum::<usize>() < 201_000, "{}", lines.len());
+        assert_eq!(lines[0], "(5 events before these are left out)");
+        assert!(lines[1].ends_with(" …") && lines[1].contains("==== 5 é"), "cut, not dropped");
+        assert!(lines.last().is_some_and(|line| line.ends_with("the last")));
+    }
 
     #[test]
     fn the_hash_tells_traces_apart_and_lines_stand_in_their_columns() {

@@ -2,7 +2,7 @@
 //! of a request when their connection breaks, and ones with a session of their own, who go on
 //! asking, anywhere, until they know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mainstay_check::Observation;
@@ -55,13 +55,26 @@ struct Chooser {
     left: u64,
     unknown: u64,
     replica: u16,
+    /// Replicas that there is a connection to.
+    connected: BTreeSet<u16>,
 }
 
 impl Chooser {
     fn new(cx: &mut Cx<'_>, options: WorkloadOptions) -> Self {
         let replicas = u64::from(cx.replicas());
         let replica = cx.prng().below(replicas) as u16;
-        Self { options, left: options.operations, unknown: 0, replica }
+        let left = options.operations;
+        Self { options, left, unknown: 0, replica, connected: BTreeSet::new() }
+    }
+
+    /// A connection came up or went down. True if nobody is there any more to ask.
+    fn on_link(&mut self, peer: NodeId, up: bool) -> bool {
+        if up {
+            self.connected.insert(peer.0);
+        } else {
+            self.connected.remove(&peer.0);
+        }
+        peer == self.node() && !up
     }
 
     fn draw(&mut self, cx: &mut Cx<'_>) -> Request {
@@ -89,10 +102,15 @@ impl Chooser {
         NodeId(self.replica)
     }
 
+    /// Turns to another replica: to one that there is a connection to, if there is any such. Whoever dials
+    /// a replica that does not run is told so, and does not wait for its answer.
     fn move_on(&mut self, cx: &mut Cx<'_>) {
-        let others = u64::from(cx.replicas()).max(2) - 1;
-        let step = 1 + cx.prng().below(others) as u16;
-        self.replica = (self.replica + step) % cx.replicas();
+        let count = cx.replicas();
+        let mut others: Vec<u16> = (1..count).map(|step| (self.replica + step) % count).collect();
+        if others.iter().any(|other| self.connected.contains(other)) {
+            others.retain(|other| self.connected.contains(other));
+        }
+        self.replica = cx.prng().pick(&others).copied().unwrap_or(self.replica);
     }
 }
 
@@ -182,7 +200,7 @@ impl Process for PlainClient {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_>, peer: NodeId, up: bool) {
-        if peer == self.chooser.node() && !up {
+        if self.chooser.on_link(peer, up) {
             self.give_up(cx);
         }
     }
@@ -382,7 +400,7 @@ impl Process for SessionClient {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_>, peer: NodeId, up: bool) {
-        if peer == self.chooser.node() && !up {
+        if self.chooser.on_link(peer, up) {
             self.elsewhere(cx);
         }
     }

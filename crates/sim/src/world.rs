@@ -14,10 +14,12 @@ use bytes::Bytes;
 use mainstay_model::{Prng, Slot};
 
 use crate::clock::NodeClock;
+use crate::connections::Link;
 use crate::context::Cx;
 use crate::disk::SimDisk;
 use crate::fault::{Budget, Fault};
-use crate::network::{Network, Routed};
+use crate::meter::Meter;
+use crate::network::Network;
 use crate::record::Recorder;
 use crate::trace::Trace;
 
@@ -48,6 +50,8 @@ pub trait Process {
 pub struct Picture {
     /// Whether it leads a group.
     pub leads: bool,
+    /// Whether it wants to, and waits for promises.
+    pub campaigns: bool,
     /// The last slot it has applied.
     pub applied: u64,
     /// The digest of its state at that slot.
@@ -190,15 +194,6 @@ pub(crate) struct Node {
     pub(crate) stop: Option<String>,
 }
 
-/// The connection between two nodes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    /// For which processes it is up.
-    boots: Option<(u32, u32)>,
-    /// Counts the connections there were.
-    connection: u32,
-}
-
 /// Everything but the processes.
 #[derive(Debug)]
 pub struct Core {
@@ -209,13 +204,14 @@ pub struct Core {
     pub(crate) replicas: u16,
     pub(crate) network: Network,
     pub(crate) budget: Budget,
-    links: BTreeMap<(NodeId, NodeId), Link>,
+    pub(crate) links: BTreeMap<(NodeId, NodeId), Link>,
     /// Whether what a broken connection carried may still arrive.
-    late_frames: bool,
+    pub(crate) late_frames: bool,
     /// The longest until a changed connection is noticed, in nanoseconds.
     pub(crate) link_notice_max: u64,
     pub(crate) prng: Prng,
     pub(crate) trace: Trace,
+    pub(crate) meter: Meter,
     pub(crate) recorder: Recorder,
     pub(crate) violation: Option<Violation>,
     /// What was decided when everything was healed.
@@ -280,6 +276,7 @@ impl World {
             late_frames: parts.late_frames,
             link_notice_max: parts.link_notice_max,
             trace: Trace::new(parts.replicas, parts.keep_trace),
+            meter: Meter::new(count),
             recorder: Recorder::default(),
             violation: None,
             closing: None,
@@ -306,7 +303,10 @@ impl World {
             }
             if let Some(Reverse(next)) = self.core.queue.pop() {
                 self.core.time = next.time;
-                self.handle(next.event);
+                let counted = self.core.meter.count(next.time);
+                if !self.core.is_broken(counted) {
+                    self.handle(next.event);
+                }
             }
         }
     }
@@ -353,7 +353,11 @@ impl World {
                 return;
             }
             state.busy_until = time + state.step_cost;
-            if let Some(event) = state.inbox.pop_front() {
+            let counted = self.core.meter.count_of(node.0, time);
+            if self.core.is_broken(counted) {
+                return;
+            }
+            if let Some(event) = self.core.node(node).inbox.pop_front() {
                 self.carry_out(node, event);
             }
         }
@@ -511,80 +515,17 @@ impl Core {
         self.violation.get_or_insert(Violation { property, time, detail });
     }
 
+    /// Notes that a bound was reached; whether one was.
+    fn is_broken(&mut self, counted: Result<(), Violation>) -> bool {
+        let broken = counted.is_err();
+        self.found(counted.err());
+        broken
+    }
+
     /// Notes what a checker found, if it did.
     pub(crate) fn found(&mut self, violation: Option<Violation>) {
         if let Some(violation) = violation {
             self.violated(violation.property, violation.detail);
-        }
-    }
-
-    /// Whether a connection between two nodes could stand, and between which processes.
-    fn link_wanted(&self, a: NodeId, b: NodeId) -> Option<(u32, u32)> {
-        let (left, right) = (&self.nodes[usize::from(a.0)], &self.nodes[usize::from(b.0)]);
-        let cut = self.network.is_cut(a, b) && self.network.is_cut(b, a);
-        (left.running && right.running && !cut).then_some((left.boot, right.boot))
-    }
-
-    fn check_link(&mut self, a: NodeId, b: NodeId) {
-        let wanted = self.link_wanted(a, b);
-        let Some(link) = self.links.get_mut(&(a, b)) else { return };
-        let was = std::mem::replace(&mut link.boots, wanted);
-        if was == wanted {
-            return;
-        }
-        link.connection += 1;
-        for (boots, up) in [(was, false), (wanted, true)] {
-            if let Some((left, right)) = boots {
-                self.schedule(self.time, Event::Link { node: a, boot: left, peer: b, up });
-                self.schedule(self.time, Event::Link { node: b, boot: right, peer: a, up });
-            }
-        }
-    }
-
-    /// Has every connection of a node looked at within `delay_max` nanoseconds.
-    pub(crate) fn check_links_of(&mut self, node: NodeId, delay_max: u64) {
-        let pairs: Vec<_> =
-            self.links.keys().filter(|(a, b)| *a == node || *b == node).copied().collect();
-        for (a, b) in pairs {
-            let at = self.time + self.prng.below(delay_max + 1);
-            self.schedule(at, Event::Check { a, b });
-        }
-    }
-
-    /// Has every connection looked at, as after a change of the network.
-    pub(crate) fn check_all_links(&mut self) {
-        let pairs: Vec<_> = self.links.keys().copied().collect();
-        for (a, b) in pairs {
-            let at = self.time + self.prng.below(self.link_notice_max + 1);
-            self.schedule(at, Event::Check { a, b });
-        }
-    }
-
-    /// Whether a frame is lost because the connection that carried it broke.
-    fn broke(&self, from: NodeId, to: NodeId, connection: u32) -> bool {
-        let pair = if from < to { (from, to) } else { (to, from) };
-        !self.late_frames && self.links.get(&pair).is_none_or(|link| link.connection != connection)
-    }
-
-    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
-        let pair = if from < to { (from, to) } else { (to, from) };
-        let boot = self.nodes[usize::from(to.0)].boot;
-        let wanted = self.link_wanted(pair.0, pair.1);
-        let link = self.links.get(&pair).copied().unwrap_or_default();
-        let connection = link.connection;
-        let connected = wanted.is_some() && link.boots == wanted;
-        let routed = if connected { self.network.route(self.time, from, to) } else { Routed::Lost };
-        match routed {
-            Routed::Lost => self.line(from, format_args!("-x {} lost, {} B", to.0, bytes.len())),
-            Routed::Once(at) => {
-                self.schedule(at, Event::Frame { from, to, boot, connection, bytes })
-            }
-            Routed::Twice(at, again) => {
-                let bytes_again = bytes.clone();
-                self.schedule(at, Event::Frame { from, to, boot, connection, bytes });
-                let bytes = bytes_again;
-                self.schedule(again, Event::Frame { from, to, boot, connection, bytes });
-            }
         }
     }
 }

@@ -37,6 +37,7 @@ fn every_part_has_a_planted_bug() {
         "new leader",
         "decided watermark",
         "election",
+        "door",
         "catch-up",
         "sessions",
         "reads",

@@ -1,5 +1,6 @@
 //! Fixed seeds, each run twice: every property holds, and both runs are the same event by event.
 
+use mainstay_sim::meter::{INSTANT_MAX, Most, RUN_MAX, WHILE_MAX};
 use mainstay_sim::{Subject, explain, run_many, scenario};
 
 const SEEDS: u64 = 150;
@@ -7,8 +8,12 @@ const SEEDS: u64 = 150;
 #[test]
 fn every_property_holds_and_every_run_is_reproducible() {
     let mut hashes = Vec::new();
+    let mut most = Most::default();
     let first = run_many(Subject::Swarm, 1, SEEDS, 2, |report| {
         hashes.push(report.trace_hash);
+        most.run = most.run.max(report.most.run);
+        most.instant = most.instant.max(report.most.instant);
+        most.node = most.node.max(report.most.node);
         if let Some(violation) = &report.violation {
             let trace = explain(Subject::Swarm, report.seed);
             let tail = trace[trace.len().saturating_sub(40)..].join("\n");
@@ -30,6 +35,10 @@ fn every_property_holds_and_every_run_is_reproducible() {
         assert!(count > 0, "no {name} in {SEEDS} seeds: {}", first.counts);
     }
     println!("{}", first.counts);
+    println!("{most:?}");
+    assert!(most.run * 4 < RUN_MAX, "a bound that runs come near would be luck: {most:?}");
+    assert!(most.instant * 4 < INSTANT_MAX, "likewise: {most:?}");
+    assert!(most.node * 4 < WHILE_MAX, "likewise: {most:?}");
     let mut again = hashes.iter();
     let second = run_many(Subject::Swarm, 1, SEEDS, 1, |report| {
         let expected = again.next().copied();

@@ -184,12 +184,13 @@ impl Promises {
     }
 
     /// The highest slot that anyone accepted, reported decided, or is uncertain about.
-    fn top(&self) -> Slot {
+    fn top(&self, plants: &impl Plants) -> Slot {
         self.complete()
             .map(|(_, p)| {
                 let accepted = p.accepted.keys().next_back().copied().unwrap_or(Slot::NONE);
                 let uncertain = p.uncertain.iter().map(|r| r.last).max().unwrap_or(Slot::NONE);
-                p.decided_upto.max(accepted).max(uncertain)
+                let left_out = plants.has(Plant::UncertainLeftOutOfTop);
+                p.decided_upto.max(accepted).max(if left_out { Slot::NONE } else { uncertain })
             })
             .max()
             .unwrap_or(Slot::NONE)
@@ -318,7 +319,7 @@ impl<P: Plants> Replica<P> {
         };
         let Candidate { ballot, from, promises, .. } = candidate;
         let known = self.log.decided_upto.max(promises.decided_upto());
-        let mut top = promises.top().max(known);
+        let mut top = promises.top(&self.plants).max(known);
         if self.plants.has(Plant::RangeBoundedByDecided) {
             top = known;
         }

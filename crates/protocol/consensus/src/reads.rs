@@ -210,7 +210,9 @@ impl<P: Plants> Replica<P> {
             if !self.configuration.is_quorum(set) && !unconfirmed {
                 return;
             }
-            leader.rounds.waiting.pop_front();
+            if !self.plants.has(Plant::StepWithoutEnd) {
+                leader.rounds.waiting.pop_front();
+            }
             match asker {
                 Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot }),
                 Asker::Peer(to, number) => {

@@ -126,10 +126,23 @@ impl Hash for Tally {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
+/// How many effects or records a step may have: far more than any that ends.
+const STEP_MAX: usize = 1 << 20;
+
+/// The effects of a step. One that goes round in circles shows here before it takes all memory.
+pub(crate) struct Out<'a>(&'a mut Vec<Effect>);
+
+impl Out<'_> {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        assert!(self.0.len() < STEP_MAX, "a step has no end");
+        self.0.push(effect);
+    }
+}
+
 /// One step: the clocks, and what the step asks for.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
-    pub(crate) out: &'a mut Vec<Effect>,
+    pub(crate) out: Out<'a>,
     /// Records of this step, written in one piece at its end.
     pub(crate) records: Vec<Record>,
     /// What this step promises.
@@ -239,7 +252,7 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// Only when an invariant of the protocol is broken; the process must then end.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
-        let mut cx = Cx { now, out, records: Vec::new(), held: Vec::new() };
+        let mut cx = Cx { now, out: Out(out), records: Vec::new(), held: Vec::new() };
         self.notice_pause(&mut cx);
         self.route(&mut cx, input);
         self.finish(&mut cx);
@@ -395,7 +408,8 @@ impl<P: Plants> Replica<P> {
         self.checkpoint_tick(cx);
         self.transfer_tick(cx);
         self.instructions_tick(cx);
-        self.flush_due = false;
+        let stands = self.plants.has(Plant::DeadlineStands) && self.election.leader.is_none();
+        self.flush_due = stands;
         self.flush(cx);
     }
 
@@ -431,6 +445,7 @@ impl<P: Plants> Replica<P> {
 
     /// Adds a record to the step; it carries promise and watermark as they are now.
     pub(crate) fn record(&self, cx: &mut Cx<'_>, kind: RecordKind) {
+        assert!(cx.records.len() < STEP_MAX, "a step has no end");
         cx.records.push(Record {
             group: mainstay_model::GroupId::FIRST,
             configuration: self.configuration.id,

@@ -100,7 +100,7 @@ impl GroupBoot {
             recovered.accepted.keys().collect::<Vec<_>>(),
             if identity.amnesiac { ", amnesiac" } else { "" }
         ));
-        let kept = Kept::open(cx, &self.group, disk).map_err(|error| error.to_string())?;
+        let kept = Kept::open(cx, &self.group, me, disk).map_err(|error| error.to_string())?;
         let slot = kept.checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         if slot > recovered.decided_upto {
             go_on_after(&mut log, &mut recovered, slot).map_err(|error| error.to_string())?;

@@ -41,6 +41,9 @@ const TICK: u64 = 5;
 const WRITER: u64 = 6;
 const TRANSFER: u64 = 7;
 
+/// How deep a step may stand in others whose effects it is of.
+const DEPTH_MAX: u32 = 64;
+
 const TICK_NANOS: u64 = 100_000_000;
 
 /// The replicated state of a replica.
@@ -60,6 +63,8 @@ pub(crate) struct ReplicaProcess {
     me: ReplicaId,
     machine: Replica<Planted>,
     effects: Vec<Effect>,
+    /// How many steps are being carried out, each within the one before.
+    depth: u32,
     armed: Option<Instant>,
     /// The highest stable checkpoint known.
     stable: Slot,
@@ -124,6 +129,7 @@ impl ReplicaProcess {
             me,
             machine: Replica::new(start, group.ordering, now, plants),
             effects: Vec::new(),
+            depth: 0,
             armed: None,
             stable: Slot::NONE,
             role: if votes { Role::Follower } else { Role::Learner },
@@ -166,6 +172,9 @@ impl ReplicaProcess {
 
     /// One step of the machine, and everything that follows from it.
     fn step(&mut self, cx: &mut Cx<'_>, input: Input) {
+        cx.count_step();
+        self.depth += 1;
+        assert!(self.depth <= DEPTH_MAX, "each step asks for another one at once: they do not end");
         let now = cx.now();
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.step(now, input, &mut effects);
@@ -173,6 +182,7 @@ impl ReplicaProcess {
             self.carry_out(cx, effect);
         }
         self.effects = effects;
+        self.depth -= 1;
         let stable = self.machine.status().stable;
         if stable > self.stable {
             self.stable = stable;
@@ -501,6 +511,7 @@ impl Process for ReplicaProcess {
         let status = self.machine.status();
         Picture {
             leads: self.role == Role::Leader,
+            campaigns: self.role == Role::Candidate,
             applied: self.applier.applied_upto().0,
             digest: self.applier.digest().unwrap_or_default(),
             open: 0,

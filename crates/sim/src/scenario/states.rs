@@ -205,6 +205,19 @@ pub(super) fn restarts(stage: &mut Stage) {
     stage.expect_progress(time);
 }
 
+pub(super) fn untold_checkpoint(stage: &mut Stage) {
+    let replicas = stage.world.core.replicas;
+    for round in 0..2 * replicas {
+        let node = NodeId(round % replicas);
+        let boot = stage.world.core.node(node).boot;
+        stage.now(Fault::PowerLossAtCheckpoint { target: Target::Node(node) });
+        stage.run_until(2_000 * MILLI, |stage| stage.world.core.node(node).boot > boot);
+        stage.run_for(200 * MILLI);
+    }
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
 pub(super) fn forgotten_promise(stage: &mut Stage) {
     for _ in 0..4 {
         let leader = stage.leader();

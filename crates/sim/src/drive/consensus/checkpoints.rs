@@ -7,7 +7,7 @@ use std::io::Write;
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, PartialCheckpoint};
 use mainstay_model::plant::Planted;
-use mainstay_model::{CheckpointId, GroupId, Plant, Plants, Slot};
+use mainstay_model::{CheckpointId, GroupId, Plant, Plants, ReplicaId, Slot};
 use mainstay_service::{Applier, ApplierCheckpoint, RestoreError};
 use mainstay_storage::{
     CheckpointError, CheckpointOptions, CheckpointWriter, Checkpoints, Content, Incoming,
@@ -62,6 +62,7 @@ impl Kept {
     pub(crate) fn open(
         cx: &mut Cx<'_>,
         group: &GroupOptions,
+        me: ReplicaId,
         disk: SimDisk,
     ) -> Result<Self, CheckpointError> {
         let options = CheckpointOptions {
@@ -80,6 +81,9 @@ impl Kept {
                 Ok(Err(error)) => Self::damaged(cx, &held, id, &error.to_string())?,
                 Err(error) => Self::damaged(cx, &held, id, &error.to_string())?,
             }
+        }
+        for checkpoint in held.held() {
+            cx.observe(&Observation::Found { replica: me, checkpoint });
         }
         let checkpoint = state.as_ref().map(|(id, _)| *id);
         let fresh = || {
@@ -218,6 +222,10 @@ impl ReplicaProcess {
 
     /// Begins anew to write what could not be written.
     pub(super) fn write_again(&mut self, cx: &mut Cx<'_>) {
+        if self.group.plants.has(Plant::CheckpointGivenUp) {
+            self.keeping.writing = None;
+            return self.begin_writing(cx);
+        }
         if let Some(writing) = &mut self.keeping.writing {
             writing.writer = None;
             cx.recorder().counts.retried += 1;
