@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mainstay_node::PeerAddress;
+
 use crate::arguments::InitOptions;
 use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
@@ -74,7 +76,10 @@ fn addresses(options: &InitOptions) -> Result<Vec<Listen>, Failure> {
     let host = |peers: &str| peers.rsplit_once(':').map_or(peers, |(host, _)| host).to_owned();
     let mut listen: Vec<Listen> = Vec::new();
     for peers in &options.peers {
-        resolve(peers).map_err(|what| Failure::usage(format!("--peers {what}")))?;
+        // Names are looked up by those who dial them, on other machines than this.
+        PeerAddress::parse(peers).ok_or_else(|| {
+            Failure::usage(format!("--peers has \"{peers}\", which is no host:port"))
+        })?;
         // Replicas of one host serve clients at ports that follow one another, as on loopback.
         let beside = listen.iter().filter(|other| host(&other.peers) == host(peers)).count();
         let port = usize::from(options.port) + beside;
@@ -82,7 +87,9 @@ fn addresses(options: &InitOptions) -> Result<Vec<Listen>, Failure> {
     }
     let mut taken = BTreeSet::new();
     for address in listen.iter().flat_map(|listen| [&listen.peers, &listen.clients]) {
-        resolve(address).map_err(|what| Failure::usage(format!("--port {what}")))?;
+        PeerAddress::parse(address).ok_or_else(|| {
+            Failure::usage(format!("--port leads to \"{address}\", which is no host:port"))
+        })?;
         if !taken.insert(address) {
             return Err(Failure::usage(format!(
                 "two replicas would listen at {address}: name each replica once by --peers, and \

@@ -44,6 +44,9 @@ where
         refuse_reachable(address, options.insecure_bind)?;
     }
     start_logging()?;
+    for remark in &settings.remarks {
+        tracing::warn!("{remark}");
+    }
     let stop = StopHandle::new();
     if options.child {
         supervisor::name_process(&crate::program_name());
@@ -98,6 +101,7 @@ fn configure(identity: Identity, settings: &Checked, clock: WallClock) -> NodeCo
     let Identity { cluster, me, configuration, .. } = identity;
     let mut config = NodeConfig::new(cluster, me, configuration, settings.peers.clone());
     config.votes = !identity.amnesiac;
+    config.remarks.clone_from(&settings.remarks);
     config.wall_clock = clock;
     config.ordering = settings.ordering;
     config.interval = settings.checkpoint.interval();

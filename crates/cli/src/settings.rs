@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mainstay_model::ClusterId;
 use mainstay_model::quorum::REPLICAS_MAX;
+use mainstay_node::PeerAddress;
 use mainstay_service::CheckpointInterval;
 use mainstay_storage::LogOptions;
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,27 @@ pub(crate) struct CheckpointSettings {
     pub(crate) fetch_rate: Option<NonZeroU64>,
 }
 
+impl Listen {
+    /// What is to be told of a group on several machines that listens where others cannot connect.
+    fn remarks(&self, all: &[PeerAddress], clients: SocketAddr, peers: SocketAddr) -> Vec<String> {
+        let elsewhere = all.iter().any(|peer| !is_here(peer));
+        let listens =
+            [("listen.clients", &self.clients, clients), ("listen.peers", &self.peers, peers)];
+        let hidden = listens.into_iter().filter(|(_, text, address)| {
+            let named = PeerAddress::parse(text).is_some_and(|named| !is_here(&named));
+            elsewhere && named && address.ip().is_loopback()
+        });
+        let remark = |(key, text, address): (&str, &String, SocketAddr)| {
+            format!(
+                "`{key}` names the host {text}, which is {address} on this machine: no other machine \
+                 can connect there; list the host with its address in the network in the hosts file, \
+                 or give `{key}` that address"
+            )
+        };
+        hidden.map(remark).collect()
+    }
+}
+
 impl CheckpointSettings {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -123,7 +145,7 @@ impl LogSettings {
     }
 }
 
-/// The file with its values checked and its names resolved.
+/// The file with its values checked. Names of peers are looked up when they are dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
     /// See [`Settings`].
@@ -133,11 +155,13 @@ pub(crate) struct Checked {
     /// See [`Settings`]; relative to the working folder.
     pub(crate) data: PathBuf,
     /// See [`Settings`].
-    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) peers: Vec<PeerAddress>,
     /// See [`Listen`].
     pub(crate) listen_clients: SocketAddr,
     /// See [`Listen`].
     pub(crate) listen_peers: SocketAddr,
+    /// What is to be told about where it listens, one sentence each.
+    pub(crate) remarks: Vec<String>,
     /// See [`Settings`].
     pub(crate) log: LogSettings,
     /// See [`Settings`].
@@ -205,8 +229,12 @@ impl Settings {
         }
         let mut peers = Vec::new();
         for peer in &self.peers {
-            peers.push(resolve(peer).map_err(|what| ("peers", what))?);
+            let address = PeerAddress::parse(peer).ok_or_else(|| ("peers", no_address(peer)))?;
+            peers.push(address);
         }
+        let listen_clients = listen_at(&self.listen.clients).map_err(|what| ("clients", what))?;
+        let listen_peers = listen_at(&self.listen.peers).map_err(|what| ("listen.peers", what))?;
+        let remarks = self.listen.remarks(&peers, listen_clients, listen_peers);
         let mut ordering = mainstay_consensus::Settings::default();
         self.leader.tell(&mut ordering)?;
         self.catch_up.tell(&mut ordering)?;
@@ -224,8 +252,9 @@ impl Settings {
             index: self.index,
             data: self.data.clone(),
             peers,
-            listen_clients: resolve(&self.listen.clients).map_err(|what| ("clients", what))?,
-            listen_peers: resolve(&self.listen.peers).map_err(|what| ("listen.peers", what))?,
+            listen_clients,
+            listen_peers,
+            remarks,
             log: self.log,
             checkpoint: self.checkpoint,
             ordering,
@@ -255,10 +284,29 @@ pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 
+/// The address of `host:port` to listen at. Of several, one that others can reach.
+fn listen_at(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect::<Vec<_>>);
+    let reachable = found.iter().find(|address| !address.ip().is_loopback());
+    reachable.or(found.first()).copied().ok_or_else(|| no_address(text))
+}
+
 /// The address of `host:port`.
 pub(crate) fn resolve(text: &str) -> Result<SocketAddr, String> {
     let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| format!("has the address \"{text}\", which is no known host:port"))
+    found.ok_or_else(|| no_address(text))
+}
+
+fn no_address(text: &str) -> String {
+    format!("has the address \"{text}\", which is no known host:port")
+}
+
+/// Whether an address or name is by its own words of this machine alone.
+fn is_here(address: &PeerAddress) -> bool {
+    match address {
+        PeerAddress::Socket(address) => address.ip().is_loopback(),
+        PeerAddress::Name { host, .. } => host.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 /// The line that sets a key; of a dotted one, its last part after its table's head.
@@ -340,6 +388,26 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.data, Path::new("replica-1"));
         assert_eq!(checked.listen_clients.port(), 7401);
         assert_eq!(checked.peers.len(), 2);
+        assert_eq!(checked.remarks, [""; 0]);
+    }
+
+    #[test]
+    fn names_of_peers_need_not_be_known_and_are_not_looked_up() {
+        let named = GOOD.replacen("127.0.0.1:7500", "no-such-host.invalid:7500", 1);
+        let checked = read(&named).unwrap();
+        assert_eq!(checked.peers[0].to_string(), "no-such-host.invalid:7500");
+        for wrong in ["no such host:7500", "host", "host:0", "10.0.0:7500"] {
+            let failure = read(&GOOD.replacen("127.0.0.1:7500", wrong, 1)).unwrap_err();
+            assert!(failure.sentence.contains("line 5: `peers` has"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_one_machine_may_listen_on_loopback_by_name() {
+        let named = GOOD.replace("127.0.0.1:7501", "localhost:7501");
+        let checked = read(&named.replacen("127.0.0.1:7500", "10.0.0.1:7500", 1)).unwrap();
+        assert!(checked.listen_peers.ip().is_loopback());
+        assert_eq!(checked.remarks, [""; 0], "localhost says what it is");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use mainstay_consensus::Message;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::hello::{Hello, Reject};
+use mainstay_model::piece::Assembly;
 use mainstay_service::Command;
 use mainstay_service::native::{ClientMessage, ReplicaMessage};
 
@@ -60,12 +61,16 @@ pub fn run(name: &str, bytes: &[u8]) {
     (harness.expect("a harness of that name").run)(bytes);
 }
 
-/// Frames of any connection, and the greetings in them. However the bytes are cut, they are read alike.
+/// Frames of any connection, the greetings in them, and the long ones that they are pieces of. However the bytes are cut, they are read alike.
 pub fn frames(bytes: &[u8]) {
     let piece_len = bytes.first().map_or(1, |&byte| usize::from(byte % 16) + 1);
     let whole = read_frames(bytes, bytes.len().max(1));
     assert_eq!(whole, read_frames(bytes, piece_len));
+    let mut assembly = Assembly::default();
     for frame in whole.0 {
+        if let Ok(Some(long)) = assembly.add(&frame, BODY_LEN_MAX) {
+            assert!(long.body.len() <= bytes.len());
+        }
         let mut again = Vec::new();
         frame::encode(&mut again, frame.kind, frame.group, frame.epoch, |body| {
             body.extend_from_slice(&frame.body);

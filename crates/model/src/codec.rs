@@ -64,6 +64,10 @@ pub trait Put {
         self.put_u32(u32::try_from(bytes.len()).expect("fields are below 4 GiB"));
         self.put(bytes);
     }
+    /// As [`Put::put_bytes`]; a buffer that can, shares long bytes instead of copying them.
+    fn put_shared(&mut self, bytes: &Bytes) {
+        self.put_bytes(bytes);
+    }
     /// A slot, 8 bytes.
     fn put_slot(&mut self, slot: Slot) {
         self.put_u64(slot.0);

@@ -12,8 +12,8 @@
 //! | 16..20 | group; 0 is the node itself |
 //! | 20..24 | epoch counter of the sender |
 //!
-//! Kinds are dealt out by crate: 1 to 15 `node` (hello, reject, heartbeat, administration), 16 to
-//! 63 `consensus`, 64 to 79 native clients. An unknown kind is refused, never skipped.
+//! Kinds are dealt out by crate: 1 to 15 `node` (hello, reject, heartbeat, administration, pieces),
+//! 16 to 63 `consensus`, 64 to 79 native clients. An unknown kind is refused, never skipped.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -84,6 +84,19 @@ pub fn encode(
     epoch: u32,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
+    encode_before(out, kind, group, epoch, &[], body);
+}
+
+/// Appends the beginning of a frame to `out`: its head and what `body` writes of its body, sealed for
+/// a body that goes on with `rest`, which the caller sends right behind it.
+pub fn encode_before(
+    out: &mut Vec<u8>,
+    kind: u16,
+    group: GroupId,
+    epoch: u32,
+    rest: &[Bytes],
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     out.put(&[0; 8]);
     out.put_u16(WIRE_VERSION);
@@ -92,10 +105,16 @@ pub fn encode(
     out.put_u32(group.0);
     out.put_u32(epoch);
     body(out);
-    let len = u32::try_from(out.len() - start - 4).expect("frames are below 4 GiB");
-    let checksum = crc32fast::hash(&out[start + 8..]);
+    let mut len = out.len() - start - 4;
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&out[start + 8..]);
+    for bytes in rest {
+        len += bytes.len();
+        checksum.update(bytes);
+    }
+    let len = u32::try_from(len).expect("frames are below 4 GiB");
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&checksum.finalize().to_le_bytes());
 }
 
 /// Takes one frame from the front of `buffer`; `None` while it is not complete. `body_len_max`

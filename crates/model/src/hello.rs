@@ -50,8 +50,8 @@ impl Role {
 /// Who speaks.
 ///
 /// Body: magic (8), lowest and highest wire version spoken (2 + 2), role (1), cluster (16), replica
-/// (12), configuration (8), service version (4), largest body accepted (4); bytes after these are
-/// left to later versions and ignored.
+/// (12), configuration (8), service version (4), largest body accepted (4), process (8), peer port
+/// (2); bytes after these are left to later versions and ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// The lowest wire version the sender speaks.
@@ -70,6 +70,10 @@ pub struct Hello {
     pub service_version: u32,
     /// The largest body of a frame that the sender accepts.
     pub body_len_max: u32,
+    /// A number that the sender's process drew when it started, if it is a replica; otherwise 0.
+    pub process: u64,
+    /// Where the sender listens to its peers, if it is a replica; otherwise 0.
+    pub peer_port: u16,
 }
 
 impl Hello {
@@ -85,6 +89,8 @@ impl Hello {
             configuration: ConfigurationId(0),
             service_version: 0,
             body_len_max,
+            process: 0,
+            peer_port: 0,
         }
     }
 
@@ -105,6 +111,8 @@ impl Hello {
         out.put_u64(self.configuration.0);
         out.put_u32(self.service_version);
         out.put_u32(self.body_len_max);
+        out.put_u64(self.process);
+        out.put_u16(self.peer_port);
     }
 
     /// Reads a body back.
@@ -132,6 +140,8 @@ impl Hello {
             configuration: ConfigurationId(reader.u64()?),
             service_version: reader.u32()?,
             body_len_max: reader.u32()?,
+            process: reader.u64()?,
+            peer_port: reader.u16()?,
         })
     }
 }
@@ -190,6 +200,8 @@ reject_codes! {
     Timeout = 10, "time-out";
     /// The node is ending.
     Stopping = 11, "stopping";
+    /// Another process is connected as this replica, and was heard just now.
+    TwoProcesses = 12, "two processes";
 }
 
 impl fmt::Display for RejectCode {

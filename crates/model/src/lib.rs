@@ -14,8 +14,10 @@
 //! | [`value`] | [`Value`]: the encoded batch that a slot decides, [`Batch`] |
 //! | [`record`] | [`Record`], [`Recovered`]: what a machine asks the log to keep, and gets back |
 //! | [`frame`] | the envelope of every message between nodes |
+//! | [`piece`] | long frames in pieces, so that short ones need not wait for them |
 //! | [`hello`] | the first frame on a connection, and the one that refuses it |
 //! | [`codec`] | reading and writing fixed-width little-endian fields |
+//! | [`rope`] | [`Rope`]: encoded fields of which the long ones are shared, not copied |
 //! | [`prng`] | [`Prng`], handed in at construction, never global |
 //! | [`plant`] | bugs planted on purpose, to prove that the checkers see them |
 
@@ -29,10 +31,12 @@ pub mod codec;
 pub mod frame;
 pub mod hello;
 pub mod id;
+pub mod piece;
 pub mod plant;
 pub mod prng;
 pub mod quorum;
 pub mod record;
+pub mod rope;
 pub mod time;
 pub mod value;
 
@@ -45,5 +49,6 @@ pub use plant::{NoPlants, Plant, Plants};
 pub use prng::Prng;
 pub use quorum::{Configuration, ReplicaSet};
 pub use record::{CheckpointId, Entry, Record, RecordKind, Recovered, SlotRange};
+pub use rope::Rope;
 pub use time::{Instant, Now, Timestamp};
 pub use value::{Batch, Value};

@@ -18,6 +18,8 @@ fn hello() -> Hello {
         configuration: ConfigurationId(5),
         service_version: 6,
         body_len_max: 7,
+        process: 8,
+        peer_port: 9,
     }
 }
 
@@ -98,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_with_any_field_changed_is_read_or_refused(at in 0usize..61, to in any::<u8>()) {
+    fn a_hello_with_any_field_changed_is_read_or_refused(at in 0usize..71, to in any::<u8>()) {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let at = at % bytes.len();

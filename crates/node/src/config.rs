@@ -1,11 +1,11 @@
 //! What one replica is told about itself, and the bounds it keeps.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mainstay_model::{ClusterId, Configuration, ReplicaId};
 use mainstay_service::{CheckpointInterval, SessionLimits};
 
+use crate::address::PeerAddress;
 use crate::clock::WallClock;
 
 /// Everything a node has to know before it starts.
@@ -20,7 +20,7 @@ pub struct NodeConfig {
     /// Whether this replica may vote; an amnesiac one may not.
     pub votes: bool,
     /// The peer port of every replica, by index; the own entry is not dialled.
-    pub peers: Vec<SocketAddr>,
+    pub peers: Vec<PeerAddress>,
     /// Timing and bounds of the ordering machine; equal at all replicas.
     pub ordering: mainstay_consensus::Settings,
     /// Timing of the failure detector; equal at all replicas.
@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub interval: CheckpointInterval,
     /// What the log keeps although a checkpoint covers it.
     pub keep: KeepSettings,
+    /// What `status` warns of as long as the node runs, one sentence each.
+    pub remarks: Vec<String>,
     /// Whether SIGTERM and SIGINT stop the node. Tests that run several nodes in one process say
     /// no and use a [`crate::StopHandle`].
     pub stop_on_signals: bool,
@@ -48,7 +50,7 @@ impl NodeConfig {
         cluster: ClusterId,
         me: ReplicaId,
         configuration: Configuration,
-        peers: Vec<SocketAddr>,
+        peers: Vec<PeerAddress>,
     ) -> Self {
         Self {
             cluster,
@@ -63,6 +65,7 @@ impl NodeConfig {
             wall_clock: WallClock::default(),
             interval: CheckpointInterval::default(),
             keep: KeepSettings::default(),
+            remarks: Vec::new(),
             stop_on_signals: true,
         }
     }

@@ -1,6 +1,7 @@
 //! The disk thread: owns the log. Takes all that is queued, appends it with one write, syncs once,
 //! and answers once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub(crate) enum Event {
     /// A fetched checkpoint of so many bytes stands on disk, and its state waits for the executor; or
     /// the sentence says why not.
     Fetched { checkpoint: CheckpointId, installed: Result<u64, String> },
+    /// What the name of a peer's host stands for, or why it stands for nothing.
+    Found { peer: ReplicaId, addresses: Result<Vec<SocketAddr>, String> },
     /// A thread ended, expectedly or not.
     Ended(&'static str),
 }

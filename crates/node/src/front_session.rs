@@ -18,6 +18,9 @@ const NO_ROOM_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// After this long without any reply everything open is sent again; then after twice as long.
 const OVERDUE_MIN: Duration = Duration::from_secs(1);
 const OVERDUE_MAX: Duration = Duration::from_secs(8);
+/// And longer by what is open divided by this, in bytes a second: what is long takes its time to the
+/// leader, and sent again it would only take longer.
+const OVERDUE_RATE: u64 = 8 << 20;
 
 /// The session, and who waits for which of its numbers.
 #[derive(Debug)]
@@ -130,7 +133,9 @@ impl FrontSession {
         }
         self.session.take_unsent(out);
         if self.overdue_at.is_none() && (self.session.open_len() > 0 || self.id().is_none()) {
-            self.overdue_at = Some(now.after(self.overdue_after));
+            let open = self.session.open_bytes() as u64;
+            let under_way = Duration::from_millis(open.saturating_mul(1_000) / OVERDUE_RATE);
+            self.overdue_at = Some(now.after(self.overdue_after + under_way));
         }
     }
 
@@ -382,6 +387,25 @@ mod tests {
         requests.clear();
         session.submit(fresh.after(FRESH_FOR), &mut requests);
         assert_eq!(requests, [Command::Register { nonce: Nonce(2) }.encode()]);
+    }
+
+    #[test]
+    fn what_is_long_is_not_sent_again_while_it_is_on_its_way() {
+        for (len, again) in [(8 << 20, false), (8, true)] {
+            let mut session = FrontSession::new(Nonce(1), (8, 64 << 20), FRESH_FOR);
+            let id = SessionId { slot: Slot(1), position: 0 };
+            let (mut requests, mut changes) = (Vec::new(), Vec::new());
+            session.submit(ms(0), &mut requests);
+            let opened = Applied::Registered { nonce: Nonce(1), session: id };
+            session.applied(ms(1), &opened, &mut changes);
+            assert!(session.begin(&vec![7; len].into(), asker(1)).is_some());
+            requests.clear();
+            session.submit(ms(1), &mut requests);
+            session.submit(ms(1_501), &mut requests);
+            assert_eq!(requests.len() == 2, again, "{len} bytes");
+            session.submit(ms(2_501), &mut requests);
+            assert!(requests.len() >= 2, "in the end it is");
+        }
     }
 
     #[test]

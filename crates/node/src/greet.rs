@@ -16,6 +16,9 @@ pub(crate) struct Greeter {
     pub(crate) configuration: Configuration,
     pub(crate) service_version: u32,
     pub(crate) body_len_max: u32,
+    /// See [`Hello::process`].
+    pub(crate) process: u64,
+    pub(crate) peer_port: u16,
 }
 
 impl Greeter {
@@ -30,6 +33,8 @@ impl Greeter {
             configuration: self.configuration.id,
             service_version: self.service_version,
             body_len_max: self.body_len_max,
+            process: self.process,
+            peer_port: self.peer_port,
         }
     }
 
@@ -176,6 +181,8 @@ mod tests {
             configuration: Configuration { id: ConfigurationId(1), replicas, alpha: 64 },
             service_version: 3,
             body_len_max: 1000,
+            process: 17,
+            peer_port: 7500 + index,
         }
     }
 

@@ -32,8 +32,10 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod checkpointer;
 mod checkpointing;
+mod claims;
 mod clock;
 pub mod config;
 mod connection;
@@ -46,6 +48,7 @@ mod front_clients;
 mod front_session;
 mod greet;
 mod links;
+mod long_frames;
 mod machines;
 mod native_clients;
 mod native_watches;
@@ -57,6 +60,7 @@ mod queue;
 mod report;
 mod restart;
 mod run;
+mod said;
 mod serve;
 pub mod sockets;
 pub mod status;
@@ -70,6 +74,7 @@ mod threads;
 mod transfers;
 mod wire;
 
+pub use address::PeerAddress;
 pub use clock::WallClock;
 pub use config::{KeepSettings, Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};

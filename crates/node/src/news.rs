@@ -42,6 +42,9 @@ impl<F: Front> Node<F> {
                 }
                 Event::Fetched { checkpoint, installed } => self.fetched(checkpoint, installed),
                 Event::BegunAfter(checkpoint) => self.begun_after(checkpoint),
+                Event::Found { peer, addresses } => {
+                    self.links.found(peer, addresses, &mut self.machines);
+                }
                 Event::Ended(thread) => {
                     // Threads end by themselves only by a panic; a failed write came before this.
                     self.failure.get_or_insert(NodeError::Panic(thread));

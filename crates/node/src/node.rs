@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_consensus::{Input, Instruction, Request, Role as OrderingRole};
+use mainstay_model::piece::Assembly;
 use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
 use mainstay_service::Command;
 use mio::event::Event as Readiness;
@@ -16,6 +17,7 @@ use mio::{Events, Poll, Registry};
 
 use crate::checkpointer::Wanted;
 use crate::checkpointing::Checkpointing;
+use crate::claims::Claims;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::connection::Connection;
@@ -41,6 +43,8 @@ pub(crate) const CONNECTION_TOKEN_FIRST: usize = 1 << 16;
 
 /// How often what has no timer of its own is looked at: overdue commands, silent strangers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a part of a turn may take until signs of life are looked after within it.
+const BREATH_AFTER: Duration = Duration::from_millis(10);
 /// How long after a rejection reads are asked for again.
 pub(crate) const READS_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How often sessions are trimmed at most.
@@ -59,6 +63,14 @@ const TOKEN_FIRST: u64 = 16;
 pub(crate) struct ReadGroup {
     pub(crate) queries: Vec<Query>,
     pub(crate) since: Instant,
+}
+
+/// How a peer speaks to this node.
+pub(crate) struct Incoming {
+    /// The connection.
+    pub(crate) connection: u64,
+    /// What has come of a long frame.
+    pub(crate) assembly: Assembly,
 }
 
 /// The queues to the other threads, and what this turn has for them.
@@ -114,7 +126,9 @@ pub(crate) struct Node<F: Front> {
     pub(crate) connections: HashMap<u64, Box<Connection<F::Connection>>>,
     pub(crate) connections_made: u64,
     /// Over which connection each peer speaks.
-    pub(crate) incoming: BTreeMap<ReplicaId, u64>,
+    pub(crate) incoming: BTreeMap<ReplicaId, Incoming>,
+    /// Which process each peer is.
+    pub(crate) claims: Claims,
     pub(crate) active: Vec<u64>,
     pub(crate) dirty: Vec<u64>,
     pub(crate) parked: VecDeque<u64>,
@@ -182,6 +196,7 @@ impl<F: Front> Node<F> {
         let links = Links::new(
             parts.greeter.clone(),
             &config.peers,
+            Arc::clone(&parts.inbox),
             limits.handshake_timeout,
             limits.peer_queue_bytes_max,
             now,
@@ -208,6 +223,7 @@ impl<F: Front> Node<F> {
             connections: HashMap::new(),
             connections_made: 0,
             incoming: BTreeMap::new(),
+            claims: Claims::default(),
             active: Vec::new(),
             dirty: Vec::new(),
             parked: VecDeque::new(),
@@ -281,7 +297,8 @@ impl<F: Front> Node<F> {
     /// How long the next poll may take.
     fn patience(&self) -> Duration {
         let busy =
-            !self.active.is_empty() || !self.machines.effects.is_empty() || !self.inbox.may_sleep();
+            !self.active.is_empty() || !self.machines.effects.is_empty() || self.links.has_more();
+        let busy = busy || !self.inbox.may_sleep();
         if busy {
             return Duration::ZERO;
         }
@@ -337,8 +354,10 @@ impl<F: Front> Node<F> {
         self.resume();
         for id in std::mem::take(&mut self.active) {
             self.serve(id);
+            self.breathe();
         }
         self.unpark();
+        self.breathe();
         self.sweep();
         self.submit();
         self.machines.deadlines();
@@ -351,6 +370,19 @@ impl<F: Front> Node<F> {
             self.flush(id);
         }
         self.look_around();
+    }
+
+    /// A part of the turn took long, as where a client's largest request was copied: signs of life that
+    /// are due leave before the next part begins.
+    fn breathe(&mut self) {
+        let now = clock::now(&self.config.wall_clock);
+        if now.monotonic.since(self.machines.now.monotonic) < BREATH_AFTER {
+            return;
+        }
+        self.machines.now = now;
+        self.machines.deadlines();
+        self.carry_out();
+        self.links.flush(&mut self.machines);
     }
 
     pub(crate) const fn next_token(&mut self) -> Token {

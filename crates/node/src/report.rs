@@ -131,6 +131,8 @@ impl<F: Front> Node<F> {
         if status.leader.is_none() {
             warnings.push("no leader is known: no quorum of the replicas is reached".into());
         }
+        warnings.extend(self.config.remarks.iter().cloned());
+        warnings.extend(self.claims.warnings(self.machines.now.monotonic));
         for (peer, why) in self.links.complaints() {
             warnings.push(format!("replica {} is not reached: {why}", peer.index));
         }

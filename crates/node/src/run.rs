@@ -61,6 +61,7 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         false => None,
     };
     let port = sockets.client_address().port();
+    let peer_address = sockets.peer_address();
     let (peer_port, client_port) = listen(&poll, sockets)?;
     let (nonce, mut prng) = random()?;
 
@@ -74,7 +75,7 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         peer_port,
         client_port,
         machines,
-        greeter: greeter::<S>(&config),
+        greeter: greeter::<S>(&config, peer_address.port(), prng.next_u64()),
         nonce,
         prng,
         disk: Arc::clone(&threads.disk_queue),
@@ -122,7 +123,7 @@ fn random() -> Result<(Nonce, Prng), NodeError> {
     Ok((nonce, Prng::new(seed.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))))
 }
 
-fn greeter<S: Service>(config: &NodeConfig) -> Greeter {
+fn greeter<S: Service>(config: &NodeConfig, peer_port: u16, process: u64) -> Greeter {
     Greeter {
         cluster: config.cluster,
         me: config.me,
@@ -130,6 +131,8 @@ fn greeter<S: Service>(config: &NodeConfig) -> Greeter {
         service_version: S::version(),
         body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
             .unwrap_or(u32::MAX),
+        process,
+        peer_port,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::Shutdown;
 
-use mainstay_consensus::{Body, Input, Message};
+use mainstay_consensus::{Input, Message};
 use mainstay_detect as detect;
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::hello::HELLO_LEN_MAX;
+use mainstay_model::piece::{PIECE, PIECE_HEAD_LEN, PIECE_LEN_MAX};
 use mainstay_model::{GroupId, Instant, ReplicaId};
 
 use crate::connection::{Connection, End, Role, Seat};
@@ -158,15 +159,35 @@ impl<F: Front> Node<F> {
 
     /// Takes in what a peer has to say.
     fn hear(&mut self, connection: &mut Served<F>, peer: ReplicaId) -> Result<(), End> {
-        let body_max = self.config.limits.request_bytes_max + FRAME_SLACK;
+        self.claims.heard(self.machines.now.monotonic, peer);
+        let mut passed = false;
         loop {
-            match frame::decode(&mut connection.stream.input, body_max) {
+            match frame::decode(&mut connection.stream.input, PIECE_HEAD_LEN + PIECE_LEN_MAX) {
+                Ok(Some(frame)) if frame.kind == PIECE => {
+                    passed = true;
+                    self.hear_piece(peer, &frame)?;
+                }
                 Ok(Some(frame)) => self.hear_frame(peer, frame)?,
                 Ok(None) => break,
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
+        if passed {
+            self.machines.step(Input::Passing { peer, coming: true });
+        }
         if connection.ended { Err(End::Done) } else { Ok(()) }
+    }
+
+    /// Takes in a piece of a long frame: whoever sends is alive.
+    fn hear_piece(&mut self, peer: ReplicaId, piece: &Frame) -> Result<(), End> {
+        self.machines.detect(detect::Input::Heard { peer });
+        let body_max = self.config.limits.request_bytes_max + FRAME_SLACK;
+        let Some(incoming) = self.incoming.get_mut(&peer) else { return Ok(()) };
+        match incoming.assembly.add(piece, body_max) {
+            Ok(Some(frame)) => self.hear_frame(peer, frame),
+            Ok(None) => Ok(()),
+            Err(error) => Err(End::Broken(error.to_string())),
+        }
     }
 
     fn hear_frame(&mut self, peer: ReplicaId, frame: Frame) -> Result<(), End> {
@@ -197,10 +218,9 @@ impl<F: Front> Node<F> {
 
     /// Whether a message brings values while far too much waits for the disk or the executor.
     fn must_drop(&self, message: &Message) -> bool {
-        let brings_values =
-            matches!(message.body, Body::Accept(_) | Body::Decided(_) | Body::Forward(_));
         let max = self.config.limits.backlog_bytes_max.saturating_mul(PEER_BACKLOG_FACTOR);
-        brings_values && (self.disk.queue.bytes() > max || self.executor.queue.bytes() > max)
+        message.brings_values()
+            && (self.disk.queue.bytes() > max || self.executor.queue.bytes() > max)
     }
 
     /// Answers an administrator.
@@ -284,8 +304,10 @@ impl<F: Front> Node<F> {
         match &connection.role {
             Role::Native(native) => self.forget_native(connection.id, native),
             Role::Peer(peer) => {
-                if self.incoming.get(peer) == Some(&connection.id) {
+                let incoming = self.incoming.get(peer).map(|incoming| incoming.connection);
+                if incoming == Some(connection.id) {
                     self.incoming.remove(peer);
+                    self.claims.left(*peer);
                     self.machines.detect(detect::Input::Link { peer: *peer, up: false });
                 }
             }

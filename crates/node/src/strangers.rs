@@ -7,14 +7,16 @@ use std::time::Duration;
 use mainstay_detect as detect;
 use mainstay_model::frame::{self, FrameError};
 use mainstay_model::hello::{self, HELLO, HELLO_LEN_MAX, Hello, REJECT, Reject, RejectCode};
+use mainstay_model::piece::Assembly;
 use mainstay_model::{GroupId, ReplicaId};
 use mainstay_service::native::PREFACE;
 use mio::Interest;
 use mio::net::TcpStream;
 
+use crate::claims::{self, Claimant};
 use crate::connection::{Connection, End, Native, Port, Role, Seat};
 use crate::front::Front;
-use crate::node::{CONNECTION_TOKEN_FIRST, Node};
+use crate::node::{CONNECTION_TOKEN_FIRST, Incoming, Node};
 use crate::pipeline::Pipeline;
 use crate::serve::Served;
 use crate::stream::Stream;
@@ -167,7 +169,20 @@ impl<F: Front> Node<F> {
                 let sentence = "this is the client port: replicas connect to the peer port".into();
                 return self.reject(connection, RejectCode::Role, sentence);
             }
-            hello::Role::Peer => Role::Peer(hello.replica),
+            hello::Role::Peer => {
+                let now = self.machines.now.monotonic;
+                let address = SocketAddr::new(connection.address.ip(), hello.peer_port);
+                let claimant = Claimant { process: hello.process, address };
+                match self.claims.admit(now, hello.replica, claimant) {
+                    Ok(true) => tracing::info!("replica {} has connected", hello.replica),
+                    Ok(false) => {}
+                    Err(first) => {
+                        let sentence = claims::two_claim(hello.replica, first.address, address);
+                        return self.reject(connection, RejectCode::TwoProcesses, sentence);
+                    }
+                }
+                Role::Peer(hello.replica)
+            }
             hello::Role::Client if !self.has_seat(connection) => {
                 let sentence = self.too_many();
                 return self.reject(connection, RejectCode::TooMany, sentence);
@@ -186,9 +201,9 @@ impl<F: Front> Node<F> {
     }
 
     fn peer_came(&mut self, peer: ReplicaId, id: u64) {
-        tracing::info!("replica {peer} has connected");
-        if let Some(old) = self.incoming.insert(peer, id)
-            && let Some(connection) = self.connections.remove(&old)
+        let incoming = Incoming { connection: id, assembly: Assembly::default() };
+        if let Some(old) = self.incoming.insert(peer, incoming)
+            && let Some(connection) = self.connections.remove(&old.connection)
         {
             // The peer has given that one up, or would not have opened another.
             self.drop_socket(*connection);

@@ -66,6 +66,11 @@ const CLIENT_IDLE: Duration = Duration::from_secs(60);
 #[cfg(target_os = "linux")]
 const PEER_UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 
+/// How much the system takes for a peer that it has not sent: short messages wait behind this much of
+/// a long one.
+#[cfg(target_os = "linux")]
+const PEER_UNSENT: u32 = 128 << 10;
+
 /// Prepares a connection to a client. One that a system cannot prepare is served all the same.
 pub(crate) fn tend_client(socket: impl AsFd) {
     let asked = sockopt::set_socket_keepalive(&socket, true)
@@ -78,7 +83,9 @@ pub(crate) fn tend_client(socket: impl AsFd) {
 /// Prepares a connection to a peer, likewise.
 pub(crate) fn tend_peer(socket: impl AsFd) {
     #[cfg(target_os = "linux")]
-    let asked = sockopt::set_tcp_user_timeout(&socket, PEER_UNACKNOWLEDGED.as_millis() as u32);
+    let asked = sockopt::set_tcp_user_timeout(&socket, PEER_UNACKNOWLEDGED.as_millis() as u32)
+        .map_err(io::Error::from)
+        .and_then(|()| socket2::SockRef::from(&socket).set_tcp_notsent_lowat(PEER_UNSENT));
     #[cfg(not(target_os = "linux"))]
     let asked = sockopt::set_socket_keepalive(&socket, true);
     if let Err(error) = asked {

@@ -82,6 +82,8 @@ fn peer_hello(cluster: &Cluster, index: u16) -> Hello {
         configuration: ConfigurationId(1),
         service_version: 1,
         body_len_max: 1 << 20,
+        process: 100 + u64::from(index),
+        peer_port: 7500 + index,
     }
 }
 
@@ -95,7 +97,7 @@ fn as_peer(cluster: &Cluster, index: u16) -> Raw {
 }
 
 fn peer_port(cluster: &Cluster) -> SocketAddr {
-    cluster.configs[0].peers[0]
+    cluster.peer_port(0)
 }
 
 #[test]

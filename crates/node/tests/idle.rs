@@ -21,7 +21,7 @@ fn assert_idle(cluster: &Cluster, when: &str) {
     let before: Vec<u64> = (0..3).map(turns).collect();
     let mut silent: Vec<_> = (0..3)
         .map(|index| {
-            let silent = TcpStream::connect(cluster.configs[index].peers[index]).expect("a port");
+            let silent = TcpStream::connect(cluster.peer_port(index)).expect("a port");
             silent.set_read_timeout(Some(PATIENCE)).expect("a time-out");
             silent
         })

@@ -89,7 +89,7 @@ fn administrators_are_answered_one_question_at_a_time_and_do_not_stay() {
     let mut cluster = Cluster::prepare(3);
     cluster.configs[0].limits.handshake_timeout = Duration::from_millis(300);
     cluster.run(0);
-    let client = Client::connect(cluster.configs[0].peers[0]);
+    let client = Client::connect(cluster.peer_port(0));
     let mut stream = client.stream.into_inner();
     let mut asked = Vec::new();
     let hello = Hello::of_client(Role::Admin, 1 << 20);

@@ -131,7 +131,7 @@ fn a_request_repeated_through_another_replica_is_carried_out_once() {
     };
     assert_eq!(first.submit(&add), replied(false));
     assert_eq!(first.submit(&add), replied(true));
-    let (mut other, _) = Native::connect_with(cluster.configs[1].peers[1], &[]);
+    let (mut other, _) = Native::connect_with(cluster.peer_port(1), &[]);
     assert_eq!(other.register(7), session);
     assert_eq!(other.submit(&add), replied(true));
     assert_eq!(cluster.client(2).call("get n"), "+1");

@@ -11,7 +11,7 @@ use mainstay_node::{Sockets, StateName};
 fn cut_off(cluster: &mut Cluster) {
     // Ports of their own, on which nobody listens once these are dropped.
     let places: Vec<_> = (0..3).map(|_| Sockets::bind(loopback(), loopback()).unwrap()).collect();
-    cluster.configs[2].peers = places.iter().map(Sockets::peer_address).collect();
+    cluster.configs[2].peers = places.iter().map(|place| place.peer_address().into()).collect();
     cluster.clients[2] = places[2].client_address();
     drop(places);
     cluster.run(2);

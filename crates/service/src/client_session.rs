@@ -258,6 +258,11 @@ impl<P: Plants> ClientSession<P> {
         self.open
     }
 
+    /// Bytes of the requests that are open.
+    pub const fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
     /// The numbers that are open, ascending.
     pub fn open_numbers(&self) -> impl Iterator<Item = RequestNumber> + '_ {
         let open = self.pending.iter().enumerate().filter(|(_, body)| body.is_some());

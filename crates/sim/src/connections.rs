@@ -64,14 +64,35 @@ impl Core {
         !self.late_frames && self.links.get(&pair).is_none_or(|link| link.connection != connection)
     }
 
-    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+    /// The connection between two nodes, if it stands.
+    fn connection(&self, from: NodeId, to: NodeId) -> Option<u32> {
         let pair = if from < to { (from, to) } else { (to, from) };
-        let boot = self.nodes[usize::from(to.0)].boot;
         let wanted = self.link_wanted(pair.0, pair.1);
         let link = self.links.get(&pair).copied().unwrap_or_default();
-        let connection = link.connection;
-        let connected = wanted.is_some() && link.boots == wanted;
-        let routed = if connected { self.network.route(self.time, from, to) } else { Routed::Lost };
+        (wanted.is_some() && link.boots == wanted).then_some(link.connection)
+    }
+
+    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        let connection = self.connection(from, to);
+        let routed = match connection {
+            Some(_) => self.network.route(self.time, from, to),
+            None => Routed::Lost,
+        };
+        self.deliver(from, to, connection.unwrap_or_default(), bytes, routed);
+    }
+
+    /// Sends a frame behind every one that was sent so before.
+    pub(crate) fn send_in_order(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        let connection = self.connection(from, to);
+        let routed = match connection {
+            Some(_) => self.network.route_in_order(self.time, from, to),
+            None => Routed::Lost,
+        };
+        self.deliver(from, to, connection.unwrap_or_default(), bytes, routed);
+    }
+
+    fn deliver(&mut self, from: NodeId, to: NodeId, connection: u32, bytes: Bytes, routed: Routed) {
+        let boot = self.nodes[usize::from(to.0)].boot;
         match routed {
             Routed::Lost => self.line(from, format_args!("-x {} lost, {} B", to.0, bytes.len())),
             Routed::Once(at) => {

@@ -83,6 +83,11 @@ impl<'a> Cx<'a> {
         self.core.send(self.node, to, bytes);
     }
 
+    /// Sends one frame that arrives, if it does, once, and behind every one sent so before.
+    pub fn send_in_order(&mut self, to: NodeId, bytes: Bytes) {
+        self.core.send_in_order(self.node, to, bytes);
+    }
+
     /// Asks for [`crate::world::Process::on_timer`] once the monotonic clock shows `instant`.
     pub fn timer_at(&mut self, instant: Instant, timer: u64) {
         let time = self.core.node(self.node).clock.virtual_time(instant);

@@ -74,6 +74,8 @@ pub struct Network {
     cuts: BTreeSet<(NodeId, NodeId)>,
     /// When the last message of a direction arrives: the next one comes no earlier.
     arrivals: BTreeMap<(NodeId, NodeId), u64>,
+    /// The same for those that must not overtake one another.
+    in_order: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 /// When a message sent now arrives.
@@ -91,7 +93,13 @@ impl Network {
     /// A whole network.
     #[must_use]
     pub const fn new(options: NetworkOptions, prng: Prng) -> Self {
-        Self { options, prng, cuts: BTreeSet::new(), arrivals: BTreeMap::new() }
+        Self {
+            options,
+            prng,
+            cuts: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
+            in_order: BTreeMap::new(),
+        }
     }
 
     /// Sends a message off at `time`.
@@ -105,6 +113,17 @@ impl Network {
             return Routed::Twice(first, second);
         }
         Routed::Once(first)
+    }
+
+    /// The same for a message that arrives once at most and behind every one sent so before.
+    pub fn route_in_order(&mut self, time: u64, from: NodeId, to: NodeId) -> Routed {
+        if self.is_cut(from, to) || self.prng.chance(self.options.loss_ppm, 1_000_000) {
+            return Routed::Lost;
+        }
+        let at = time + self.options.delay.draw(&mut self.prng);
+        let last = self.in_order.entry((from, to)).or_default();
+        *last = at.max(*last);
+        Routed::Once(*last)
     }
 
     fn arrival(&mut self, time: u64, from: NodeId, to: NodeId) -> u64 {

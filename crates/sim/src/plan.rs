@@ -301,6 +301,7 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         ordering.queue_requests_max = prng.between(2, 20) as usize;
     }
     draw_flow(&mut prng.clone().split(), &mut ordering);
+    let piece_len = draw_pieces(&mut prng.clone().split().split(), &mut ordering);
     ordering.chunk_bytes = 512;
     let requests_min = *prng.pick(&[2, 5, 12]).unwrap_or(&5);
     let sessions_max = *prng.pick(&[4096, 4096, 8, 12]).unwrap_or(&4096);
@@ -311,6 +312,7 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         sessions: SessionLimits { sessions_max, ..SessionLimits::default() },
         configuration: configuration(replicas),
         plants,
+        piece_len,
         disk_latency: *prng.pick(&[30_000, 300_000, 2_000_000, 8_000_000]).unwrap_or(&300_000),
         apply_latency: *prng.pick(&[2_000, 50_000, 2_000_000]).unwrap_or(&2_000),
         checkpoints: CheckpointPlan {
@@ -336,6 +338,15 @@ fn draw_flow(prng: &mut Prng, ordering: &mut Settings) {
         ordering.ahead_slots_max = prng.between(1, 20);
         ordering.ahead_bytes_max = prng.between(1, 2_000) as usize;
     }
+}
+
+/// In how long pieces long messages travel, and which values are long, likewise.
+fn draw_pieces(prng: &mut Prng, ordering: &mut Settings) -> usize {
+    if prng.chance(2, 3) {
+        return usize::MAX;
+    }
+    ordering.long_value_bytes = prng.between(60, 400) as usize;
+    prng.between(60, 400) as usize
 }
 
 fn draw_workload(prng: &mut Prng, plants: Planted) -> WorkloadOptions {

@@ -12,9 +12,11 @@ mod crashes;
 mod disks;
 mod expiry;
 mod hand_over;
+mod large_values;
 mod leader_change;
 mod load;
 mod pauses;
+mod two_processes;
 #[path = "../world/mod.rs"]
 #[allow(dead_code, reason = "the example `failover` measures with the rest")]
 mod world;

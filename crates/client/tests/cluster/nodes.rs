@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
 use mainstay_node::front::{Front, Outcome, Parsed, View};
-use mainstay_node::{ExitReport, NodeConfig, NodeError, Sockets, StopHandle, Store, status};
+use mainstay_node::{
+    ExitReport, NodeConfig, NodeError, PeerAddress, Sockets, StopHandle, Store, status,
+};
 use mainstay_service::contract::Apply;
 use mainstay_service::{Context, Plain, QueryContext};
 use mainstay_storage::{CheckpointOptions, LogOptions, RealDisk};
@@ -87,7 +89,8 @@ impl Nodes {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let bind = |_| Sockets::bind(any, any).expect("ports are free");
         let sockets: Vec<_> = (0..3).map(bind).collect();
-        let peers: Vec<_> = sockets.iter().map(Sockets::peer_address).collect();
+        let peers: Vec<PeerAddress> =
+            sockets.iter().map(|sockets| sockets.peer_address().into()).collect();
         let replica = |index| ReplicaId { index, epoch: Epoch { counter: 1, instance: 7 } };
         let replicas: Vec<_> = (0..3).map(replica).collect();
         let configuration =
@@ -116,10 +119,14 @@ impl Nodes {
         self.clients.iter().map(ToString::to_string).collect()
     }
 
+    fn peer_port(&self, index: usize) -> SocketAddr {
+        self.configs[index].peers[index].socket().expect("an address")
+    }
+
     /// Starts a replica that does not run.
     pub(crate) fn run(&mut self, index: usize) {
         let config = self.configs[index].clone();
-        let (peer, client) = (config.peers[index], self.clients[index]);
+        let (peer, client) = (self.peer_port(index), self.clients[index]);
         let sockets = self.sockets[index]
             .take()
             .unwrap_or_else(|| Sockets::bind(peer, client).expect("the ports of before are free"));
@@ -141,8 +148,7 @@ impl Nodes {
     pub(crate) fn leader(&self) -> usize {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let leader =
-                status::ask(self.configs[0].peers[0], PATIENCE).map(|status| status.leader);
+            let leader = status::ask(self.peer_port(0), PATIENCE).map(|status| status.leader);
             if let Ok(Some(leader)) = leader {
                 return usize::from(leader);
             }

@@ -17,7 +17,7 @@ use bytes::{Buf, BytesMut};
 use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
 use mainstay_node::front::{Front, Outcome, Parsed, View};
 use mainstay_node::{
-    ExitReport, NodeConfig, NodeError, NodeStatus, Sockets, StopHandle, Store, status,
+    ExitReport, NodeConfig, NodeError, NodeStatus, PeerAddress, Sockets, StopHandle, Store, status,
 };
 use mainstay_service::{Apply, Context, Plain, QueryContext};
 use mainstay_storage::{CheckpointOptions, Disk, LogOptions, RealDisk};
@@ -216,7 +216,8 @@ impl Cluster {
         let sockets: Vec<_> = (0..size)
             .map(|_| Sockets::bind(loopback(), loopback()).expect("ephemeral ports"))
             .collect();
-        let peers: Vec<_> = sockets.iter().map(Sockets::peer_address).collect();
+        let peers: Vec<PeerAddress> =
+            sockets.iter().map(|sockets| sockets.peer_address().into()).collect();
         let clients = sockets.iter().map(Sockets::client_address).collect();
         let replicas: Vec<_> = (0..size).map(replica).collect();
         let configuration =
@@ -254,7 +255,7 @@ impl Cluster {
     /// Starts a replica that does not run.
     pub fn run(&mut self, index: usize) {
         let config = self.configs[index].clone();
-        let peer = config.peers[index];
+        let peer = self.peer_port(index);
         let client = self.clients[index];
         let sockets = self.sockets[index].take();
         let sockets =
@@ -285,8 +286,13 @@ impl Cluster {
         self.nodes[index].take().expect("a running replica").thread.join().expect("no panic")
     }
 
+    /// Where a replica listens to its peers.
+    pub fn peer_port(&self, index: usize) -> SocketAddr {
+        self.configs[index].peers[index].socket().expect("an address")
+    }
+
     pub fn status(&self, index: usize) -> std::io::Result<NodeStatus> {
-        status::ask(self.configs[index].peers[index], Duration::from_secs(5))
+        status::ask(self.peer_port(index), Duration::from_secs(5))
     }
 
     /// Waits until a replica's status is as wanted.

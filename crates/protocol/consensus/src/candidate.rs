@@ -43,6 +43,13 @@ impl Candidate {
         !self.promises.who().contains(self.ballot.leader.index)
     }
 
+    /// A long message of a replica that has not promised comes in, most likely its promise.
+    pub(crate) fn passes(&mut self, peer: ReplicaId, now: Instant) {
+        if !self.is_writing() && !self.promises.who().contains(peer.index) {
+            (self.since, self.asked_at) = (now, now);
+        }
+    }
+
     pub(crate) fn ask_now(&mut self) {
         self.ask_now = true;
     }

@@ -16,6 +16,8 @@ use crate::settings::CatchUpPolicy;
 
 /// How many pages one replica is given within a resend interval.
 const PAGES_MAX: u32 = 64;
+/// For how many time-outs what is missing is expected of a leader that sends something long.
+const WAITING_PATIENCE: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Asked {
@@ -23,6 +25,9 @@ struct Asked {
     /// Who; all if `None`.
     to: Option<ReplicaId>,
     at: Instant,
+    /// Nobody was asked: a long message of the leader comes in, and what is missing most likely with
+    /// it. Short messages overtake long ones, so that it is known as decided before.
+    comes: bool,
 }
 
 /// What another replica was given last.
@@ -55,6 +60,10 @@ pub(crate) struct CatchUpState {
     /// What was known as decided then, and one interval earlier.
     decided_then: (Slot, Slot),
     given: BTreeMap<u16, Given>,
+    /// From whom a piece of a long message came last, and when.
+    passed: Option<(ReplicaId, Instant)>,
+    /// With what known as decided, and since when, the leader's long messages are waited for.
+    waits: (Slot, Instant),
 }
 
 impl CatchUpState {
@@ -70,6 +79,17 @@ impl CatchUpState {
             multicast_due: false,
             decided_then: (decided_upto, decided_upto),
             given: BTreeMap::new(),
+            passed: None,
+            waits: (Slot::NONE, Instant(0)),
+        }
+    }
+
+    /// A piece of a long message of `peer` came: what it was asked for need not be asked for again.
+    pub(crate) fn passes(&mut self, peer: ReplicaId, now: Instant) {
+        self.passed = Some((peer, now));
+        let waited_for = |asked: &&mut Asked| asked.to.is_none_or(|to| to == peer) && !asked.comes;
+        if let Some(asked) = self.asked.as_mut().filter(waited_for) {
+            asked.at = now;
         }
     }
 }
@@ -135,6 +155,11 @@ impl<P: Plants> Replica<P> {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
+        if let Some(leader) = self.leader_that_sends(cx.now.monotonic) {
+            let at = cx.now.monotonic;
+            self.catch_up.asked = Some(Asked { from, to: Some(leader), at, comes: true });
+            return;
+        }
         let donors = self.donors();
         if donors.is_empty() {
             return;
@@ -149,7 +174,7 @@ impl<P: Plants> Replica<P> {
             (CatchUpPolicy::Multicast { .. }, None) if self.catch_up.multicast_due => None,
             (CatchUpPolicy::Multicast { .. }, None) => return,
         };
-        self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic });
+        self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic, comes: false });
         match to {
             Some(to) => self.send(cx, to, Body::CatchUp(CatchUp { from, upto })),
             None => {
@@ -163,6 +188,23 @@ impl<P: Plants> Replica<P> {
         for peer in self.peers() {
             self.send(cx, peer, body.clone());
         }
+    }
+
+    /// The leader, if a long message of it is coming in. A leader that sends one after the other may yet
+    /// not send what is missing, so there is an end to waiting.
+    fn leader_that_sends(&mut self, now: Instant) -> Option<ReplicaId> {
+        let (peer, at) = self.catch_up.passed?;
+        if now >= at.after(self.settings.resend_interval) || !self.election.follows(peer) {
+            return None;
+        }
+        let decided_upto = self.log.decided_upto;
+        let since = match self.catch_up.waits {
+            (known, since) if known == decided_upto && since > Instant(0) => since,
+            _ => now,
+        };
+        self.catch_up.waits = (decided_upto, since);
+        let until = since.after(self.election_timeout() * WAITING_PATIENCE);
+        (now < until).then_some(peer)
     }
 
     /// Whether something missing was asked for and has not come.
@@ -201,8 +243,8 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn catch_up_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
         if self.asked_until().is_some_and(|at| now >= at) {
-            self.catch_up.asked = None;
-            self.catch_up.turn += 1;
+            let asked = self.catch_up.asked.take();
+            self.catch_up.turn += usize::from(asked.is_some_and(|asked| !asked.comes));
         }
         let Some(interval) = self.multicast_interval() else { return };
         if now < self.catch_up.multicast_at.after(interval) {

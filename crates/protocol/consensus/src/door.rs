@@ -64,6 +64,14 @@ pub enum Input {
         /// Whether messages may pass.
         up: bool,
     },
+    /// A piece of a long message has passed, and more of it is to come: what waits for it need not be
+    /// asked for or sent again. The message itself comes as any other.
+    Passing {
+        /// Which peer sends or receives it.
+        peer: ReplicaId,
+        /// Whether it comes from that peer; otherwise it goes there.
+        coming: bool,
+    },
     /// The failure detector's opinion of a peer's node changed.
     Suspicion {
         /// Which peer.

@@ -90,6 +90,24 @@ impl Election {
         self.suspected.contains(peer.index)
     }
 
+    pub(crate) fn follows(&self, peer: ReplicaId) -> bool {
+        self.leader.is_some_and(|ballot| ballot.leader == peer)
+    }
+
+    /// The leader gets on with its work, as far as it goes.
+    pub(crate) fn sees_progress(&mut self, now: Instant) {
+        self.shown.2 = now;
+    }
+
+    /// A candidate that is waited for has until then at least.
+    pub(crate) fn gives_grace(&mut self, candidate: ReplicaId, at_least: Instant) {
+        if let Some((ballot, until)) = &mut self.grace
+            && ballot.leader == candidate
+        {
+            *until = at_least.max(*until);
+        }
+    }
+
     /// The number of the next probe.
     pub(crate) fn next_probe(&mut self) -> u64 {
         self.probe += 1;
@@ -212,7 +230,8 @@ impl<P: Plants> Replica<P> {
             self.election.stalls = 0;
             self.election.stalled = None;
         }
-        let excused = self.learns(cx.now.monotonic);
+        let now = cx.now.monotonic;
+        let excused = self.learns(now) || self.latencies.writes_long(now);
         if m.decided_upto > decided || works != worked || excused {
             self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
         }

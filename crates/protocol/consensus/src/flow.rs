@@ -16,6 +16,7 @@ use mainstay_model::{Instant, Plants, ReplicaId, Slot, SlotRange};
 
 use crate::door::Observation;
 use crate::message::{Accept, Body, Learned};
+use crate::passing::Long;
 use crate::replica::{Cx, Office, Replica};
 
 /// Each message counts for at least so many bytes, so that the number of small ones is bounded, too.
@@ -26,9 +27,11 @@ const DOUBLED_MAX: u32 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sent {
     bytes: usize,
+    long: Long,
     at: Instant,
-    /// Sent more than once: its answer says nothing about latency (Karn and Partridge, 1987).
-    again: bool,
+    /// Whether its answer says anything about latency: not where it was sent more than once (Karn and
+    /// Partridge, 1987), is long, or waited for something long.
+    timed: bool,
 }
 
 /// What a leader has on the way to one follower.
@@ -77,13 +80,13 @@ impl Flow {
         self.sent.is_empty() || self.bytes + len.max(COUNTED_MIN) <= self.credit
     }
 
-    fn note_sent(&mut self, slot: Slot, len: usize, now: Instant) {
+    fn note_sent(&mut self, slot: Slot, len: usize, long: Long, now: Instant) {
         if self.sent.is_empty() {
             self.moved_at = now;
         }
         let bytes = len.max(COUNTED_MIN);
         self.bytes += bytes;
-        self.sent.insert(slot, Sent { bytes, at: now, again: false });
+        self.sent.insert(slot, Sent { bytes, long, at: now, timed: !long.is_long() });
         self.next = self.next.max(slot.next());
     }
 
@@ -95,10 +98,19 @@ impl Flow {
         let answered: Vec<(Slot, Sent)> = answered.map(|(slot, sent)| (*slot, *sent)).collect();
         for (slot, sent) in answered {
             self.free(slot);
-            if !sent.again {
+            if sent.timed {
                 let sample = now.since(sent.at);
                 self.latency = Some(self.latency.map_or(sample, |known| (known * 7 + sample) / 8));
             }
+        }
+    }
+
+    /// A piece of a long message to the follower has left: what was sent before it has arrived at best,
+    /// and what is behind it has not.
+    pub(crate) fn passes(&mut self, now: Instant) {
+        self.moved_at = now;
+        for sent in self.sent.values_mut() {
+            (sent.at, sent.timed) = (now, false);
         }
     }
 
@@ -126,7 +138,8 @@ impl Flow {
 
     /// Nothing has been acknowledged for a time-out, though something should have been.
     fn stands_still(&self, now: Instant, at_least: Duration) -> bool {
-        !self.sent.is_empty() && now >= self.moved_at.after(self.timeout(at_least))
+        let Some((_, first)) = self.sent.first_key_value() else { return false };
+        now >= self.moved_at.after(self.timeout(at_least) + first.long.time())
     }
 
     /// Nothing is known any more of what is on its way; nothing more is sent until the follower is
@@ -176,7 +189,8 @@ impl<P: Plants> Replica<P> {
                 flow.next = *slot;
                 break;
             }
-            flow.note_sent(*slot, open.value.len(), now);
+            let len = open.value.len();
+            flow.note_sent(*slot, len, self.settings.long(len), now);
             accepts.push(Accept { ballot, slot: *slot, value: open.value.clone(), decided_upto });
         }
         for accept in accepts {
@@ -188,12 +202,13 @@ impl<P: Plants> Replica<P> {
     /// nothing begins anew.
     pub(crate) fn send_open_again(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        let (at_least, page_bytes) = (self.settings.resend_interval, self.settings.page_bytes_max);
+        let (interval, page_bytes) = (self.settings.resend_interval, self.settings.page_bytes_max);
         let decided_upto = self.log.decided_upto;
         for to in self.peers() {
             let Office::Leader(leader) = &mut self.office else { return };
             let ballot = leader.ballot;
             let Some(peer) = leader.peers.get_mut(&to.index) else { continue };
+            let at_least = interval.max(peer.disk * 2);
             let flow = &mut peer.flow;
             if flow.stands_still(now, at_least) {
                 flow.begin_anew(page_bytes);
@@ -205,14 +220,14 @@ impl<P: Plants> Replica<P> {
             let (mut bytes, mut accepts) = (0, Vec::new());
             for (slot, sent) in &mut flow.sent {
                 let Some(open) = leader.open.get(slot) else { continue };
-                if now < sent.at.after(timeout) {
+                if now < sent.at.after(timeout + sent.long.time()) {
                     continue;
                 }
                 if bytes >= page_bytes {
                     break;
                 }
                 bytes += sent.bytes;
-                (sent.at, sent.again) = (now, true);
+                (sent.at, sent.timed) = (now, false);
                 let value = open.value.clone();
                 accepts.push(Accept { ballot, slot: *slot, value, decided_upto });
             }

@@ -5,11 +5,13 @@
 //! One slot and one record are timed at a time, so that a sample costs nothing. Nothing is timed while
 //! this replica catches up or fetches a checkpoint: what it then sees says nothing about the leader.
 
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use mainstay_model::{Instant, Mark, Plants, Slot};
 
 use crate::estimate::Estimate;
+use crate::passing::Long;
 use crate::replica::Replica;
 
 /// How many signs of life a leader may miss besides what ordering usually takes.
@@ -33,6 +35,11 @@ pub(crate) struct Latencies {
     /// From writing a record to its being durable.
     disk: Estimate,
     mark: Option<(Mark, Instant)>,
+    /// The highest long slot that was accepted and is not known as decided: nothing is timed that
+    /// may wait for it.
+    long_slot: Option<Slot>,
+    /// Long records that are not durable.
+    long_marks: VecDeque<(Mark, Long)>,
     /// Since when the disk has been owing something without making anything durable.
     owes: Option<Instant>,
     /// How far catching up or a transfer had come when it last moved, and when that was.
@@ -40,13 +47,19 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// `slot` was accepted, or proposed.
-    pub(crate) fn accepted(&mut self, slot: Slot, now: Instant) {
-        self.slot.get_or_insert((slot, now));
+    /// A value was accepted, or proposed, in `slot`.
+    pub(crate) fn accepted(&mut self, slot: Slot, long: Long, now: Instant) {
+        if long.is_long() {
+            self.long_slot = self.long_slot.max(Some(slot));
+            self.slot = None;
+        } else if self.long_slot.is_none() {
+            self.slot.get_or_insert((slot, now));
+        }
     }
 
     /// Every slot up to here is known as decided. Returns how long the timed one took.
     pub(crate) fn decided(&mut self, upto: Slot, now: Instant) -> Option<Duration> {
+        self.long_slot.take_if(|slot| *slot <= upto);
         let (_, since) = self.slot.take_if(|(slot, _)| *slot <= upto)?;
         let took = now.since(since);
         self.ordering.add(took);
@@ -76,23 +89,36 @@ impl Latencies {
         self.slot.map(|(_, since)| now.since(since))
     }
 
-    /// A record was handed to the disk.
-    pub(crate) fn written(&mut self, mark: Mark, now: Instant) {
-        self.mark.get_or_insert((mark, now));
+    /// Records were handed to the disk, with values that may be long.
+    pub(crate) fn written(&mut self, mark: Mark, long: Long, now: Instant) {
+        if long.is_long() {
+            self.long_marks.push_back((mark, long));
+            self.mark = None;
+        } else if self.long_marks.is_empty() {
+            self.mark.get_or_insert((mark, now));
+        }
         self.owes.get_or_insert(now);
     }
 
     /// Everything up to `mark` is durable; `owes` tells whether more was written.
     pub(crate) fn durable(&mut self, mark: Mark, owes: bool, now: Instant) {
+        while self.long_marks.pop_front_if(|(long, _)| *long <= mark).is_some() {}
         if let Some((_, since)) = self.mark.take_if(|(timed, _)| *timed <= mark) {
             self.disk.add(now.since(since));
         }
         self.owes = owes.then_some(now);
     }
 
-    /// How long the disk has made nothing durable although it should.
+    /// How long the disk has made nothing durable although it should; what is long has its time.
     pub(crate) fn disk_owes(&self, now: Instant) -> Duration {
-        self.owes.map_or(Duration::ZERO, |since| now.since(since))
+        let long = self.long_marks.iter().map(|(_, long)| *long).reduce(Long::and);
+        let time = long.map_or(Duration::ZERO, Long::time);
+        self.owes.map_or(Duration::ZERO, |since| now.since(since)).saturating_sub(time)
+    }
+
+    /// Whether the disk is at work on something long and within its time.
+    pub(crate) fn writes_long(&self, now: Instant) -> bool {
+        !self.long_marks.is_empty() && self.disk_owes(now).is_zero()
     }
 
     /// How long the disk takes at present.

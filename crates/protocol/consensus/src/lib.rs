@@ -29,7 +29,7 @@
 //! | `decided_time` | the clock of the group, as its leader runs it |
 //! | `submissions`, `queue` | requests on their way to the leader, and where they wait |
 //! | `batching`, `window` | when what waits is proposed, and how much may be open at once |
-//! | `flow` | how much is on its way to each follower; who falls behind |
+//! | `flow`, `passing` | how much is on its way to each follower, and who falls behind; long messages |
 //! | `pace`, `duplicates` | not running ahead of slow services; not ordering twice what is sent twice |
 //! | `log`, `outbox` | what stays in memory; what waits for durability |
 //! | [`message`], [`wire`] | the messages, and how they stand on the wire |
@@ -120,6 +120,7 @@ mod log;
 pub mod message;
 mod outbox;
 mod pace;
+mod passing;
 mod pause;
 mod presence;
 mod queue;

@@ -20,6 +20,29 @@ pub struct Message {
     pub body: Body,
 }
 
+impl Message {
+    /// About how many bytes it has, as far as it may have many: a world that sends what is long in
+    /// pieces need not encode it to know.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match &self.body {
+            Body::Accept(m) => m.value.len(),
+            Body::Decided(m) => m.entries.iter().map(|entry| entry.value.len()).sum(),
+            Body::Promise(m) => m.accepted.iter().map(|(_, entry)| entry.value.len()).sum(),
+            Body::Forward(m) => m.requests.iter().map(|request| request.bytes.len()).sum(),
+            Body::Chunk(m) => m.bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it brings what a disk or a service has work with: a world that is too far behind with
+    /// that may drop it, and it is sent again.
+    #[must_use]
+    pub const fn brings_values(&self) -> bool {
+        matches!(self.body, Body::Accept(_) | Body::Decided(_) | Body::Forward(_))
+    }
+}
+
 /// The bodies of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {

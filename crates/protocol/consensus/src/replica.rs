@@ -276,6 +276,7 @@ impl<P: Plants> Replica<P> {
                 self.on_log_read(cx, from, purpose, entries);
             }
             Input::Link { peer, up } => self.on_link(cx, peer, up),
+            Input::Passing { peer, coming } => self.on_passing(cx, peer, coming),
             Input::Suspicion { peer, suspected } => self.on_suspicion(cx, peer, suspected),
             Input::Room { entries } => self.on_room(cx, entries),
             Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
@@ -339,7 +340,8 @@ impl<P: Plants> Replica<P> {
             if !cx.records.is_empty() {
                 let records = core::mem::take(&mut cx.records);
                 let mark = self.outbox.issue();
-                self.latencies.written(mark, cx.now.monotonic);
+                let long = self.settings.long(value_bytes(&records));
+                self.latencies.written(mark, long, cx.now.monotonic);
                 cx.out.push(Effect::Persist { mark, records });
             }
             for held in cx.held.drain(..) {
@@ -458,8 +460,9 @@ impl<P: Plants> Replica<P> {
     /// Keeps an accepted entry, in the log and on disk.
     pub(crate) fn keep_accepted(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
         self.record(cx, RecordKind::Accept { slot, entry: entry.clone() });
+        let long = self.settings.long(entry.value.len());
         self.log.insert(slot, entry, self.outbox.next_mark());
-        self.latencies.accepted(slot, cx.now.monotonic);
+        self.latencies.accepted(slot, long, cx.now.monotonic);
         self.acceptor.certain_again(slot);
     }
 
@@ -543,4 +546,13 @@ impl<P: Plants> Replica<P> {
             }
         }
     }
+}
+
+/// The bytes of the values in records.
+fn value_bytes(records: &[Record]) -> usize {
+    let len = |record: &Record| match &record.kind {
+        RecordKind::Promise => 0,
+        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => entry.value.len(),
+    };
+    records.iter().map(len).sum()
 }

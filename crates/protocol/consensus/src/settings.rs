@@ -99,6 +99,9 @@ pub struct Settings {
     pub batch_requests_max: usize,
     /// The most bytes of requests in a batch (one larger request still makes a batch of its own).
     pub batch_bytes_max: usize,
+    /// From how many bytes on a value is long: it takes a time of its own, which is no measure of
+    /// anything else. Above any batch of short requests.
+    pub long_value_bytes: usize,
     /// The most bytes of one request.
     pub request_bytes_max: usize,
     /// The most bytes of values proposed and not yet decided.
@@ -177,6 +180,7 @@ impl Default for Settings {
             window: Window::Adaptive,
             batch_requests_max: 4096,
             batch_bytes_max: 1 << 20,
+            long_value_bytes: 2 << 20,
             request_bytes_max: 65 << 20,
             inflight_bytes_max: 64 << 20,
             follower_bytes_max: 64 << 20,

@@ -24,7 +24,7 @@ const ENTRY_LEN_MIN: usize = 24;
 /// What stands on the wire as its fields, one after the other.
 trait Wire: Sized {
     /// Appends the fields to `out`.
-    fn put(&self, out: &mut Vec<u8>);
+    fn put(&self, out: &mut impl Put);
 
     /// Reads them back; what can never have been sent is refused.
     fn read(r: &mut Reader) -> Result<Self, DecodeError>;
@@ -97,7 +97,7 @@ impl Message {
     }
 
     /// Appends the body of its frame to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Put) {
         out.put_u64(self.configuration.0);
         match &self.body {
             Body::Prepare(m) => m.put(out),
@@ -174,7 +174,7 @@ fn count(len: usize) -> u32 {
 }
 
 /// Appends a count and the items.
-fn put_list<T: Wire>(out: &mut Vec<u8>, items: &[T]) {
+fn put_list<T: Wire>(out: &mut impl Put, items: &[T]) {
     out.put_u32(count(items.len()));
     items.iter().for_each(|item| item.put(out));
 }
@@ -186,7 +186,7 @@ fn list<T: Wire>(r: &mut Reader, len_min: usize) -> Result<Vec<T>, DecodeError> 
 }
 
 impl Wire for SlotRange {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.first);
         out.put_slot(self.last);
     }
@@ -201,9 +201,9 @@ impl Wire for SlotRange {
 }
 
 impl Wire for Entry {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
-        out.put_bytes(self.value.bytes());
+        out.put_shared(self.value.bytes());
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -212,7 +212,7 @@ impl Wire for Entry {
 }
 
 impl Wire for CheckpointId {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.slot);
         out.put_u64(self.digest);
     }

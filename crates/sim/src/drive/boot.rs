@@ -25,6 +25,8 @@ pub struct GroupOptions {
     pub configuration: Configuration,
     /// The planted bug, if any.
     pub plants: Planted,
+    /// The longest body of a frame that is not sent in pieces.
+    pub piece_len: usize,
     /// How long a write and sync usually takes, in nanoseconds.
     pub disk_latency: u64,
     /// How long applying a batch usually takes, in nanoseconds.

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod disk;
 mod executor;
+mod long_frames;
 mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,10 +13,12 @@ use bytes::Bytes;
 use checkpoints::Keeping;
 pub(crate) use checkpoints::Kept;
 use disk::Job;
+use long_frames::LongFrames;
 use mainstay_check::Observation;
 use mainstay_consensus::{Body, Effect, Input, Message, Replica, Request, Role, Start};
 use mainstay_detect::Detector;
-use mainstay_model::frame::{self, Frame};
+use mainstay_model::frame::Frame;
+use mainstay_model::piece::PIECE;
 use mainstay_model::plant::Planted;
 use mainstay_model::{
     CheckpointId, GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
@@ -40,6 +43,7 @@ const RETRY: u64 = 4;
 const TICK: u64 = 5;
 const WRITER: u64 = 6;
 const TRANSFER: u64 = 7;
+const PIECES: u64 = 8;
 
 /// How deep a step may stand in others whose effects it is of.
 const DEPTH_MAX: u32 = 64;
@@ -89,6 +93,7 @@ pub(crate) struct ReplicaProcess {
     installing: bool,
     keeping: Keeping,
     pieces: Pieces,
+    long: LongFrames,
     /// Its state is to be spoiled with the next request.
     wants_spoiling: bool,
     /// An interval that only this replica sets, where that is the planted bug.
@@ -149,6 +154,7 @@ impl ReplicaProcess {
             installing: false,
             keeping,
             pieces: Pieces::new(resumable),
+            long: LongFrames::default(),
             wants_spoiling: false,
             local_interval: None,
             front: Front::new(nonce, plants),
@@ -207,14 +213,7 @@ impl ReplicaProcess {
                 self.jobs.push_back(Job::Write(mark, records));
                 self.work(cx);
             }
-            Effect::Send { to, message } => {
-                let mut out = Vec::new();
-                let kind = message.kind();
-                frame::encode(&mut out, kind, GroupId::FIRST, self.me.epoch.counter, |out| {
-                    message.encode(out);
-                });
-                cx.send(NodeId(to.index), Bytes::from(out));
-            }
+            Effect::Send { to, message } => self.send(cx, to, &message),
             Effect::ReadLog { from, upto, bytes_max, purpose } => {
                 self.jobs.push_back(Job::Read { from, upto, bytes_max, purpose });
                 self.work(cx);
@@ -449,6 +448,7 @@ impl Process for ReplicaProcess {
             return cx.violated("invariant", "a frame that is none".to_owned());
         };
         match self.peer(from) {
+            Some(peer) if frame.kind == PIECE => self.on_piece_frame(cx, peer, &frame),
             Some(peer) => self.on_peer(cx, peer, frame),
             None => self.on_client(cx, from, &frame),
         }
@@ -458,6 +458,7 @@ impl Process for ReplicaProcess {
         match self.peer(node) {
             Some(peer) => {
                 cx.line(format_args!("link to {} {}", node.0, if up { "up" } else { "down" }));
+                self.long.forget(node, peer);
                 self.detect(cx, mainstay_detect::Input::Link { peer, up });
                 self.step(cx, Input::Link { peer, up });
             }
@@ -491,6 +492,7 @@ impl Process for ReplicaProcess {
             EXECUTOR => self.on_executor(cx),
             WRITER => self.on_writer(cx),
             TRANSFER => self.on_transfer(cx),
+            PIECES => self.on_pieces(cx),
             RETRY => self.on_retry(cx),
             _ => self.on_tick(cx),
         }

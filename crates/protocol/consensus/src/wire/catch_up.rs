@@ -12,7 +12,7 @@ use crate::message::{
 };
 
 impl Wire for CatchUp {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.from);
         out.put_slot(self.upto);
     }
@@ -23,7 +23,7 @@ impl Wire for CatchUp {
 }
 
 impl Wire for Decided {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.from);
         out.put_slot(self.decided_upto);
         out.put_slot(self.truncated_upto);
@@ -41,7 +41,7 @@ impl Wire for Decided {
 }
 
 impl Wire for Report {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.accepted_upto);
         out.put_slot(self.decided_upto);
     }
@@ -52,7 +52,7 @@ impl Wire for Report {
 }
 
 impl Wire for CheckpointAsk {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u8(u8::from(self.wanted_above.is_some()));
         out.put_slot(self.wanted_above.unwrap_or(Slot::NONE));
     }
@@ -67,7 +67,7 @@ impl Wire for CheckpointAsk {
 }
 
 impl Wire for CheckpointIs {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.truncated_upto);
         out.put_u32(self.load);
         out.put_u8(u8::from(self.stable.is_some()));
@@ -85,7 +85,7 @@ impl Wire for CheckpointIs {
 }
 
 impl Wire for ChunkAsk {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         self.checkpoint.put(out);
         out.put_u32(self.chunk);
     }
@@ -96,11 +96,11 @@ impl Wire for ChunkAsk {
 }
 
 impl Wire for Chunk {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         self.checkpoint.put(out);
         out.put_u32(self.chunk);
         out.put_u64(self.total);
-        out.put_bytes(&self.bytes);
+        out.put_shared(&self.bytes);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -109,7 +109,7 @@ impl Wire for Chunk {
 }
 
 impl Wire for ChunkRefused {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         self.checkpoint.put(out);
         out.put_u32(self.chunk);
         out.put_u8(match self.reason {

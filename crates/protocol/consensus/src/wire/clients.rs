@@ -1,7 +1,5 @@
 //! The messages that carry what clients and operators ask for.
 
-use alloc::vec::Vec;
-
 use mainstay_model::codec::{DecodeError, Put, Reader};
 use mainstay_model::{RequestId, RequestNumber};
 
@@ -10,7 +8,7 @@ use crate::door::{Instruction, Refusal};
 use crate::message::{Forward, Instruct, Instructed, NotLeader, ReadAsk, ReadSlot, Request};
 
 impl Wire for Forward {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_slot(self.applied_upto);
         put_list(out, &self.requests);
@@ -22,13 +20,13 @@ impl Wire for Forward {
 }
 
 impl Wire for Request {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u8(u8::from(self.id.is_some()));
         if let Some(id) = self.id {
             out.put_u128(id.client);
             out.put_u64(id.number.0);
         }
-        out.put_bytes(&self.bytes);
+        out.put_shared(&self.bytes);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -42,7 +40,7 @@ impl Wire for Request {
 }
 
 impl Wire for NotLeader {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_u8(u8::from(self.leads));
         out.put_u64(self.number);
@@ -54,7 +52,7 @@ impl Wire for NotLeader {
 }
 
 impl Wire for ReadAsk {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
     }
 
@@ -64,7 +62,7 @@ impl Wire for ReadAsk {
 }
 
 impl Wire for ReadSlot {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_slot(self.slot);
     }
@@ -75,7 +73,7 @@ impl Wire for ReadSlot {
 }
 
 impl Wire for Instruct {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         let (tag, to) = match self.instruction {
             Instruction::LeaderMove { to } => (1, to),
@@ -97,7 +95,7 @@ impl Wire for Instruct {
 }
 
 impl Wire for Instructed {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_u8(self.outcome.map_or_else(refusal_tag, |()| 0));
     }

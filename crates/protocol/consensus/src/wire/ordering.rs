@@ -1,6 +1,5 @@
 //! The messages of ordering and of leader change.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use mainstay_model::codec::{DecodeError, Put, Reader};
@@ -14,7 +13,7 @@ use crate::message::{
 };
 
 impl Wire for Prepare {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_slot(self.from);
     }
@@ -25,7 +24,7 @@ impl Wire for Prepare {
 }
 
 impl Wire for Promise {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_u32(self.page);
         out.put_u8(u8::from(self.last));
@@ -53,7 +52,7 @@ impl Wire for Promise {
 }
 
 impl Wire for (Slot, Entry) {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_slot(self.0);
         self.1.put(out);
     }
@@ -64,11 +63,11 @@ impl Wire for (Slot, Entry) {
 }
 
 impl Wire for Accept {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_slot(self.slot);
         out.put_slot(self.decided_upto);
-        out.put_bytes(self.value.bytes());
+        out.put_shared(self.value.bytes());
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -82,7 +81,7 @@ impl Wire for Accept {
 }
 
 impl Wire for Accepted {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         self.slots.put(out);
         out.put_slot(self.applied_upto);
@@ -94,7 +93,7 @@ impl Wire for Accepted {
 }
 
 impl Wire for Refused {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         match self.reason {
             RefusedReason::Promised(ballot) => {
@@ -122,7 +121,7 @@ impl Wire for Refused {
 }
 
 impl Wire for Lead {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_slot(self.decided_upto);
         out.put_slot(self.proposed_upto);
@@ -146,7 +145,7 @@ impl Wire for Lead {
 }
 
 impl Wire for Follow {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_u64(self.round);
         out.put_slot(self.decided_upto);
@@ -172,7 +171,7 @@ impl Wire for Follow {
 }
 
 impl Wire for Learned {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_slot(self.decided_upto);
     }
@@ -183,7 +182,7 @@ impl Wire for Learned {
 }
 
 impl Wire for Probe {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_ballot(self.ballot);
     }
@@ -194,7 +193,7 @@ impl Wire for Probe {
 }
 
 impl Wire for ProbeReply {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_u8(u8::from(self.hears_leader));
         out.put_ballot(self.ballot);
@@ -214,7 +213,7 @@ impl Wire for ProbeReply {
 }
 
 impl Wire for StepDown {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl Put) {
         out.put_ballot(self.ballot);
         out.put_u32(self.successor.map_or(u32::MAX, u32::from));
         out.put_slot(self.decided_upto);

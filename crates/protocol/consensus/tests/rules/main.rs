@@ -5,6 +5,7 @@ mod alone;
 mod batching;
 mod flow;
 mod pace;
+mod passing;
 mod ticks;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};

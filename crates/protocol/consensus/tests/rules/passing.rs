@@ -1,0 +1,214 @@
+//! Long messages on their way: while pieces of one pass, nothing that waits for it is asked for or sent
+//! again, and nobody is found to stand still. Each test also shows what comes of it without the pieces.
+
+use mainstay_consensus::message::{Lead, Probe};
+use mainstay_consensus::{Body, Input, Request, Role, Settings};
+use mainstay_model::{Ballot, Slot, Token};
+
+use crate::alone::{Alone, accept, ballot, follow, id, lead, prepare, promise, value};
+use crate::{lead_group, leader_with};
+
+/// Between two pieces, in milliseconds.
+const GAP: u64 = 50;
+
+fn piece(a: &mut Alone, peer: u16, coming: bool) {
+    a.step(Input::Passing { peer: id(peer), coming });
+    a.end_turn();
+}
+
+fn count(sent: &[(u16, Body)], is: impl Fn(&Body) -> bool) -> usize {
+    sent.iter().filter(|(_, body)| is(body)).count()
+}
+
+/// A sign of life of a leader that has work open.
+fn works(ballot: Ballot, decided_upto: u64) -> Body {
+    let Body::Lead(lead) = lead(ballot, decided_upto) else { unreachable!("a lead") };
+    Body::Lead(Lead { proposed_upto: Slot(decided_upto + 1), ..lead })
+}
+
+/// Whether replica 0 says that it hears of a leader.
+fn hears(a: &mut Alone, asked: Ballot) -> bool {
+    a.sent();
+    a.hear(2, Body::Probe(Probe { number: 7, ballot: asked }));
+    let replies = a.sent().into_iter().find_map(|(_, body)| match body {
+        Body::ProbeReply(reply) => Some(reply.hears_leader),
+        _ => None,
+    });
+    replies.expect("an answer")
+}
+
+#[test]
+fn what_comes_in_pieces_is_not_asked_for() {
+    let low = ballot(1, 1);
+    let is_question = |body: &Body| matches!(body, Body::CatchUp(_));
+    for passes in [true, false] {
+        let mut a = Alone::new(0, 3);
+        a.hear(1, lead(low, 0));
+        a.sent();
+        let mut asked = 0;
+        for _ in 0..8 {
+            if passes {
+                piece(&mut a, 1, true);
+            }
+            // Known as decided before it is here: the sign of life has overtaken it.
+            a.hear(1, lead(low, 1));
+            a.pass(GAP);
+            asked += count(&a.sent(), is_question);
+        }
+        assert_eq!(asked > 0, !passes, "{asked} questions");
+        if passes {
+            // It did not come after all, though the leader goes on sending.
+            for _ in 0..40 {
+                piece(&mut a, 1, true);
+                a.hear(1, lead(low, 1));
+                a.pass(GAP);
+            }
+            assert!(count(&a.sent(), is_question) > 0, "it is asked for in the end");
+        }
+    }
+}
+
+#[test]
+fn a_leader_whose_pieces_come_makes_progress() {
+    let low = ballot(1, 1);
+    for passes in [true, false] {
+        let (mut a, mut believed) = (Alone::new(0, 3), true);
+        // Longer than a leader with work may show no progress.
+        for _ in 0..100 {
+            a.hear(1, works(low, 0));
+            if passes {
+                piece(&mut a, 1, true);
+            }
+            a.pass(GAP);
+            believed &= hears(&mut a, low);
+        }
+        assert_eq!(believed, passes);
+    }
+}
+
+#[test]
+fn a_proposal_is_not_sent_again_while_its_pieces_leave() {
+    for passes in [true, false] {
+        let (mut a, _) = leader_with(Settings::default());
+        a.step(Input::Submit { token: Token(1), request: "a long one".into() });
+        a.end_turn();
+        a.sync();
+        let mut sent = count(&a.sent(), |body| matches!(body, Body::Accept(_)));
+        assert_eq!(sent, 2, "one to each");
+        for _ in 0..20 {
+            for peer in [1, 2] {
+                if passes {
+                    piece(&mut a, peer, false);
+                }
+            }
+            a.pass(GAP);
+            let said = a.sent();
+            sent += count(&said, |body| matches!(body, Body::Accept(_)));
+            let rounds = said.iter().rev().find_map(|(_, body)| match body {
+                Body::Lead(lead) if lead.round > 0 => Some(*lead),
+                _ => None,
+            });
+            for peer in [1, 2] {
+                rounds.iter().for_each(|lead| a.hear(peer, follow(lead, 1, 1)));
+            }
+        }
+        assert_eq!(sent > 2, !passes, "{sent} proposals");
+        assert_eq!(a.replica.status().role, Role::Leader);
+    }
+}
+
+#[test]
+fn a_candidate_waits_for_a_promise_in_pieces_and_asks_no_more() {
+    for passes in [true, false] {
+        let mut a = Alone::new(0, 3);
+        let own = a.stand();
+        a.sent();
+        for _ in 0..40 {
+            if passes {
+                piece(&mut a, 1, true);
+            }
+            a.pass(GAP);
+        }
+        assert_eq!(a.replica.status().role == Role::Candidate, passes);
+        if passes {
+            assert_eq!(count(&a.sent(), |body| matches!(body, Body::Prepare(_))), 0);
+            a.hear(1, Body::Promise(promise(own, 0, Vec::new())));
+            a.sync();
+            assert_eq!(a.replica.status().role, Role::Leader);
+        }
+    }
+}
+
+#[test]
+fn whoever_sends_its_promise_in_pieces_waits_for_the_candidate() {
+    let high = ballot(2, 1);
+    for passes in [true, false] {
+        let mut a = Alone::new(0, 3);
+        a.hear(1, prepare(high, 1));
+        a.sync();
+        for _ in 0..40 {
+            if passes {
+                piece(&mut a, 1, false);
+            }
+            a.pass(GAP);
+        }
+        assert_eq!(hears(&mut a, high), passes);
+    }
+}
+
+#[test]
+fn a_disk_has_time_for_what_is_long() {
+    for long in [true, false] {
+        let (mut a, _) = leader_with(Settings::default());
+        let len = if long { 16 << 20 } else { 1_000 };
+        let request = Request { id: None, bytes: vec![7; len].into() };
+        a.step(Input::Submit { token: Token(1), request });
+        a.end_turn();
+        // Longer than a disk may owe anything, and the others' disks have nothing to do.
+        for _ in 0..30 {
+            a.pass(GAP);
+            a.answer_rounds();
+        }
+        let leads = a.replica.status().role == Role::Leader;
+        assert_eq!(leads, long, "with {len} bytes on the way to the disk");
+    }
+}
+
+#[test]
+fn what_is_long_is_no_measure_of_what_is_short() {
+    let low = ballot(1, 1);
+    let settings = Settings { long_value_bytes: 1_000, ..Settings::default() };
+    let request = |len| {
+        let requests = vec![vec![7; len].into()];
+        mainstay_model::Batch { time: mainstay_model::Timestamp(1), requests }.encode()
+    };
+    for (len, follows) in [(2_000, false), (500, true)] {
+        let mut a = Alone::with(0, 3, settings);
+        let mut decided = 0;
+        for slot in 1..=10 {
+            a.hear(1, accept(low, slot, &request(len), decided));
+            a.sync();
+            // What waits behind it takes as long.
+            a.hear(1, accept(low, 100 + slot, &value(b"short"), decided));
+            for _ in 0..10 {
+                a.pass(100);
+                a.hear(1, works(low, decided));
+            }
+            decided = slot;
+            a.hear(1, lead(low, decided));
+        }
+        let usual = a.replica.leader_timeout();
+        assert_eq!(usual > settings.election_timeout, follows, "{usual:?}");
+    }
+}
+
+#[test]
+fn pieces_of_strangers_are_ignored() {
+    let mut a = Alone::new(0, 3);
+    let own = lead_group(&mut a);
+    let before = a.replica.status().ignored;
+    piece(&mut a, 0, true);
+    a.step(Input::Passing { peer: id(9), coming: false });
+    assert_eq!(a.replica.status().ignored, before + 2);
+    assert_eq!(a.replica.status().ballot, own);
+}
