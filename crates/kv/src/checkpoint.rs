@@ -1,7 +1,7 @@
 //! The keyspace as bytes: what a checkpoint holds.
 //!
-//! A head of 24 bytes: `mainstkv` (8), version (4), how many keys (8), CRC-32 of the 20 bytes before
-//! it (4). Then blocks, each with a head of 16 bytes: how many entries (4), length of the entries
+//! A head of 40 bytes: `mainstkv` (8), version (4), how many keys (8), the secret that the order of the
+//! keys comes from (16), CRC-32 of the 36 bytes before it (4). Then blocks, each with a head of 16 bytes: how many entries (4), length of the entries
 //! (4), CRC-32 of the entries (4), CRC-32 of the 12 bytes before it (4). An entry is a key and a
 //! value, each a length (4) and the bytes, and the expiry (8): milliseconds since 1970, 0 for none.
 //! Entries come in the order of the keyspace. A block ends
@@ -11,7 +11,7 @@
 use std::io::{self, Read, Write};
 
 use mainstay_model::codec::Put;
-use mainstay_service::{Checkpoint, RestoreError};
+use mainstay_service::{Checkpoint, RestoreError, Secret};
 
 use crate::VALUE_LEN_MAX;
 use crate::expiry::Expiry;
@@ -20,8 +20,8 @@ use crate::keyspace::{Builder, Keyspace};
 use crate::text::Text;
 
 const MAGIC: &[u8; 8] = b"mainstkv";
-const VERSION: u32 = 2;
-const HEAD_LEN: usize = 24;
+const VERSION: u32 = 3;
+const HEAD_LEN: usize = 40;
 const BLOCK_HEAD_LEN: usize = 16;
 /// A block is closed once it is at least this long.
 const BLOCK_LEN: usize = 64 << 10;
@@ -46,6 +46,7 @@ impl Checkpoint for StoreCheckpoint {
         head.put(MAGIC);
         head.put_u32(VERSION);
         head.put_u64(self.keys.len());
+        head.put_u128(self.keys.secret().0);
         head.put_u32(crc32fast::hash(&head));
         to.write_all(&head)?;
         let (mut block, mut entries) = (Vec::new(), 0);
@@ -92,7 +93,8 @@ pub(crate) fn read(source: &mut dyn Read) -> Result<Keyspace, RestoreError> {
         return invalid(&format!("it is of version {version}, this program reads {VERSION}"));
     }
     let keys = fields.u64().unwrap_or_default();
-    let mut builder = Builder::default();
+    let secret = Secret(fields.u128().unwrap_or_default());
+    let mut builder = Builder::new(secret);
     while read_block(source, &mut builder)? {}
     let keyspace = builder.finish();
     if keyspace.len() != keys {
@@ -246,7 +248,7 @@ mod tests {
         let checksum = crc32fast::hash(&bytes[..HEAD_LEN - 4]).to_le_bytes();
         bytes[HEAD_LEN - 4..HEAD_LEN].copy_from_slice(&checksum);
         let error = read(&mut &bytes[..]).expect_err("another version").to_string();
-        assert!(error.ends_with("it is of version 9, this program reads 2"), "{error}");
+        assert!(error.ends_with("it is of version 9, this program reads 3"), "{error}");
     }
 
     proptest! {

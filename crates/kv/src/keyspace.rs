@@ -1,10 +1,11 @@
-//! The keys and their values, in an order that is a function of the keys alone.
+//! The keys and their values, in an order that is a function of the keys and of the group's secret alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mainstay_model::Timestamp;
-use xxhash_rust::xxh3::xxh3_64;
+use mainstay_service::Secret;
+use siphasher::sip::SipHasher13;
 
 use crate::expiry::Expiry;
 use crate::shard::{Entry, Place, Shard};
@@ -20,16 +21,20 @@ const SHARDS: usize = 4096;
 /// bytes of long values.
 #[derive(Clone, Debug)]
 pub(crate) struct Keyspace {
+    /// The key of the hash, which no client may know: whoever knows it makes keys that collide, and each
+    /// of those costs as much as there are of them.
+    secret: Secret,
     shards: Box<[Arc<Shard>]>,
     len: u64,
+    /// How many keys have an expiry.
+    expiring: u64,
     /// Invariant: (earliest expiry, index) of every shard that has one.
     next: BTreeSet<(Expiry, usize)>,
 }
 
 impl Default for Keyspace {
     fn default() -> Self {
-        let empty = Arc::new(Shard::default());
-        Self { shards: vec![empty; SHARDS].into(), len: 0, next: BTreeSet::new() }
+        Self::new(Secret::default())
     }
 }
 
@@ -44,12 +49,36 @@ fn shard_index(hash: u64) -> usize {
 }
 
 impl Keyspace {
+    pub(crate) fn new(secret: Secret) -> Self {
+        let empty = Arc::new(Shard::default());
+        Self {
+            secret,
+            shards: vec![empty; SHARDS].into(),
+            len: 0,
+            expiring: 0,
+            next: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) const fn secret(&self) -> Secret {
+        self.secret
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        SipHasher13::new_with_keys(self.secret.0 as u64, (self.secret.0 >> 64) as u64).hash(key)
+    }
+
     pub(crate) const fn len(&self) -> u64 {
         self.len
     }
 
+    /// How many keys have an expiry.
+    pub(crate) const fn expiring(&self) -> u64 {
+        self.expiring
+    }
+
     pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = xxh3_64(key);
+        let hash = self.hash(key);
         self.shards[shard_index(hash)].get(hash, key)
     }
 
@@ -60,19 +89,19 @@ impl Keyspace {
     /// The value of a key, to be changed under the expiry it has.
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Text> {
         self.get(key)?;
-        let hash = xxh3_64(key);
+        let hash = self.hash(key);
         Arc::make_mut(&mut self.shards[shard_index(hash)]).value_mut(hash, key)
     }
 
     pub(crate) fn set(&mut self, key: &[u8], value: Text, expiry: Option<Expiry>) {
-        let hash = xxh3_64(key);
+        let hash = self.hash(key);
         self.change(shard_index(hash), |shard| shard.set(hash, key, value, expiry));
     }
 
     /// Nothing for an absent key.
     pub(crate) fn set_expiry(&mut self, key: &[u8], expiry: Option<Expiry>) {
         if self.entry(key).is_some_and(|entry| entry.expiry != expiry) {
-            let hash = xxh3_64(key);
+            let hash = self.hash(key);
             self.change(shard_index(hash), |shard| shard.set_expiry(hash, key, expiry));
         }
     }
@@ -81,7 +110,7 @@ impl Keyspace {
         if self.get(key).is_none() {
             return false;
         }
-        let hash = xxh3_64(key);
+        let hash = self.hash(key);
         self.change(shard_index(hash), |shard| shard.remove(hash, key));
         true
     }
@@ -104,9 +133,10 @@ impl Keyspace {
     /// Changes one shard and keeps what is known about all of them.
     fn change(&mut self, index: usize, change: impl FnOnce(&mut Shard)) {
         let shard = Arc::make_mut(&mut self.shards[index]);
-        let (len, earliest) = (shard.len(), shard.earliest());
+        let (len, expiring, earliest) = (shard.len(), shard.expiring(), shard.earliest());
         change(shard);
         self.len = self.len + shard.len() as u64 - len as u64;
+        self.expiring = self.expiring + shard.expiring() as u64 - expiring as u64;
         if earliest != shard.earliest() {
             if let Some(earliest) = earliest {
                 self.next.remove(&(earliest, index));
@@ -120,6 +150,25 @@ impl Keyspace {
         self.shards.into_vec().into_iter()
     }
 
+    /// The key that stands `nth` in the order of all; costs a step for each part, and for each leaf of
+    /// one.
+    pub(crate) fn nth(&self, mut nth: u64) -> Option<&[u8]> {
+        for shard in &self.shards {
+            match nth.checked_sub(shard.len() as u64) {
+                Some(left) => nth = left,
+                None => return shard.nth(nth as usize).map(|place| place.key.as_bytes()),
+            }
+        }
+        None
+    }
+
+    /// Keys from `hash` on, with their hashes, in order.
+    pub(crate) fn iter_from(&self, hash: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let shards = self.shards[shard_index(hash)..].iter();
+        let entries = shards.flat_map(move |shard| shard.iter_from(hash));
+        entries.map(|(place, _)| (place.hash, place.key.as_bytes()))
+    }
+
     /// Every key with what it holds, ordered by the hash of the key, then by the key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
         let entries = self.shards.iter().flat_map(|shard| shard.iter());
@@ -128,16 +177,20 @@ impl Keyspace {
 }
 
 /// Fills a keyspace with keys that come in its own order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Builder {
     keyspace: Keyspace,
     last: Option<Place>,
 }
 
 impl Builder {
+    pub(crate) fn new(secret: Secret) -> Self {
+        Self { keyspace: Keyspace::new(secret), last: None }
+    }
+
     /// Adds a key; false, and nothing is added, if it does not stand behind the one before.
     pub(crate) fn push(&mut self, key: &[u8], value: Text, expiry: Option<Expiry>) -> bool {
-        let place = Place { hash: xxh3_64(key), key: Text::new(key) };
+        let place = Place { hash: self.keyspace.hash(key), key: Text::new(key) };
         if self.last.as_ref().is_some_and(|last| *last >= place) {
             return false;
         }
@@ -153,6 +206,10 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use xxhash_rust::xxh3::xxh3_64;
+
     use super::*;
 
     /// Every third key has one.
@@ -180,6 +237,54 @@ mod tests {
         assert_eq!(up, down);
     }
 
+    /// Keys that have one XXH3 without a seed, whatever `number` is: their first half is what the hash
+    /// multiplies the second half with, and the product is 0.
+    fn colliding(number: u64) -> [u8; 32] {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&[0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe]);
+        key[8..16].copy_from_slice(&number.to_le_bytes());
+        key
+    }
+
+    #[test]
+    fn keys_made_to_collide_cost_no_more_than_others() {
+        const KEYS: u64 = 100_000;
+        assert!(
+            (0..1000).all(|n| xxh3_64(&colliding(n)) == xxh3_64(&colliding(0))),
+            "what an attacker can compute"
+        );
+        let mut keyspace = Keyspace::new(Secret(0x0123_4567_89ab_cdef_0011_2233_4455_6677));
+        let mut fill = |key: &dyn Fn(u64) -> [u8; 32]| {
+            let began = Instant::now();
+            for number in 0..KEYS {
+                keyspace.set(&key(number), Text::new(b"v"), None);
+            }
+            began.elapsed()
+        };
+        let plain = fill(&|number| {
+            let mut key = [b'k'; 32];
+            key[8..16].copy_from_slice(&number.to_le_bytes());
+            key
+        });
+        let made = fill(&colliding);
+        assert_eq!(keyspace.len(), 2 * KEYS);
+        let longest = keyspace.shards.iter().map(|shard| shard.longest_leaf()).max();
+        assert!(longest <= Some(16), "the longest leaf has {longest:?} entries");
+        assert!(made < plain * 10 + Duration::from_secs(1), "{made:?} instead of {plain:?}");
+    }
+
+    #[test]
+    fn the_order_depends_on_the_secret() {
+        let order = |secret| {
+            let mut keyspace = Keyspace::new(Secret(secret));
+            (0..100u32).for_each(|key| keyspace.set(&key.to_le_bytes(), Text::new(b"v"), None));
+            keyspace.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2), "the lower half");
+        assert_ne!(order(1), order(1 + (1 << 64)), "the upper half");
+    }
+
     #[test]
     fn a_copy_stays_as_it_was() {
         let mut keyspace = filled(0..1_000);
@@ -198,7 +303,7 @@ mod tests {
     #[test]
     fn a_builder_takes_keys_in_order_only() {
         let keyspace = filled(0..100);
-        let mut builder = Builder::default();
+        let mut builder = Builder::new(Secret::default());
         for (key, entry) in keyspace.iter() {
             assert!(builder.push(key, entry.value.clone(), entry.expiry));
             assert!(!builder.push(key, entry.value.clone(), entry.expiry), "the same key again");

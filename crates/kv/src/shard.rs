@@ -42,13 +42,14 @@ struct Leaf {
 /// Keys and values, and when the first of them expires. A clone is one reference count a leaf.
 ///
 /// Invariants: the first leaf is from 0, and each from more than the one before; keys of one hash
-/// stand in one leaf, even beyond [`LEAF_MAX`] (there are hardly ever two); `len` and `earliest` are
-/// those of all leaves. Which leaves there are depends on what came and went; what they hold, and in
+/// stand in one leaf, even beyond [`LEAF_MAX`] (there are hardly ever two); `len`, `expiring` (how many
+/// have an expiry) and `earliest` are those of all leaves. Which leaves there are depends on what came and went; what they hold, and in
 /// which order, does not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shard {
     leaves: Vec<Leaf>,
     len: usize,
+    expiring: usize,
     earliest: Option<Expiry>,
 }
 
@@ -72,9 +73,38 @@ impl Shard {
         self.len
     }
 
+    #[cfg(test)]
+    pub(crate) fn longest_leaf(&self) -> usize {
+        self.leaves.iter().map(|leaf| leaf.entries.len()).max().unwrap_or_default()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Place, &Entry)> {
         let entries = self.leaves.iter().flat_map(|leaf| leaf.entries.iter());
         entries.map(|(place, entry)| (place, entry))
+    }
+
+    /// How many keys have an expiry.
+    pub(crate) const fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    /// Where the entry stands that is `nth` in order.
+    pub(crate) fn nth(&self, mut nth: usize) -> Option<&Place> {
+        for leaf in &self.leaves {
+            match nth.checked_sub(leaf.entries.len()) {
+                Some(left) => nth = left,
+                None => return Some(&leaf.entries[nth].0),
+            }
+        }
+        None
+    }
+
+    /// The entries from `hash` on.
+    pub(crate) fn iter_from(&self, hash: u64) -> impl Iterator<Item = (&Place, &Entry)> {
+        let leaf = self.leaves.partition_point(|leaf| leaf.from <= hash).saturating_sub(1);
+        let entries = self.leaves[leaf.min(self.leaves.len())..].iter();
+        let entries = entries.flat_map(|leaf| leaf.entries.iter());
+        entries.skip_while(move |(place, _)| place.hash < hash).map(|(place, entry)| (place, entry))
     }
 
     /// The earliest expiry of all.
@@ -128,7 +158,10 @@ impl Shard {
     }
 
     fn set_expiry_at(&mut self, at: At, expiry: Option<Expiry>) {
-        if self.leaves[at.0].entries[at.1].1.expiry != expiry {
+        let before = self.leaves[at.0].entries[at.1].1.expiry;
+        if before != expiry {
+            self.expiring += usize::from(expiry.is_some());
+            self.expiring -= usize::from(before.is_some());
             self.entry_mut(at).expiry = expiry;
             self.leaves[at.0].find_earliest();
             self.find_earliest();
@@ -141,6 +174,7 @@ impl Shard {
             self.leaves.push(Leaf::new(0, Vec::new()));
         }
         let expires = entry.expiry.is_some();
+        self.expiring += usize::from(expires);
         let entries = Arc::make_mut(&mut self.leaves[leaf].entries);
         if entries.len() == entries.capacity() {
             entries.reserve_exact(LEAF_STEP);
@@ -173,6 +207,7 @@ impl Shard {
         let Ok((leaf, at)) = self.find(hash, key) else { return };
         let (_, gone) = Arc::make_mut(&mut self.leaves[leaf].entries).remove(at);
         self.len -= 1;
+        self.expiring -= usize::from(gone.expiry.is_some());
         if gone.expiry.is_some() {
             self.leaves[leaf].find_earliest();
         }
@@ -219,6 +254,8 @@ impl Shard {
             let before = entries.len();
             entries.retain(|(_, entry)| !entry.expiry.as_ref().is_some_and(is_past));
             self.len -= before - entries.len();
+            // Only what has an expiry goes.
+            self.expiring -= before - entries.len();
             self.leaves[leaf].find_earliest();
             self.merge(leaf);
         }
@@ -249,6 +286,7 @@ mod tests {
         assert_eq!(shard.iter().count(), shard.len());
         assert!(shard.iter().map(|(place, _)| place).is_sorted_by(|a, b| a < b));
         assert_eq!(shard.iter().filter_map(|(_, entry)| entry.expiry).min(), shard.earliest());
+        assert_eq!(shard.iter().filter_map(|(_, entry)| entry.expiry).count(), shard.expiring());
         assert!(shard.leaves.first().is_none_or(|leaf| leaf.from == 0));
         for (index, leaf) in shard.leaves.iter().enumerate() {
             let hashes = || leaf.entries.iter().map(|(place, _)| place.hash);

@@ -83,7 +83,7 @@ pub use mainstay_cli::{Lines, run};
 pub use mainstay_node::Front;
 pub use mainstay_service::contract::Apply;
 pub use mainstay_service::{
-    Checkpoint, Context, Plain, QueryContext, RestoreError, Service, conformance,
+    Checkpoint, Context, Plain, QueryContext, RestoreError, Secret, Service, conformance,
 };
 
 /// The examples of the documents compile, and do what they say.

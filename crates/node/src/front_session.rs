@@ -291,7 +291,7 @@ mod tests {
         #[test]
         fn every_write_is_answered_once_with_its_own_reply(seed in any::<u64>()) {
             let mut prng = Prng::new(seed);
-            let applier = Applier::new(Plain(Log::default()), Default::default(), 1, NoPlants);
+            let applier = Applier::new(Plain(Log::default()), Default::default(), NoPlants);
             let mut group =
                 Group { applier, slot: Slot::NONE, prng: prng.split(), late: Vec::new() };
             let mut session = FrontSession::new(Nonce(5), (64, 1 << 20), FRESH_FOR);

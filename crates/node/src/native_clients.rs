@@ -120,7 +120,12 @@ impl<F: Front> Node<F> {
         let subject = match Command::decode(request.clone()) {
             Ok(Command::Register { nonce }) => Subject::Register(nonce),
             Ok(Command::Request { session, number, .. }) => Subject::Request(session, number),
-            Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {
+            Ok(
+                Command::TrimSessions { .. }
+                | Command::SetCheckpointInterval(_)
+                | Command::Begin { .. },
+            )
+            | Err(_) => {
                 return self.refuse(connection, Subject::Unreadable, Refusal::BadCommand);
             }
         };

@@ -74,8 +74,7 @@ impl<S: Service, D: Disk> Origin<S, D> {
         }
         self.remove();
         inbox.push(Event::Restored(Ok(None)), 0);
-        let cluster_seed = self.restoring.cluster_seed;
-        let applier = Applier::new(self.service, self.sessions, cluster_seed, NoPlants);
+        let applier = Applier::new(self.service, self.sessions, NoPlants);
         Some((applier, u64::from(self.from.is_some())))
     }
 
@@ -133,7 +132,7 @@ mod tests {
     fn a_checkpoint_stays_while_it_is_restored() {
         let options = CheckpointOptions::new(ClusterId(1), GroupId::FIRST, 1);
         let checkpoints = Checkpoints::open(MemoryDisk::default(), options).expect("a folder").0;
-        let mut applier = Applier::new(Plain(Overtaken), Default::default(), 1, NoPlants);
+        let mut applier = Applier::new(Plain(Overtaken), Default::default(), NoPlants);
         let mut writer = checkpoints.writer(Slot::NONE).expect("a writer");
         let digest = applier.checkpoint().expect("a state").write(&mut writer).expect("written");
         let from = writer.finish(digest).expect("it is written");
@@ -146,7 +145,7 @@ mod tests {
             unusable: Vec::new(),
             truncated_upto: Slot::NONE,
             has_peers: false,
-            restoring: Restoring { cluster_seed: 1, wanted: Arc::default() },
+            restoring: Restoring { wanted: Arc::default() },
         };
         origin.restore_one(from).expect("it is restored");
         checkpoints.tidy().expect("tidied");

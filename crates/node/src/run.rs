@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mainstay_consensus::{PartialCheckpoint, Replica, Start};
 use mainstay_detect::Detector;
 use mainstay_model::{NoPlants, Nonce, Prng};
-use mainstay_service::Service;
+use mainstay_service::{Command, Secret, Service};
 use mainstay_storage::Disk;
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
@@ -63,10 +63,10 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
     let port = sockets.client_address().port();
     let peer_address = sockets.peer_address();
     let (peer_port, client_port) = listen(&poll, sockets)?;
-    let (nonce, mut prng) = random()?;
+    let Random { nonce, secret, mut prng } = Random::draw()?;
 
     let log_state = DiskThread::state_of(&store.log);
-    let machines = machines(&config, &store, prng.split());
+    let machines = machines(&config, &store, secret, prng.split());
     let inbox = Inbox::new(waker, config.limits.backlog_bytes_max);
     let mut threads = Threads::start(inbox, store, service, &config)?;
     let parts = Parts {
@@ -111,16 +111,31 @@ fn listen(poll: &Poll, sockets: Sockets) -> Result<(TcpListener, TcpListener), N
     Ok((peer, client))
 }
 
-/// The nonce of the front's first session, and a generator that differs with every start.
-fn random() -> Result<(Nonce, Prng), NodeError> {
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes).map_err(|error| NodeError::System {
-        what: "drawing random numbers",
-        error: io::Error::other(error.to_string()),
-    })?;
-    let (nonce, seed) = bytes.split_at(16);
-    let nonce = Nonce(nonce.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)));
-    Ok((nonce, Prng::new(seed.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))))
+/// What differs with every start.
+struct Random {
+    /// Of the front's first session.
+    nonce: Nonce,
+    /// That of the group, if this replica is the one to begin its log. Not from the generator, whose
+    /// seed is shorter.
+    secret: Secret,
+    prng: Prng,
+}
+
+impl Random {
+    fn draw() -> Result<Self, NodeError> {
+        let (mut nonce, mut secret, mut seed) = ([0; 16], [0; 16], [0; 8]);
+        for bytes in [&mut nonce[..], &mut secret, &mut seed] {
+            getrandom::fill(bytes).map_err(|error| NodeError::System {
+                what: "drawing random numbers",
+                error: io::Error::other(error.to_string()),
+            })?;
+        }
+        Ok(Self {
+            nonce: Nonce(u128::from_le_bytes(nonce)),
+            secret: Secret(u128::from_le_bytes(secret)),
+            prng: Prng::new(u64::from_le_bytes(seed)),
+        })
+    }
 }
 
 fn greeter<S: Service>(config: &NodeConfig, peer_port: u16, process: u64) -> Greeter {
@@ -150,7 +165,12 @@ fn fit_clients(config: &mut NodeConfig) {
     }
 }
 
-fn machines<D: Disk>(config: &NodeConfig, store: &Store<D>, prng: Prng) -> Machines {
+fn machines<D: Disk>(
+    config: &NodeConfig,
+    store: &Store<D>,
+    secret: Secret,
+    prng: Prng,
+) -> Machines {
     let now = clock::now(&config.wall_clock);
     let partial = store.incoming.as_ref().and_then(|incoming| {
         let found = incoming.partial();
@@ -171,6 +191,7 @@ fn machines<D: Disk>(config: &NodeConfig, store: &Store<D>, prng: Prng) -> Machi
         stable: store.checkpoints.stable(),
         partial,
         prng,
+        opening: Some(Command::Begin { secret }.encode()),
     };
     let replica = Replica::new(start, config.ordering, now, NoPlants);
     let peers = config.configuration.replicas.iter().copied().filter(|peer| *peer != config.me);

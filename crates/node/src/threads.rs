@@ -48,10 +48,7 @@ impl Threads {
             inbox,
             wanted: Arc::default(),
         };
-        let restoring = Restoring {
-            cluster_seed: (config.cluster.0 as u64) ^ (config.cluster.0 >> 64) as u64,
-            wanted: Arc::clone(&threads.wanted),
-        };
+        let restoring = Restoring { wanted: Arc::clone(&threads.wanted) };
         let (states, to_write) = channel();
         let handover: Handover<S> = Arc::default();
         let origin = Origin {

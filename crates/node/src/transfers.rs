@@ -49,7 +49,6 @@ pub(crate) struct Pausing {
 /// How a state is made out of the content of a checkpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Restoring {
-    pub(crate) cluster_seed: u64,
     pub(crate) wanted: Arc<Wanted>,
 }
 
@@ -95,8 +94,8 @@ impl Restoring {
         content: impl Read,
     ) -> Result<Applier<S>, String> {
         let mut from = Interruptible { inner: content, wanted: &self.wanted };
-        let mut applier = Applier::restore(&mut from, self.cluster_seed, NoPlants)
-            .map_err(|error| error.to_string())?;
+        let mut applier =
+            Applier::restore(&mut from, NoPlants).map_err(|error| error.to_string())?;
         let slot = applier.applied_upto();
         if slot != checkpoint.slot {
             return Err(format!("it holds the state of slot {slot}"));
@@ -423,7 +422,7 @@ mod tests {
             disk: disk.clone(),
             chunk_bytes: 512,
             incoming: None,
-            restoring: Restoring { cluster_seed: 1, wanted: Arc::default() },
+            restoring: Restoring { wanted: Arc::default() },
             handover: Arc::default(),
             holds: BTreeMap::new(),
             pausing: None,
@@ -575,7 +574,7 @@ mod tests {
     fn a_node_ends_while_the_digest_of_a_large_state_is_worked_out() {
         let disk = MemoryDisk::default();
         let thread = thread(&disk);
-        let mut applier = Applier::new(Large, Default::default(), 1, NoPlants);
+        let mut applier = Applier::new(Large, Default::default(), NoPlants);
         let mut writer = thread.checkpoints.writer(Slot::NONE).expect("a writer");
         let digest = applier.checkpoint().expect("a state").write(&mut writer).expect("written");
         let checkpoint = writer.finish(digest).expect("it is written");

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::{self, ApplierCheckpoint, Head, write_content};
 use crate::command::Command;
-use crate::contract::{Context, QueryContext, RestoreError, Service};
+use crate::contract::{Context, QueryContext, RestoreError, Secret, Service};
 use crate::interval::{CheckpointInterval, Counting};
 use crate::session::{Admission, SessionLimits, SessionTable};
 
@@ -142,7 +142,8 @@ pub struct Applier<S, P = NoPlants> {
     due: Due,
     /// For [`Plant::ExpiryByLocalClock`].
     local_clock: Timestamp,
-    cluster_seed: u64,
+    /// Given with the first command of the log.
+    secret: Secret,
     plants: P,
     undecodable: u64,
     reply: Vec<u8>,
@@ -156,9 +157,8 @@ enum Due {
 }
 
 impl<S: Service, P: Plants> Applier<S, P> {
-    /// Starts from an empty log with `service` as its first state. `cluster_seed` (from the cluster
-    /// id) makes the seeds of the contexts.
-    pub fn new(service: S, limits: SessionLimits, cluster_seed: u64, plants: P) -> Self {
+    /// Starts from an empty log with `service` as its first state.
+    pub fn new(service: S, limits: SessionLimits, plants: P) -> Self {
         Self {
             service: Ok(service),
             sessions: SessionTable::new(limits),
@@ -168,7 +168,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
             counting: Counting::default(),
             due: Due::No,
             local_clock: Timestamp(0),
-            cluster_seed,
+            secret: Secret::default(),
             plants,
             undecodable: 0,
             reply: Vec::new(),
@@ -297,8 +297,23 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
             }
             Command::SetCheckpointInterval(interval) => self.counting.set_interval(interval),
+            Command::Begin { secret } => self.begin(at, secret)?,
         }
         Ok(())
+    }
+
+    /// A log begins once: elsewhere than at its beginning this means nothing.
+    fn begin(&mut self, at: SessionId, secret: Secret) -> Result<(), ApplyError> {
+        if at != (SessionId { slot: Slot::FIRST, position: 0 }) {
+            return Ok(());
+        }
+        self.secret = secret;
+        let service = self.service.as_mut().map_err(|error| error.clone())?;
+        catching(|| service.begin(secret)).map_err(|message| ApplyError::Panic {
+            slot: at.slot,
+            position: Some(at.position),
+            message,
+        })
     }
 
     fn execute(
@@ -311,7 +326,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let cx = Context {
             slot: at.slot,
             time: self.time,
-            seed: seed(self.cluster_seed, at),
+            seed: seed(self.secret, at),
             session,
             number,
         };
@@ -414,7 +429,8 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let counting = if left_out { Counting::default() } else { self.counting };
         let timeless = self.plants.has(Plant::TimeLeftOutOfCheckpoint);
         let time = if timeless { Timestamp(0) } else { self.time };
-        Head { slot: self.applied_upto, time, executed_upto: self.executed_upto, counting }
+        let (slot, executed_upto) = (self.applied_upto, self.executed_upto);
+        Head { slot, time, executed_upto, secret: self.secret, counting }
     }
 
     /// The sessions as they stand in a checkpoint.
@@ -465,28 +481,24 @@ impl<S: Service, P: Plants> Applier<S, P> {
     /// # Errors
     /// [`RestoreError`]: reading failed, the bytes are damaged or no state of this service, or the
     /// service is behind or ahead of its checkpoint.
-    pub fn restore(
-        source: &mut dyn Read,
-        cluster_seed: u64,
-        plants: P,
-    ) -> Result<Self, RestoreError> {
+    pub fn restore(source: &mut dyn Read, plants: P) -> Result<Self, RestoreError> {
         let content = checkpoint::read(source, S::version(), |source| {
             catching(|| S::restore(source)).unwrap_or_else(|message| {
                 Err(RestoreError::Invalid(format!("the service panicked: {message}")))
             })
         })?;
-        let Head { slot, time, executed_upto, counting } = content.head;
+        let Head { slot, time, executed_upto, secret, counting } = content.head;
         let told = catching(|| content.service.executed_upto()).map_err(|message| {
             RestoreError::Invalid(format!("the service panicked over what was restored: {message}"))
         })?;
         if let Some(service) = told.filter(|told| *told != executed_upto) {
             return Err(RestoreError::Elsewhere { service, checkpoint: executed_upto });
         }
-        let mut applier =
-            Self::new(content.service, SessionLimits::default(), cluster_seed, plants);
+        let mut applier = Self::new(content.service, SessionLimits::default(), plants);
         applier.sessions = content.sessions;
         (applier.applied_upto, applier.time) = (slot, time);
         (applier.executed_upto, applier.counting) = (executed_upto, counting);
+        applier.secret = secret;
         Ok(applier)
     }
 
@@ -499,9 +511,10 @@ impl<S: Service, P: Plants> Applier<S, P> {
     }
 }
 
-/// Different for every place of every log, and the same at every replica.
-fn seed(cluster_seed: u64, at: SessionId) -> u64 {
-    let slot = Prng::new(cluster_seed ^ Prng::new(at.slot.0).next_u64()).next_u64();
+/// Different for every place of every log, the same at every replica, and unknown to clients.
+fn seed(secret: Secret, at: SessionId) -> u64 {
+    let secret = (secret.0 >> 64) as u64 ^ secret.0 as u64;
+    let slot = Prng::new(secret ^ Prng::new(at.slot.0).next_u64()).next_u64();
     Prng::new(slot ^ u64::from(at.position)).next_u64()
 }
 

@@ -5,7 +5,8 @@
 //! nothing damaged reaches a service. An empty piece ends it, and its checksum is instead the one
 //! over the whole content: the digest of the state.
 //!
-//! The content is the slot, the time and the slot of the last request executed (8 bytes each), the interval and what was counted towards the
+//! The content is the slot, the time and the slot of the last request executed (8 bytes each), the secret
+//! (16), the interval and what was counted towards the
 //! next one (see `interval.rs`), the sessions (see `session.rs`) and what the service wrote.
 
 use std::io::{self, Read, Write};
@@ -13,14 +14,14 @@ use std::io::{self, Read, Write};
 use mainstay_model::{Slot, Timestamp};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::contract::{Checkpoint, RestoreError};
+use crate::contract::{Checkpoint, RestoreError, Secret};
 use crate::fields;
 use crate::interval::Counting;
 use crate::session::SessionTable;
 
 /// "MSTA" in the file.
 const MARK: u32 = u32::from_le_bytes(*b"MSTA");
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Bytes in a piece at most.
 const PIECE_MAX: usize = 64 << 10;
 
@@ -40,6 +41,7 @@ pub(crate) struct Head {
     pub(crate) time: Timestamp,
     /// The slot of the last request that the service executed.
     pub(crate) executed_upto: Slot,
+    pub(crate) secret: Secret,
     pub(crate) counting: Counting,
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn write_content(
     fields::put_u64(to, head.slot.0)?;
     fields::put_u64(to, head.time.0)?;
     fields::put_u64(to, head.executed_upto.0)?;
+    fields::put_u128(to, head.secret.0)?;
     head.counting.write(to)?;
     sessions.write(to)?;
     service.write(to)
@@ -111,12 +114,14 @@ pub(crate) fn read<S>(
     let slot = Slot(fields::u64(&mut pieces)?);
     let time = Timestamp(fields::u64(&mut pieces)?);
     let executed_upto = Slot(fields::u64(&mut pieces)?);
+    let secret = Secret(fields::u128(&mut pieces)?);
     let counting = Counting::read(&mut pieces)?;
     let sessions = SessionTable::read(&mut pieces)?;
     let service = restore(&mut pieces)?;
     // What the service left unread still has to be whole.
     io::copy(&mut pieces, &mut io::sink())?;
-    Ok(Content { head: Head { slot, time, executed_upto, counting }, sessions, service })
+    let head = Head { slot, time, executed_upto, secret, counting };
+    Ok(Content { head, sessions, service })
 }
 
 struct Pieces<'a> {

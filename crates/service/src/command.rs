@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put, Reader};
 use mainstay_model::{Nonce, RequestId, RequestNumber, SessionId};
 
+use crate::contract::Secret;
 use crate::interval::CheckpointInterval;
 
 /// One ordered command. Its encoding is what consensus sees as an opaque request.
@@ -34,12 +35,19 @@ pub enum Command {
     /// From the slot it stands in on, checkpoints are due after this. Ordered by the leader, or by
     /// an operator through it. One out of bounds changes nothing.
     SetCheckpointInterval(CheckpointInterval),
+    /// The log begins. Ordered by the first leader; anywhere but as the first command of the first
+    /// slot it changes nothing.
+    Begin {
+        /// Drawn by that leader's replica.
+        secret: Secret,
+    },
 }
 
 const REGISTER: u8 = 1;
 const REQUEST: u8 = 2;
 const TRIM_SESSIONS: u8 = 3;
 const SET_CHECKPOINT_INTERVAL: u8 = 4;
+const BEGIN: u8 = 5;
 
 impl Command {
     /// Bytes: kind (1), then the fields, fixed width, the body last and without a length.
@@ -68,6 +76,10 @@ impl Command {
                 out.put_u8(SET_CHECKPOINT_INTERVAL);
                 out.put_u64(interval.requests);
                 out.put_u64(interval.bytes);
+            }
+            Self::Begin { secret } => {
+                out.put_u8(BEGIN);
+                out.put_u128(secret.0);
             }
         }
         Bytes::from(out)
@@ -118,6 +130,11 @@ impl Command {
                 let (requests, bytes) = (reader.u64()?, reader.u64()?);
                 reader.finish()?;
                 Ok(Self::SetCheckpointInterval(CheckpointInterval { requests, bytes }))
+            }
+            BEGIN => {
+                let secret = Secret(reader.u128()?);
+                reader.finish()?;
+                Ok(Self::Begin { secret })
             }
             _ => Err(DecodeError::BadValue("command kind")),
         }

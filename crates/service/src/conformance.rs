@@ -29,12 +29,14 @@ use std::io::{self, Read, Write};
 use mainstay_model::{RequestNumber, SessionId, Slot, Timestamp};
 
 use crate::applier::catching;
-use crate::contract::{Checkpoint, Context, QueryContext, Service};
+use crate::contract::{Checkpoint, Context, QueryContext, Secret, Service};
 
 /// At how many slots checkpoints are taken, about.
 const POINTS: usize = 16;
 /// How far decided time moves from one slot to the next, in nanoseconds.
 const SLOT_TIME: u64 = 1_000_000_000;
+/// The same for all: another one may make another state.
+const SECRET: Secret = Secret(0x5ec2_e700_5ec2_e700_0123_4567_89ab_cdef);
 /// What no service has asked for.
 const GARBAGE: [&[u8]; 3] = [b"", b"\xff\x00\xfe", &[0x7f; 300]];
 
@@ -102,9 +104,9 @@ pub fn check<S: Service>(
 ) -> Result<(), Violation> {
     let mut log: Vec<&[u8]> = requests.iter().map(AsRef::as_ref).collect();
     log.extend(GARBAGE);
-    let mut one = Run::new(new());
+    let mut one = Run::new(new())?;
     let past = deterministic(&mut one, new(), &log)?;
-    let mut run = Run::new(new());
+    let mut run = Run::new(new())?;
     let every = log.len().div_ceil(POINTS).max(1);
     for at in 0..=log.len() {
         if at % every == 0 || at == log.len() {
@@ -116,7 +118,7 @@ pub fn check<S: Service>(
         }
     }
     run.equals(Rule::Reported, &one.written()?, "failed checkpoints in between")?;
-    stays_apart(Run::new(new()), &log, every)
+    stays_apart(Run::new(new())?, &log, every)
 }
 
 /// Applies everything to two services; what the first one answered.
@@ -125,7 +127,7 @@ fn deterministic<S: Service>(
     other: S,
     log: &[&[u8]],
 ) -> Result<Vec<Vec<u8>>, Violation> {
-    let mut other = Run::new(other);
+    let mut other = Run::new(other)?;
     let mut past = Vec::new();
     for request in log {
         let before = other.written()?;
@@ -224,8 +226,11 @@ struct Run<S> {
 }
 
 impl<S: Service> Run<S> {
-    const fn new(service: S) -> Self {
-        Self { service, applied: 0, time: Timestamp(0) }
+    /// Begins its log.
+    fn new(service: S) -> Result<Self, Violation> {
+        let mut run = Self { service, applied: 0, time: Timestamp(0) };
+        run.calm(|service| service.begin(SECRET))?;
+        Ok(run)
     }
 
     fn broke<T>(&self, rule: Rule, seen: &str) -> Result<T, Violation> {

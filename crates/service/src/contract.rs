@@ -19,6 +19,14 @@ pub trait Service: Sized + Send + 'static {
     /// written.
     type Checkpoint: Checkpoint;
 
+    /// The log begins: called once, before anything else, at every replica that starts from an empty
+    /// log. `secret` is the same at all of them, and for services that need one: as the key of a hash
+    /// table that clients fill, for instance, so that nobody can choose keys that collide in it. A
+    /// service that uses it keeps it in its checkpoint.
+    fn begin(&mut self, secret: Secret) {
+        let _ = secret;
+    }
+
     /// Carries out `request` and appends the reply to `reply`, which comes empty. A malformed
     /// request is answered with a reply that says so; it must never panic.
     fn apply(&mut self, cx: &Context, request: &[u8], reply: &mut Vec<u8>);
@@ -74,6 +82,19 @@ pub trait Checkpoint: Send + 'static {
     /// # Errors
     /// Those of `to`.
     fn write(self, to: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Random bits that all replicas of a group share and that no client learns: drawn by the first leader,
+/// decided as the first command of the log, and part of every checkpoint. They outlive a recovery of
+/// the cluster under another id.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Secret(pub u128);
+
+impl fmt::Debug for Secret {
+    /// Not the bits: what is printed ends up in log files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// What a service may know about the request it carries out. All of it is part of the decided

@@ -27,7 +27,7 @@
 //! use mainstay_model::{Batch, NoPlants, Nonce, RequestNumber, SessionId, Slot, Timestamp};
 //! use mainstay_service::{Applied, Applier, Command};
 //!
-//! let mut applier = Applier::new(Plain(Counter(0)), Default::default(), 7, NoPlants);
+//! let mut applier = Applier::new(Plain(Counter(0)), Default::default(), NoPlants);
 //! let register = Command::Register { nonce: Nonce(1) };
 //! let session = SessionId { slot: Slot(1), position: 0 };
 //! let (number, acknowledged_upto) = (RequestNumber(1), RequestNumber(0));
@@ -75,6 +75,8 @@ pub use applier::{Applied, Applier, ApplyError};
 pub use checkpoint::ApplierCheckpoint;
 pub use client_session::{ClientSession, SessionEvent};
 pub use command::Command;
-pub use contract::{Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Service};
+pub use contract::{
+    Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Secret, Service,
+};
 pub use interval::CheckpointInterval;
 pub use session::{Admission, SessionLimits, SessionTable};

@@ -203,8 +203,7 @@ fn a_violation_says_what_was_seen() {
 /// slot without any.
 fn applier<const FLAW: u8>() -> Applier<Ledger<FLAW>> {
     let service = Ledger::default();
-    let mut applier =
-        Applier::new(service, mainstay_service::SessionLimits::default(), 7, NoPlants);
+    let mut applier = Applier::new(service, mainstay_service::SessionLimits::default(), NoPlants);
     let session = SessionId { slot: Slot(1), position: 0 };
     let request = |number| Command::Request {
         session,
@@ -225,7 +224,7 @@ fn applier<const FLAW: u8>() -> Applier<Ledger<FLAW>> {
 fn restored<const FLAW: u8>() -> Result<Applier<Ledger<FLAW>>, RestoreError> {
     let mut bytes = Vec::new();
     applier::<FLAW>().checkpoint().unwrap().write(&mut bytes).unwrap();
-    Applier::restore(&mut &bytes[..], 7, NoPlants)
+    Applier::restore(&mut &bytes[..], NoPlants)
 }
 
 /// lni/dragonboat#369: a service behind its own snapshot was started from without a word.

@@ -215,7 +215,12 @@ pub(crate) fn executed(
                     all.push(Observation::Executed { replica, place, session, number, checksum });
                 }
             }
-            Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {}
+            Ok(
+                Command::TrimSessions { .. }
+                | Command::SetCheckpointInterval(_)
+                | Command::Begin { .. },
+            )
+            | Err(_) => {}
         }
     }
     all.extend(ended);

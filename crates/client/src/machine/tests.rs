@@ -111,7 +111,7 @@ impl World {
             at_replica: BytesMut::new(),
             at_client: BytesMut::new(),
             greeted: false,
-            applier: Applier::new(Plain(Journal::default()), limits, 1, NoPlants),
+            applier: Applier::new(Plain(Journal::default()), limits, NoPlants),
             slot: Slot::NONE,
             leader: 0,
             owner: None,
@@ -362,7 +362,9 @@ impl World {
             let subject = match Command::decode(command).expect("is a command") {
                 Command::Register { nonce } => Subject::Register(nonce),
                 Command::Request { session, number, .. } => Subject::Request(session, number),
-                Command::TrimSessions { .. } | Command::SetCheckpointInterval(_) => {
+                Command::TrimSessions { .. }
+                | Command::SetCheckpointInterval(_)
+                | Command::Begin { .. } => {
                     panic!("a client does not order this")
                 }
             };

@@ -77,7 +77,7 @@ impl Cluster {
         static CLUSTERS: AtomicU64 = AtomicU64::new(1);
         let service = Plain(Counter::default());
         let state = State {
-            applier: Applier::new(service, SessionLimits::default(), 1, NoPlants),
+            applier: Applier::new(service, SessionLimits::default(), NoPlants),
             slot: Slot::NONE,
             leader: 0,
             submissions: 0,
@@ -231,7 +231,9 @@ impl Connection {
                 match Command::decode(command.clone()).expect("the client sends commands") {
                     Command::Register { nonce } => Subject::Register(nonce),
                     Command::Request { session, number, .. } => Subject::Request(session, number),
-                    Command::TrimSessions { .. } | Command::SetCheckpointInterval(_) => {
+                    Command::TrimSessions { .. }
+                    | Command::SetCheckpointInterval(_)
+                    | Command::Begin { .. } => {
                         panic!("a client does not order this")
                     }
                 }

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::server::client_address;
 use bytes::{Bytes, BytesMut};
 use mainstay_kv::command::{COMMANDS, Run};
 use mainstay_kv::{RedisFront, Store, StoreCheckpoint};
 use mainstay_model::{Batch, NoPlants, Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_node::front::{Front as _, Parsed, View};
 use mainstay_service::{
-    Applied, Applier, ApplierCheckpoint, CheckpointInterval, Command, SessionLimits,
+    Applied, Applier, ApplierCheckpoint, CheckpointInterval, Command, Secret, SessionLimits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,6 +22,8 @@ use proptest::sample::select;
 /// value, `n` a small number, `@` a moment in milliseconds since 1970, `s` one in seconds.
 const LINES: &[&str] = &[
     "APPEND k v",
+    "COPY k j",
+    "COPY k j REPLACE",
     "DBSIZE",
     "DECR k",
     "DECRBY k n",
@@ -41,11 +44,15 @@ const LINES: &[&str] = &[
     "GETEX k EX n",
     "GETEX k PXAT @",
     "GETEX k PERSIST",
+    "GETRANGE k 0 -2",
     "GETSET k v",
     "INCR k",
     "INCRBY k n",
+    "INCRBYFLOAT k 0.1",
+    "KEYS *",
     "MGET k j",
     "MSET k v j v",
+    "MSETNX k v j v",
     "PERSIST k",
     "PEXPIRE k n",
     "PEXPIRE k n XX LT",
@@ -54,6 +61,10 @@ const LINES: &[&str] = &[
     "PEXPIRETIME k",
     "PSETEX k n v",
     "PTTL k",
+    "RANDOMKEY",
+    "RENAME k j",
+    "RENAMENX j k",
+    "SCAN 0 COUNT 1 MATCH *",
     "SET k v",
     "SET k n",
     "SET k v EX n",
@@ -64,8 +75,13 @@ const LINES: &[&str] = &[
     "SET k v NX PX n",
     "SET k v XX KEEPTTL GET",
     "SETEX k n v",
+    "SETNX k v",
+    "SETRANGE k 2 v",
     "STRLEN k",
+    "SUBSTR k 1 n",
+    "TOUCH k j",
     "TTL k",
+    "TYPE k",
     "UNLINK k",
 ];
 
@@ -85,7 +101,6 @@ const LIMITS: SessionLimits = SessionLimits {
     reply_bytes_max: 200,
     idle_max: Duration::from_millis(400),
 };
-const SEED: u64 = 11;
 const MS: u64 = 1_000_000;
 
 /// How a request is numbered.
@@ -168,8 +183,8 @@ fn lines() -> impl Strategy<Value = String> {
 
 /// What the front makes of a line for the store; `None` if it refuses the line itself.
 fn body(line: &str) -> Option<Bytes> {
-    let mut front = RedisFront;
-    let mut connection = front.connect(1);
+    let mut front = RedisFront::default();
+    let mut connection = front.connect(1, client_address());
     let mut input = BytesMut::from(format!("{line}\r\n").as_bytes());
     let mut parsed = Vec::new();
     front.read(&mut connection, &View::default(), &mut input, 1, &mut parsed);
@@ -226,9 +241,9 @@ impl Replica {
             None => (Slot::NONE, &[][..]),
         };
         let applier = if slot == Slot::NONE && bytes.is_empty() {
-            Applier::new(Store::default(), LIMITS, SEED, NoPlants)
+            Applier::new(Store::default(), LIMITS, NoPlants)
         } else {
-            Applier::restore(&mut &*bytes, SEED, NoPlants).expect("it was just written")
+            Applier::restore(&mut &*bytes, NoPlants).expect("it was just written")
         };
         let mut again = Self::new(applier);
         for (value, out, digest) in &log[slot.0 as usize..] {
@@ -294,11 +309,12 @@ struct Counts {
 }
 
 fn run(steps: Vec<Step>) -> Counts {
-    let new = || Replica::new(Applier::new(Store::default(), LIMITS, SEED, NoPlants));
+    let new = || Replica::new(Applier::new(Store::default(), LIMITS, NoPlants));
     let (mut straight, mut other) = (new(), new());
     let (mut clients, mut log, mut batch) = (Clients::default(), Vec::<Past>::new(), Vec::new());
     let (mut counts, mut time) = (Counts::default(), MS);
     let mut nonces = vec![Step::Register(0), Step::Decide(0)];
+    batch.push(Command::Begin { secret: Secret(7) }.encode());
     nonces.extend(steps);
     for step in nonces {
         match step {

@@ -34,7 +34,7 @@ const fn session(slot: u64) -> SessionId {
 
 /// The state in which one session was registered at each slot.
 fn applier(counter: Counter, slots: u64) -> Applier<Plain<Counter>> {
-    let mut applier = Applier::new(Plain(counter), Default::default(), 1, NoPlants);
+    let mut applier = Applier::new(Plain(counter), Default::default(), NoPlants);
     for slot in 1..=slots {
         applier.apply(Slot(slot), &register(slot), &mut Vec::new()).expect("no panic");
     }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use mainstay_model::{
-    Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, SlotRange,
-    Timestamp, Value,
+    Ballot, Batch, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot,
+    SlotRange, Timestamp, Value,
 };
 
 use crate::decided_time::{DecidedClock, Reading, lower_median};
@@ -348,9 +348,15 @@ impl<P: Plants> Replica<P> {
         }
         // A no-op of this ballot: once it is decided, all that was taken over is.
         let time = self.decided_now(cx.now);
-        self.propose(cx, top.next(), Value::no_op(time));
+        self.propose(cx, top.next(), self.own_value(top.next(), time));
         self.show_leader(cx, true);
         self.flush_due = true;
+    }
+
+    /// What a new leader proposes where nothing was: nothing, but for the opening of the log.
+    fn own_value(&self, slot: Slot, time: Timestamp) -> Value {
+        let opening = self.opening.iter().filter(|_| slot == Slot::FIRST).cloned();
+        Batch { time, requests: opening.collect() }.encode()
     }
 
     /// Proposes in a slot that an earlier ballot may have used, or notes that it is blocked. A slot
@@ -369,7 +375,7 @@ impl<P: Plants> Replica<P> {
             // Decided, and yet not by anyone who promised this ballot before: in a higher one.
             Finding::Free if decided => self.resign(cx),
             Finding::Free => {
-                self.propose(cx, slot, Value::no_op(Timestamp(0)));
+                self.propose(cx, slot, self.own_value(slot, Timestamp(0)));
             }
             Finding::Blocked => {
                 leader.blocked.insert(slot);

@@ -58,9 +58,10 @@
 //! let mut group: Vec<Replica> = (0..3)
 //!     .map(|index| {
 //!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
-//!         let (held, stable, partial, prng) = (Vec::new(), None, None, Prng::new(7));
+//!         let (held, stable, partial, opening) = (Vec::new(), None, None, None);
+//!         let (votes, prng) = (true, Prng::new(7));
 //!         let start =
-//!             Start { me, configuration, votes: true, recovered, held, stable, partial, prng };
+//!             Start { me, configuration, votes, recovered, held, stable, partial, prng, opening };
 //!         Replica::new(start, Settings::default(), now, NoPlants)
 //!     })
 //!     .collect();

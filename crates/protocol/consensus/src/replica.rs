@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
+use bytes::Bytes;
 use mainstay_model::{
     Ballot, CheckpointId, Configuration, Entry, Instant, NoPlants, Now, Plant, Plants, Prng,
     Record, RecordKind, Recovered, ReplicaId, Slot, Timestamp,
@@ -52,6 +53,9 @@ pub struct Start {
     pub partial: Option<PartialCheckpoint>,
     /// Its generator.
     pub prng: Prng,
+    /// A request with which the log begins: it stands in the first slot if that one is free for what
+    /// this replica proposes there of itself.
+    pub opening: Option<Bytes>,
 }
 
 /// The beginning of a checkpoint that was being fetched.
@@ -82,6 +86,7 @@ pub struct Replica<P = NoPlants> {
     pub(crate) configuration: Configuration,
     pub(crate) votes: bool,
     pub(crate) prng: Prng,
+    pub(crate) opening: Option<Bytes>,
     pub(crate) log: Log,
     pub(crate) acceptor: Acceptor,
     pub(crate) outbox: Outbox,
@@ -204,7 +209,8 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
     pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
-        let Start { me, configuration, votes, recovered, held, stable, partial, mut prng } = start;
+        let Start { me, configuration, votes, recovered, held, stable, partial, mut prng, opening } =
+            start;
         assert!(configuration.lists(me), "a replica belongs to its configuration");
         let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
@@ -221,6 +227,7 @@ impl<P: Plants> Replica<P> {
             configuration,
             votes,
             prng,
+            opening,
             log: Log::new(decided_upto, truncated_upto, applied_upto, accepted),
             acceptor: Acceptor { promised, uncertain, room: true },
             outbox: Outbox::default(),

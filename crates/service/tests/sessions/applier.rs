@@ -1,13 +1,18 @@
 //! What a request may meet when it is applied, and that nothing of it depends on anything but the
 //! log.
 
+use std::io;
+
 use crate::world::{Journal, LIMITS, Replica, replied, request};
 use bytes::Bytes;
 use mainstay_model::plant::Planted;
 use mainstay_model::{
     Batch, NoPlants, Nonce, Plant, RequestNumber, SessionId, Slot, Timestamp, Value,
 };
-use mainstay_service::{Applied, Applier, ApplyError, Command, Plain, SessionLimits};
+use mainstay_service::{
+    Applied, Applier, ApplyError, Checkpoint, Command, Context, Plain, QueryContext, RestoreError,
+    Secret, Service, SessionLimits,
+};
 
 #[test]
 fn a_request_is_carried_out_once_and_answered_as_often_as_it_comes() {
@@ -107,7 +112,7 @@ fn too_many_bytes_of_kept_replies_do_the_same() {
 #[test]
 fn limits_of_nothing_still_let_one_request_through() {
     let limits = SessionLimits { sessions_max: 1, replies_max: 0, reply_bytes_max: 0, ..LIMITS };
-    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let applier = Applier::new(Plain(Journal::default()), limits, NoPlants);
     let mut replica = Replica { applier, next: Slot::FIRST };
     let session = replica.open(1);
     for number in 1..10 {
@@ -193,10 +198,10 @@ fn sessions_end_in_the_order_of_their_last_use_in_the_log() {
 }
 
 #[test]
-fn decided_time_never_goes_back_and_seeds_differ_by_place_and_cluster() {
-    let run = |cluster_seed| {
-        let applier = Applier::new(Plain(Journal::default()), LIMITS, cluster_seed, NoPlants);
-        let mut replica = Replica { applier, next: Slot::FIRST };
+fn decided_time_never_goes_back_and_seeds_differ_by_place_and_secret() {
+    let run = |secret| {
+        let mut replica = Replica::new();
+        replica.one(&Command::Begin { secret: Secret(secret) });
         let session = replica.open(1);
         let mut seen = Vec::new();
         for (number, time) in (1..).zip([5, 9, 3, 10]) {
@@ -219,6 +224,65 @@ fn decided_time_never_goes_back_and_seeds_differ_by_place_and_cluster() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 8);
+}
+
+/// Told of each beginning of its log.
+#[derive(Debug, Default)]
+struct Beginnings(Vec<Secret>);
+
+struct Nothing;
+
+impl Checkpoint for Nothing {
+    fn write(self, _: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Service for Beginnings {
+    type Checkpoint = Nothing;
+
+    fn begin(&mut self, secret: Secret) {
+        self.0.push(secret);
+    }
+
+    fn apply(&mut self, _: &Context, _: &[u8], _: &mut Vec<u8>) {}
+
+    fn query(&self, _: &QueryContext, _: &[u8], reply: &mut Vec<u8>) {
+        reply.extend(self.0.iter().flat_map(|secret| secret.0.to_le_bytes()));
+    }
+
+    fn checkpoint(&mut self) -> Nothing {
+        Nothing
+    }
+
+    fn restore(_: &mut dyn io::Read) -> Result<Self, RestoreError> {
+        Ok(Self::default())
+    }
+
+    fn version() -> u32 {
+        1
+    }
+}
+
+#[test]
+fn a_log_begins_once_and_nowhere_but_at_its_beginning() {
+    let begin = |secret| Command::Begin { secret: Secret(secret) }.encode();
+    let run = |slots: [Vec<Bytes>; 2]| {
+        let mut applier = Applier::new(Beginnings::default(), LIMITS, NoPlants);
+        for (slot, requests) in (1..).zip(slots) {
+            let value = Batch { time: Timestamp(slot), requests }.encode();
+            applier.apply(Slot(slot), &value, &mut Vec::new()).unwrap();
+        }
+        let mut told = Vec::new();
+        applier.query(b"", &mut told).unwrap();
+        (told, applier.digest())
+    };
+    let (once, digest) = run([vec![begin(7)], vec![]]);
+    assert_eq!(once, 7u128.to_le_bytes());
+    let (told, _) = run([vec![begin(7), begin(8)], vec![begin(9)]]);
+    assert_eq!(told, once, "elsewhere it means nothing");
+    assert_eq!(run([vec![], vec![begin(9)]]).0, [], "in a log that began without one, too");
+    assert_ne!(digest, run([vec![begin(8)], vec![]]).1, "it is part of the digest");
 }
 
 #[test]

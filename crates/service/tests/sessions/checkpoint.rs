@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use mainstay_model::plant::Planted;
 use mainstay_model::{NoPlants, Slot, Timestamp, Value};
 use mainstay_service::{
-    Applier, Checkpoint, Context, Plain, QueryContext, RestoreError, Service, SessionLimits,
+    Applier, Checkpoint, Command, Context, Plain, QueryContext, RestoreError, Secret, Service,
+    SessionLimits,
 };
 
 use crate::world::{Journal, Replica, replied, request};
@@ -22,11 +23,12 @@ pub(crate) fn written(replica: &mut Replica) -> Vec<u8> {
 /// A replica with two sessions, kept replies and a refused registration.
 fn replica() -> Replica {
     let mut replica = Replica::new();
+    replica.one(&Command::Begin { secret: Secret(5) });
     let [first, second, _] = [1, 2, 3].map(|nonce| replica.open(nonce));
     replica.ask(first, 1, "a");
     replica.one(&request(first, 2, 1, "b"));
     replica.ask(second, 1, "c");
-    let register = mainstay_service::Command::Register { nonce: mainstay_model::Nonce(4) };
+    let register = Command::Register { nonce: mainstay_model::Nonce(4) };
     replica.batch(77, vec![register.encode()]);
     replica
 }
@@ -38,7 +40,7 @@ fn a_restored_replica_goes_on_as_if_nothing_had_been() {
     assert_eq!(after.applier.digest(), before.applier.digest());
     assert_eq!(after.applier.time(), Timestamp(77));
     assert_eq!(after.applier.sessions_over(), 1);
-    let first = mainstay_model::SessionId { slot: Slot(1), position: 0 };
+    let first = mainstay_model::SessionId { slot: Slot(2), position: 0 };
     for replica in [&mut before, &mut after] {
         assert_eq!(replica.ask(first, 1, "a"), [], "acknowledged");
         assert_eq!(replica.ask(first, 2, "b"), [replied(first, 2, "2", true)]);
@@ -102,10 +104,10 @@ fn errors_say_what_is_wrong() {
         "the checkpoint is no state of this service: it was written by version 9 of the service, \
          this is version 1"
     );
-    bytes[4] = 2;
+    bytes[4] = 1;
     assert_eq!(
         said(&bytes),
-        "the checkpoint is no state of this service: its format is 2, this program reads format 1"
+        "the checkpoint is no state of this service: its format is 1, this program reads format 2"
     );
     assert_eq!(
         said(b"something else"),
@@ -151,14 +153,14 @@ impl Service for Careless {
 }
 
 fn careless(panics_at: &'static str) -> Applier<Careless, Planted> {
-    Applier::new(Careless { panics_at }, SessionLimits::default(), 1, Planted(None))
+    Applier::new(Careless { panics_at }, SessionLimits::default(), Planted(None))
 }
 
 #[test]
 fn what_a_service_leaves_unread_is_checked_as_well() {
     let mut bytes = Vec::new();
     careless("nowhere").checkpoint().unwrap().write(&mut bytes).unwrap();
-    let restore = |mut bytes: &[u8]| Applier::<Careless, _>::restore(&mut bytes, 1, NoPlants);
+    let restore = |mut bytes: &[u8]| Applier::<Careless, _>::restore(&mut bytes, NoPlants);
     assert!(restore(&bytes).is_ok());
     let last_piece = bytes.len() - 100;
     bytes[last_piece] ^= 1;
@@ -183,10 +185,9 @@ fn a_panic_in_a_checkpoint_stops_the_executor() {
 #[test]
 fn a_panic_in_restore_is_an_error() {
     let mut bytes = Vec::new();
-    let applier =
-        &mut Applier::new(Plain(Journal::default()), SessionLimits::default(), 1, NoPlants);
+    let applier = &mut Applier::new(Plain(Journal::default()), SessionLimits::default(), NoPlants);
     applier.checkpoint().unwrap().write(&mut bytes).unwrap();
-    let restored = Applier::<Careless, _>::restore(&mut &bytes[..], 1, NoPlants);
+    let restored = Applier::<Careless, _>::restore(&mut &bytes[..], NoPlants);
     let said = restored.err().unwrap().to_string();
     assert!(said.ends_with("the service panicked: not mine"), "{said}");
 }

@@ -6,7 +6,7 @@ use mainstay_model::{Batch, Plant, Prng, Slot, Timestamp};
 use mainstay_service::{ApplyError, CheckpointInterval, Command};
 
 use crate::checkpoint::written;
-use crate::world::{Replica, SEED, request};
+use crate::world::{Replica, request};
 
 const BYTES: u64 = 1 << 20;
 
@@ -207,8 +207,7 @@ fn planted_bugs_of_checkpoints_do_what_their_names_say() {
         let mut bytes = Vec::new();
         let written = replica.applier.checkpoint().unwrap().write(&mut bytes).unwrap();
         assert_eq!(Some(written), digest, "it hides the bug");
-        let applier =
-            mainstay_service::Applier::restore(&mut &bytes[..], SEED, Planted(Some(plant)));
+        let applier = mainstay_service::Applier::restore(&mut &bytes[..], Planted(Some(plant)));
         let mut restored = Replica { applier: applier.unwrap(), next: replica.next };
         assert_eq!(restored.applier.digest(), digest, "it hides the bug");
         let dues = [&mut replica, &mut restored]

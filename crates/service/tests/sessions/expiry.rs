@@ -107,7 +107,7 @@ fn a_registration_that_comes_again_after_the_end_does_not_revive_the_session() {
 #[test]
 fn one_slot_ends_a_bounded_number_and_the_next_ones_end_the_others() {
     let limits = SessionLimits { sessions_max: 1000, ..LIMITS };
-    let mut applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let mut applier = Applier::new(Plain(Journal::default()), limits, NoPlants);
     let mut apply = |slot: u64, time: u64, requests: Vec<bytes::Bytes>| {
         let mut out = Vec::new();
         let value = Batch { time: Timestamp(time), requests }.encode();
@@ -129,7 +129,7 @@ fn one_slot_ends_a_bounded_number_and_the_next_ones_end_the_others() {
 #[test]
 fn without_a_bound_on_idleness_nothing_ends() {
     let limits = SessionLimits { idle_max: Duration::MAX, ..LIMITS };
-    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let applier = Applier::new(Plain(Journal::default()), limits, NoPlants);
     let mut replica = Replica { applier, next: Slot::FIRST };
     replica.open(1);
     assert_eq!(replica.batch(u64::MAX - 1, vec![]), []);

@@ -78,7 +78,7 @@ struct Replica(Applier<Alarms>);
 
 impl Replica {
     fn new() -> Self {
-        let mut replica = Self(Applier::new(Alarms::default(), LIMITS, 7, NoPlants));
+        let mut replica = Self(Applier::new(Alarms::default(), LIMITS, NoPlants));
         replica.slot(0, &[Command::Register { nonce: mainstay_model::Nonce(1) }]);
         replica
     }
@@ -142,7 +142,7 @@ fn a_restored_replica_goes_on_with_the_time_it_had() {
     replica.slot(5, &[request(SESSION, 1, 0, "set 10")]);
     let mut bytes = Vec::new();
     replica.0.checkpoint().unwrap().write(&mut bytes).unwrap();
-    let mut after = Replica(Applier::restore(&mut &bytes[..], 7, NoPlants).unwrap());
+    let mut after = Replica(Applier::restore(&mut &bytes[..], NoPlants).unwrap());
     assert_eq!((after.0.time(), after.0.wake()), (Timestamp(5), Some(Timestamp(10))));
     for replica in [&mut replica, &mut after] {
         replica.slot(11, &[]);

@@ -39,7 +39,7 @@ impl Twin {
                 self.request(at, session, number.0, acknowledged_upto.0, body).into_iter().collect()
             }
             Command::TrimSessions { keep } => self.trim(keep as usize),
-            Command::SetCheckpointInterval(_) => Vec::new(),
+            Command::SetCheckpointInterval(_) | Command::Begin { .. } => Vec::new(),
         }
     }
 

@@ -42,8 +42,6 @@ impl Apply for Journal {
     }
 }
 
-pub(crate) const SEED: u64 = 0x5eed;
-
 /// Of decided time.
 pub(crate) const IDLE_MAX: Duration = Duration::from_nanos(1_000);
 
@@ -59,7 +57,7 @@ pub(crate) struct Replica<P = NoPlants> {
 impl Replica {
     /// A replica that goes on from a checkpoint.
     pub(crate) fn restore(mut bytes: &[u8]) -> Result<Self, RestoreError> {
-        let applier = Applier::restore(&mut bytes, SEED, NoPlants)?;
+        let applier = Applier::restore(&mut bytes, NoPlants)?;
         let next = applier.applied_upto().next();
         Ok(Self { applier, next })
     }
@@ -71,7 +69,7 @@ impl Replica {
 
 impl<P: Plants> Replica<P> {
     pub(crate) fn planted(plants: P) -> Self {
-        let applier = Applier::new(Plain(Journal::default()), LIMITS, SEED, plants);
+        let applier = Applier::new(Plain(Journal::default()), LIMITS, plants);
         Self { applier, next: Slot::FIRST }
     }
 

@@ -23,7 +23,7 @@ use mainstay_model::plant::Planted;
 use mainstay_model::{
     CheckpointId, GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
-use mainstay_service::{Applier, CheckpointInterval, Command};
+use mainstay_service::{Applier, CheckpointInterval, Command, Secret};
 use mainstay_storage::Log;
 use transfer::{Piece, Pieces};
 
@@ -121,12 +121,16 @@ impl ReplicaProcess {
         let peers: Vec<_> =
             configuration.replicas.iter().copied().filter(|peer| *peer != me).collect();
         let prng = cx.prng().split();
+        // Another one for each start, and without a draw that everything afterwards would depend on.
+        let secret = Secret(u128::from(prng.clone().next_u64()));
+        let opening = Some(Command::Begin { secret }.encode());
         let nonce = Nonce(u128::from(cx.prng().next_u64()));
         let Kept { keeping, state, checkpoint, partial } = kept;
         let mut held = keeping.held.held();
         held.retain(|held| Some(*held) <= checkpoint);
         let stable = keeping.held.stable();
-        let start = Start { me, configuration, votes, recovered, held, stable, partial, prng };
+        let start =
+            Start { me, configuration, votes, recovered, held, stable, partial, prng, opening };
         let resumable = partial.map(|partial| (partial.checkpoint, partial.chunks));
         let plants = group.plants;
         let had_room = log.has_room();

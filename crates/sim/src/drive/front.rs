@@ -145,7 +145,12 @@ impl Front {
             Ok(Command::Request { session, number, .. }) => {
                 self.commands.insert((session, number), client)
             }
-            Ok(Command::TrimSessions { .. } | Command::SetCheckpointInterval(_)) | Err(_) => {
+            Ok(
+                Command::TrimSessions { .. }
+                | Command::SetCheckpointInterval(_)
+                | Command::Begin { .. },
+            )
+            | Err(_) => {
                 return false;
             }
         };

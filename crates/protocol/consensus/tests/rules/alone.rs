@@ -300,7 +300,9 @@ fn replica(
     // Every start has a generator of its own, as every process has.
     let prng = Prng::new(now + 1);
     let (held, stable, partial) = (Vec::new(), None, None);
-    let start = Start { me: id(me), configuration, votes, recovered, held, stable, partial, prng };
+    let opening = None;
+    let start =
+        Start { me: id(me), configuration, votes, recovered, held, stable, partial, prng, opening };
     let now = Now { monotonic: Instant(now), wall: Timestamp(now) };
     Replica::new(start, settings, now, NoPlants)
 }

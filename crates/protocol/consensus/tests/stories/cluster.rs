@@ -35,6 +35,8 @@ struct Node {
 pub(crate) struct Cluster {
     pub(crate) now: u64,
     pub(crate) prng: Prng,
+    /// With which a log begins that a replica started from here on begins.
+    pub(crate) opening: Option<Bytes>,
     configuration: Configuration,
     nodes: Vec<Node>,
     /// Messages on their way: (arrival, sequence) to (to, from, message).
@@ -135,6 +137,7 @@ impl Cluster {
         let mut cluster = Self {
             now: MS,
             prng: Prng::new(seed),
+            opening: None,
             configuration,
             nodes: nodes.collect(),
             wire: BTreeMap::new(),
@@ -219,6 +222,7 @@ impl Cluster {
             stable: node.disk.stable,
             partial: node.disk.partial(),
             prng: self.prng.split(),
+            opening: self.opening.clone(),
         };
         let now = self.clocks(index);
         self.nodes[usize::from(index)].replica =

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod leader_change;
+mod openings;
 mod restless;
 mod slow;
 mod transfer;

@@ -25,8 +25,6 @@ const TAKEN_MAX: usize = 2;
 const PIECE: usize = 512;
 /// How long until a write that failed is tried again, in nanoseconds.
 const RETRY_NANOS: u64 = 100_000_000;
-/// The seed of the contexts of requests.
-pub(super) const CLUSTER_SEED: u64 = 11;
 
 /// One being written.
 struct Writing {
@@ -88,7 +86,7 @@ impl Kept {
         let checkpoint = state.as_ref().map(|(id, _)| *id);
         let fresh = || {
             let sessions = group.sessions;
-            Applier::new(Registers::default(), sessions, CLUSTER_SEED, group.plants)
+            Applier::new(Registers::default(), sessions, group.plants)
         };
         let state = state.map_or_else(fresh, |(_, applier)| applier);
         let (incoming, partial) = Self::partial(&held, group)?;
@@ -130,7 +128,7 @@ pub(super) fn read_back(
     id: CheckpointId,
     plants: Planted,
 ) -> Result<State, RestoreError> {
-    let mut state = Applier::restore(&mut content, CLUSTER_SEED, plants)?;
+    let mut state = Applier::restore(&mut content, plants)?;
     let (slot, digest) = (state.applied_upto(), state.digest());
     if plants.has(Plant::InstalledUnchecked) || (slot, digest) == (id.slot, Some(id.digest)) {
         return Ok(state);

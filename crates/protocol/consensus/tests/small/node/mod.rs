@@ -194,6 +194,7 @@ impl World {
                 chunks: pieces.len() as u32,
             }),
             prng: Prng::new(100 * u64::from(index) + starts),
+            opening: None,
         };
         Replica::new(start, self.settings, now, self.planted)
     }
