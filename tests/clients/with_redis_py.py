@@ -54,8 +54,48 @@ def commands(protocol):
     except redis.ResponseError as error:
         assert "unknown command" in str(error), error
     assert one.client_setname("checker") and int(one.client_id()) > 0
-    assert "redis_version" in one.info()
+    info = one.client_info()
+    assert info["name"] == "checker" and info["db"] == 0 and ":" in info["addr"], info
+    assert info["id"] in [int(client["id"]) for client in one.client_list()]
+    info = one.info()
+    assert "redis_version" in info and len(info["run_id"]) == 40 and info["maxclients"] > 0, info
+    assert info["total_commands_processed"] > 0 and info["used_memory"] > 0, info
+    assert info["db0"]["keys"] == one.dbsize(), info
+    iteration(protocol)
+    transaction(one)
     assert one.flushall()
+
+
+def iteration(protocol):
+    """Each part of an iteration at another replica."""
+    clients = [connect(port, protocol) for port in ports]
+    assert clients[0].flushall()
+    wanted = {f"key:{number}" for number in range(1000)}
+    assert clients[0].mset(dict.fromkeys(wanted, "v"))
+    found, cursor, parts = [], 0, 0
+    while cursor != 0 or parts == 0:
+        cursor, keys = clients[parts % len(clients)].scan(cursor, count=50)
+        found += keys
+        parts += 1
+    assert parts >= 20 and len(found) == len(wanted) and set(found) == wanted, (parts, len(found))
+    assert set(clients[1].scan_iter(match="key:99?")) == {f"key:99{digit}" for digit in range(10)}
+    assert sorted(clients[2].keys("key:1")) == ["key:1"]
+    assert clients[2].randomkey() in wanted
+    assert clients[0].incrbyfloat("f", 0.1) == 0.1 and clients[1].incrbyfloat("f", 0.2) == 0.3
+    assert clients[0].rename("f", "g") and clients[1].type("g") == "string"
+
+
+def transaction(client):
+    """The default pipeline of redis-py: it is told what is wrong, and nothing is carried out."""
+    pipe = client.pipeline()
+    pipe.set("transaction", "x")
+    pipe.incr("transaction:counter")
+    try:
+        pipe.execute()
+        raise AssertionError("a transaction passed")
+    except redis.ResponseError as error:
+        assert "no transactions yet" in str(error) and "transaction=False" in str(error), error
+    assert client.exists("transaction", "transaction:counter") == 0
 
 
 def status():

@@ -1,5 +1,7 @@
 //! A front for services of one's own: a line is a request, a line is its reply.
 
+use std::net::SocketAddr;
+
 use bytes::{Bytes, BytesMut};
 use mainstay_node::front::{Failure, Front, Outcome, Parsed, View};
 
@@ -16,7 +18,7 @@ pub struct Lines;
 impl Front for Lines {
     type Connection = ();
 
-    fn connect(&mut self, _id: u64) -> Self::Connection {}
+    fn connect(&mut self, _id: u64, _from: SocketAddr) -> Self::Connection {}
 
     fn read(
         &mut self,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_kv::expiry::Lifetime;
-use mainstay_kv::{Condition, Operation, Store};
+use mainstay_kv::{Answer, Condition, Operation, Store};
 use mainstay_model::{Batch, NoPlants, Nonce, Prng, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::{Applier, ApplierCheckpoint, Command, SessionLimits};
 use rustix::time::{ClockId, clock_gettime};
@@ -127,7 +127,7 @@ struct Round {
 
 impl Bench {
     fn new(bytes: u64, value_len: usize) -> io::Result<Self> {
-        let applier = Applier::new(Store::default(), SessionLimits::default(), 1, NoPlants);
+        let applier = Applier::new(Store::default(), SessionLimits::default(), NoPlants);
         let keys = bytes / (KEY_LEN + value_len as u64);
         let numbers = vec![0; SESSIONS as usize];
         let waiting = Waiting::new()?;
@@ -156,7 +156,7 @@ impl Bench {
             key: format!("{key:016x}").as_bytes(),
             value: &value,
             condition: Condition::Always,
-            previous: false,
+            answer: Answer::Done,
             lifetime: Lifetime::Endless,
         }
         .encode();

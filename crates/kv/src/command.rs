@@ -4,25 +4,33 @@
 //! | file | holds |
 //! |---|---|
 //! | [`table`] | the table itself |
-//! | `data` | commands for the service: from arguments to an [`Operation`] |
+//! | `string`, `keys` | commands for the service: from arguments to an [`Operation`] |
 //! | `expiry` | those of them that are about when keys go |
-//! | `connection` | PING, HELLO, CLIENT and what else is about a connection |
-//! | `server` | INFO, CONFIG |
+//! | `connection`, `client` | PING, HELLO, CLIENT and what else is about a connection |
+//! | `transaction` | MULTI and its relatives, all refused |
+//! | `info`, `config` | INFO, CONFIG |
 //! | `describe` | COMMAND: the table as replies |
 
+mod client;
+mod config;
 mod connection;
-mod data;
 mod describe;
 mod expiry;
-mod server;
+mod info;
+mod keys;
+mod string;
 pub mod table;
+pub(crate) mod transaction;
 
 use std::fmt;
 
 use mainstay_node::front::View;
 
+use crate::clients::Client;
+use crate::front::Server;
+use crate::glob::PATTERN_LEN_MAX;
 use crate::operation::Operation;
-use crate::resp::{Arguments, Version, Writer};
+use crate::resp::{Arguments, Writer};
 
 pub use table::COMMANDS;
 
@@ -74,6 +82,8 @@ pub enum Group {
     Server,
     /// About values that are strings.
     String,
+    /// About commands that are carried out together.
+    Transactions,
 }
 
 impl Group {
@@ -85,6 +95,7 @@ impl Group {
             Self::Generic => "generic",
             Self::Server => "server",
             Self::String => "string",
+            Self::Transactions => "transactions",
         }
     }
 }
@@ -112,6 +123,8 @@ pub enum Run {
 pub struct Call<'a> {
     /// The connection.
     pub client: &'a mut Client,
+    /// What all connections share.
+    pub(crate) server: &'a mut Server,
     /// The replica.
     pub view: &'a View,
     /// Where the answer goes.
@@ -136,25 +149,10 @@ impl Call<'_> {
 pub enum After {
     /// It goes on.
     GoOn,
+    /// It goes on; what was written is text, and the service's description of its state is to follow it.
+    Describe,
     /// It is closed.
     Close,
-}
-
-/// What is remembered of a connection.
-#[derive(Clone, Debug, Default)]
-pub struct Client {
-    /// Its number, unique within the life of the process.
-    pub id: u64,
-    /// The version of the protocol it chose.
-    pub version: Version,
-    /// The name it gave itself.
-    pub name: Vec<u8>,
-    /// The library it said it uses.
-    pub library: Vec<u8>,
-    /// The version of that library.
-    pub library_version: Vec<u8>,
-    /// Whether its reads may be answered from this replica's state, however old.
-    pub stale_reads: bool,
 }
 
 /// Why a command is refused before anything is done: the text of the error, its kind first.
@@ -180,6 +178,24 @@ impl Refusal {
         Self::new("ERR value is not an integer or out of range")
     }
 
+    /// A database other than the one that there is.
+    fn database(number: i64) -> Self {
+        match i32::try_from(number) {
+            Ok(_) => Self::new("ERR DB index is out of range"),
+            Err(_) => Self::new(format_args!(
+                "ERR value is out of range, value must between {} and {}",
+                i32::MIN,
+                i32::MAX
+            )),
+        }
+    }
+
+    fn long_pattern() -> Self {
+        Self::new(format_args!(
+            "ERR the pattern is above {PATTERN_LEN_MAX} bytes, the most that this server takes"
+        ))
+    }
+
     /// The expiry that a command was given is not positive where it must be, or beyond all range.
     fn invalid_expiry(command: &str) -> Self {
         Self::new(format_args!("ERR invalid expire time in '{command}' command"))
@@ -191,8 +207,12 @@ impl Refusal {
 
     fn arity(parent: Option<&Spec>, spec: &Spec) -> Self {
         let (before, bar) = parent.map_or(("", ""), |parent| (parent.name, "|"));
+        let kind = match spec.name {
+            "exec" => "EXECABORT Transaction discarded because of:",
+            _ => "ERR",
+        };
         Self::new(format_args!(
-            "ERR wrong number of arguments for '{before}{bar}{}' command",
+            "{kind} wrong number of arguments for '{before}{bar}{}' command",
             spec.name
         ))
     }
@@ -235,8 +255,10 @@ impl Refusal {
     }
 }
 
+/// What an error quotes: it ends at a zero byte, as in Redis, whose texts do.
 fn first_bytes(bytes: &[u8], len_max: usize) -> &[u8] {
-    &bytes[..bytes.len().min(len_max)]
+    let end = bytes.iter().take(len_max).position(|byte| *byte == 0);
+    &bytes[..end.unwrap_or(bytes.len().min(len_max))]
 }
 
 impl Spec {
@@ -253,34 +275,82 @@ impl Spec {
     }
 }
 
-/// The entry of `specs`, which are sorted, with this name in any case.
-fn find(specs: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
+/// The place of a command in the table, or of a subcommand in that of its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    command: u8,
+    /// From 1; 0 for the command itself.
+    subcommand: u8,
+}
+
+impl Number {
+    /// As a part of a larger number.
+    pub(crate) const fn bits(self) -> u16 {
+        u16::from_le_bytes([self.command, self.subcommand])
+    }
+
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        let [command, subcommand] = bits.to_le_bytes();
+        Self { command, subcommand }
+    }
+}
+
+/// The command, with its parent if it has one; a number that is none stands for the first.
+pub(crate) fn named_by(number: Number) -> (Option<&'static Spec>, &'static Spec) {
+    let spec = COMMANDS.get(usize::from(number.command)).unwrap_or(&COMMANDS[0]);
+    let subcommand = usize::from(number.subcommand).checked_sub(1);
+    match subcommand.and_then(|at| spec.subcommands.get(at)) {
+        Some(subcommand) => (Some(spec), subcommand),
+        None => (None, spec),
+    }
+}
+
+/// The place in `specs`, which are sorted, of the one with this name in any case.
+fn place(specs: &'static [Spec], name: &[u8]) -> Option<usize> {
     let mut lower = [0; 32];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let at = specs.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()?;
-    specs.get(at)
+    specs.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()
 }
 
-/// The command that `arguments` name, after its number of arguments was checked.
+fn find(specs: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
+    specs.get(place(specs, name)?)
+}
+
+/// A command that was found, and whether its number of arguments is right.
+pub(crate) struct Found {
+    pub(crate) number: Number,
+    pub(crate) spec: &'static Spec,
+    pub(crate) parent: Option<&'static Spec>,
+    pub(crate) taken: Result<(), Refusal>,
+}
+
+/// The command that `arguments` name.
 ///
 /// # Errors
-/// [`Refusal`]: there is no such command, or it takes another number of arguments.
-pub fn resolve(arguments: Arguments<'_>) -> Result<&'static Spec, Refusal> {
-    let spec =
-        find(COMMANDS, arguments.at(0)).ok_or_else(|| Refusal::unknown_command(arguments))?;
+/// [`Refusal`]: there is no such command.
+pub(crate) fn resolve(arguments: Arguments<'_>) -> Result<Found, Refusal> {
+    let unknown = || Refusal::unknown_command(arguments);
+    let command = place(COMMANDS, arguments.at(0)).ok_or_else(unknown)?;
+    let (mut spec, mut parent, mut subcommand) = (&COMMANDS[command], None, 0);
     if arguments.len() > 1 && !spec.subcommands.is_empty() {
         let name = arguments.at(1);
-        let subcommand =
-            find(spec.subcommands, name).ok_or_else(|| Refusal::unknown_subcommand(spec, name))?;
-        return if subcommand.takes(arguments.len()) {
-            Ok(subcommand)
-        } else {
-            Err(Refusal::arity(Some(spec), subcommand))
-        };
+        let at =
+            place(spec.subcommands, name).ok_or_else(|| Refusal::unknown_subcommand(spec, name))?;
+        (parent, subcommand, spec) = (Some(spec), at + 1, &spec.subcommands[at]);
     }
-    if spec.takes(arguments.len()) { Ok(spec) } else { Err(Refusal::arity(None, spec)) }
+    let taken = match spec.takes(arguments.len()) {
+        true => Ok(()),
+        false => Err(Refusal::arity(parent, spec)),
+    };
+    let number = Number { command: command as u8, subcommand: subcommand as u8 };
+    Ok(Found { number, spec, parent, taken })
+}
+
+/// A pattern, unless it is too long.
+fn pattern(pattern: &[u8]) -> Result<&[u8], Refusal> {
+    if pattern.len() > PATTERN_LEN_MAX { Err(Refusal::long_pattern()) } else { Ok(pattern) }
 }
 
 /// Answers with the subcommands of `parent`, one line each.
@@ -306,6 +376,7 @@ mod tests {
         let tables =
             COMMANDS.iter().map(|spec| spec.subcommands).chain([COMMANDS]).collect::<Vec<_>>();
         for table in tables {
+            assert!(table.len() < 255, "a number of a command has a byte");
             assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
             for spec in table {
                 assert_eq!(spec.name, spec.name.to_ascii_lowercase());

@@ -1,21 +1,47 @@
 //! Plugs the Redis protocol into a node.
 
+use std::net::SocketAddr;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use mainstay_node::front::{Failure, Front, Outcome, Parsed, View};
 
-use crate::command::{self, After, Call, Client, Refusal, Run};
+use crate::clients::{Client, Clients, Replies, Seat};
+use crate::command::{self, After, Call, Found, Number, Refusal, Run, transaction};
+use crate::operation::Operation;
 use crate::reply::Reply;
 use crate::resp::{Arguments, Parser, Request, Version, Writer};
+use crate::statistics::Statistics;
 
 /// The Redis protocol as a client protocol of a node.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RedisFront;
+#[derive(Debug, Default)]
+pub struct RedisFront {
+    server: Server,
+}
+
+/// What the connections of one front share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Another one at every start.
+    pub(crate) run_id: String,
+    pub(crate) clients: Clients,
+    pub(crate) statistics: Statistics,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let mut bytes = [0; 20];
+        // It names the process in lists for people: without random numbers it does so less well.
+        let _ = getrandom::fill(&mut bytes);
+        let run_id = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { run_id, clients: Clients::default(), statistics: Statistics::default() }
+    }
+}
 
 /// What is kept for one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connection {
     parser: Parser,
-    client: Client,
+    seat: Seat,
     /// Nothing is read any more.
     closed: bool,
 }
@@ -23,12 +49,16 @@ pub struct Connection {
 impl Front for RedisFront {
     type Connection = Connection;
 
-    fn connect(&mut self, id: u64) -> Connection {
-        Connection { client: Client { id, ..Client::default() }, ..Connection::default() }
+    fn connect(&mut self, id: u64, from: SocketAddr) -> Connection {
+        self.server.statistics.connections += 1;
+        let seat = self.server.clients.seat(id, from);
+        Connection { parser: Parser::default(), seat, closed: false }
     }
 
-    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
-        Writer::new(out, Version::Resp2).error(format!("ERR {sentence}").as_bytes());
+    /// In the words that client libraries look for; why exactly, the replica's log tells.
+    fn refuse(&mut self, _: &str, out: &mut Vec<u8>) {
+        self.server.statistics.turned_away += 1;
+        Writer::new(out, Version::Resp2).error(b"ERR max number of clients reached");
     }
 
     fn read(
@@ -40,20 +70,26 @@ impl Front for RedisFront {
         parsed: &mut Vec<Parsed>,
     ) {
         let mut commands = 0;
+        let mut client = connection.seat.client();
         while commands < commands_max && !connection.closed {
             let (what, len) = match connection.parser.next(input) {
                 Ok(None) => return,
                 Ok(Some(Request { arguments, len })) if arguments.is_empty() => (None, len),
                 Ok(Some(Request { arguments, len })) => {
-                    (Some(take(&mut connection.client, view, arguments)), len)
+                    (Some(self.server.take(&mut client, view, arguments)), len)
                 }
                 Err(error) => {
-                    let refusal = error_line(format!("ERR {error}").as_bytes());
+                    let silent = client.replies == Replies::Off;
+                    let refusal = error_line(silent, format!("ERR {error}").as_bytes());
                     (Some(Parsed::Close(refusal)), input.len())
                 }
             };
             input.advance(len);
+            self.server.statistics.input += len as u64;
             if let Some(what) = what {
+                if let Parsed::Answer(bytes) | Parsed::Close(bytes) = &what {
+                    self.server.statistics.output += bytes.len() as u64;
+                }
                 connection.closed = matches!(what, Parsed::Close(_));
                 parsed.push(what);
                 commands += 1;
@@ -65,72 +101,160 @@ impl Front for RedisFront {
     }
 
     fn write(&mut self, shape: u64, outcome: Outcome<'_>, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(out, version_of(shape));
-        match outcome {
+        let shape = Shape::from_bits(shape);
+        let before = out.len();
+        let mut writer = Writer::new(out, shape.version);
+        let went_well = match outcome {
             Outcome::Reply(bytes) => match Reply::decode(bytes) {
-                Ok(reply) => writer.reply(&reply),
-                Err(error) => writer.error(
-                    format!("ERR the reply of the service cannot be read: {error}").as_bytes(),
-                ),
+                Ok(Reply::Bulk(text)) if shape.verbatim => {
+                    writer.verbatim(&String::from_utf8_lossy(text));
+                    true
+                }
+                Ok(reply) => {
+                    writer.reply(&reply);
+                    !matches!(reply, Reply::Error(_))
+                }
+                Err(error) => {
+                    writer.error(
+                        format!("ERR the reply of the service cannot be read: {error}").as_bytes(),
+                    );
+                    false
+                }
             },
-            Outcome::Failed(failure) => writer.error(failure_text(failure).as_bytes()),
+            Outcome::Failed(failure) => {
+                writer.error(failure_text(failure).as_bytes());
+                false
+            }
+        };
+        let statistics = &mut self.server.statistics;
+        statistics.of(shape.command).failed += u64::from(!went_well);
+        if shape.silent {
+            out.truncate(before);
+        }
+        statistics.output += (out.len() - before) as u64;
+    }
+}
+
+/// What has to be known of a command when its reply is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    /// What the connection spoke when the command came.
+    version: Version,
+    /// Whether the reply is text for people.
+    verbatim: bool,
+    /// Whether the client wants no reply.
+    silent: bool,
+    command: Number,
+}
+
+impl Shape {
+    const fn bits(self) -> u64 {
+        self.version.number() as u64
+            | (self.verbatim as u64) << 8
+            | (self.silent as u64) << 9
+            | (self.command.bits() as u64) << 16
+    }
+
+    const fn from_bits(bits: u64) -> Self {
+        let three = bits as u8 == Version::Resp3.number();
+        Self {
+            version: if three { Version::Resp3 } else { Version::Resp2 },
+            verbatim: bits >> 8 & 1 == 1,
+            silent: bits >> 9 & 1 == 1,
+            command: Number::from_bits((bits >> 16) as u16),
         }
     }
 }
 
-/// The shape of a reply is the version of the protocol that the connection spoke when the command
-/// came.
-const fn shape_of(version: Version) -> u64 {
-    version.number() as u64
-}
-
-const fn version_of(shape: u64) -> Version {
-    if shape == shape_of(Version::Resp3) { Version::Resp3 } else { Version::Resp2 }
-}
-
-fn error_line(text: &[u8]) -> Bytes {
+/// Nothing, for a client that wants no replies.
+fn error_line(silent: bool, text: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(text.len() + 3);
-    Writer::new(&mut out, Version::Resp2).error(text);
+    if !silent {
+        Writer::new(&mut out, Version::Resp2).error(text);
+    }
     Bytes::from(out)
 }
 
-/// What is to be done about one command.
-fn take(client: &mut Client, view: &View, arguments: Arguments<'_>) -> Parsed {
-    if is_web_request(arguments) {
-        return Parsed::Close(error_line(
-            b"ERR this port speaks the Redis protocol; what came looks like HTTP",
-        ));
+impl Server {
+    /// What is to be done about one command.
+    fn take(&mut self, client: &mut Client, view: &View, arguments: Arguments<'_>) -> Parsed {
+        client.begin();
+        if is_web_request(arguments) {
+            return Parsed::Close(error_line(
+                client.silent,
+                b"ERR this port speaks the Redis protocol; what came looks like HTTP",
+            ));
+        }
+        match self.run(client, view, arguments) {
+            Ok(parsed) => parsed,
+            Err(refusal) => Parsed::Answer(error_line(client.silent, refusal.text())),
+        }
     }
-    run(client, view, arguments)
-        .unwrap_or_else(|refusal| Parsed::Answer(error_line(refusal.text())))
-}
 
-fn run(client: &mut Client, view: &View, arguments: Arguments<'_>) -> Result<Parsed, Refusal> {
-    if arguments.from(0).any(|argument| argument.len() > crate::VALUE_LEN_MAX) {
-        return Err(Refusal::too_long());
+    fn run(
+        &mut self,
+        client: &mut Client,
+        view: &View,
+        arguments: Arguments<'_>,
+    ) -> Result<Parsed, Refusal> {
+        transaction::gate(client, arguments.at(0))?;
+        if arguments.from(0).any(|argument| argument.len() > crate::VALUE_LEN_MAX) {
+            return Err(Refusal::too_long());
+        }
+        let found = command::resolve(arguments)?;
+        client.command = (found.parent.map_or("", |parent| parent.name), found.spec.name);
+        let number = found.number;
+        self.carry_out(client, view, found, arguments)
+            .inspect_err(|_| self.statistics.of(number).rejected += 1)
     }
-    let spec = command::resolve(arguments)?;
-    let shape = shape_of(client.version);
-    match spec.run {
-        Run::Write(build) => Ok(Parsed::Write { body: build(arguments)?.encode(), shape }),
-        Run::Read(build) => {
-            let body = build(arguments)?.encode();
-            Ok(match client.stale_reads {
-                true => Parsed::ReadStale { body, shape },
-                false => Parsed::Read { body, shape },
-            })
+
+    fn carry_out(
+        &mut self,
+        client: &mut Client,
+        view: &View,
+        found: Found,
+        arguments: Arguments<'_>,
+    ) -> Result<Parsed, Refusal> {
+        let Found { number: command, spec, taken, .. } = found;
+        taken?;
+        let (version, silent) = (client.version, client.silent);
+        let mut shape = Shape { version, verbatim: false, silent, command };
+        match spec.run {
+            Run::Write(build) => {
+                let body = build(arguments)?.encode();
+                self.statistics.called(command);
+                Ok(Parsed::Write { body, shape: shape.bits() })
+            }
+            Run::Read(build) => {
+                let body = build(arguments)?.encode();
+                self.statistics.called(command);
+                let shape = shape.bits();
+                Ok(match client.stale_reads {
+                    true => Parsed::ReadStale { body, shape },
+                    false => Parsed::Read { body, shape },
+                })
+            }
+            Run::Local(local) => {
+                let mut out = Vec::new();
+                let mut call = Call { client, server: self, view, out: &mut out };
+                let after = local(&mut call, arguments)?;
+                self.statistics.called(command);
+                if client.silent && after != After::Describe {
+                    out.clear();
+                }
+                Ok(match after {
+                    After::GoOn => Parsed::Answer(Bytes::from(out)),
+                    After::Close => Parsed::Close(Bytes::from(out)),
+                    After::Describe => {
+                        shape.verbatim = true;
+                        let body = Operation::Describe { before: &out }.encode();
+                        Parsed::ReadStale { body, shape: shape.bits() }
+                    }
+                })
+            }
+            // A parent takes two arguments at least, and the second was then looked up.
+            Run::Parent => Err(Refusal::missing_subcommand(spec)),
         }
-        Run::Local(local) => {
-            let mut out = Vec::new();
-            let after = local(&mut Call { client, view, out: &mut out }, arguments)?;
-            let answer = Bytes::from(out);
-            Ok(match after {
-                After::GoOn => Parsed::Answer(answer),
-                After::Close => Parsed::Close(answer),
-            })
-        }
-        // A parent takes two arguments at least, and the second was then looked up.
-        Run::Parent => Err(Refusal::missing_subcommand(spec)),
     }
 }
 

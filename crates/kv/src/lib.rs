@@ -10,38 +10,45 @@
 //! |---|---|
 //! | [`resp`] | the protocol: requests in, replies out |
 //! | [`command`] | the table of commands, and what each one does in front of the service |
-//! | [`front`] | [`RedisFront`]: plugs both into a node |
+//! | [`front`], [`clients`], `statistics`, `process` | [`RedisFront`]: plugs both into a node; what it knows of its connections, counts, and is told of its memory |
 //! | [`operation`] | [`Operation`]: what the service can be asked, and its encoding |
 //! | [`reply`] | [`Reply`]: what it answers, neutral of the protocol version |
 //! | [`store`] | [`Store`]: the service |
 //! | [`expiry`] | when keys go, as clients ask for it and as it is kept |
 //! | `keyspace`, `shard`, `text` | its state: keys in an order of their own, copied on write |
+//! | `scan` | the iteration over all keys in parts |
 //! | [`checkpoint`] | the state as bytes |
-//! | `fields`, `glob`, `integer` | encodings; patterns and numbers as Redis reads them |
+//! | `fields`, `glob`, `integer`, `float`, `decimal` | encodings; patterns and numbers as Redis reads them |
 //! | [`decode_any`] | one entry a decoder, for fuzzing |
 
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod clients;
 pub mod command;
+mod decimal;
 pub mod decode_any;
 pub mod expiry;
 mod fields;
+mod float;
 pub mod front;
 mod glob;
 mod integer;
 mod keyspace;
 pub mod operation;
+mod process;
 pub mod reply;
 pub mod resp;
+mod scan;
 mod shard;
+mod statistics;
 pub mod store;
 mod text;
 
 pub use checkpoint::StoreCheckpoint;
 pub use expiry::{ExpiryCondition, ExpiryForm, Lifetime, Moment};
 pub use front::RedisFront;
-pub use operation::{Condition, Operation};
+pub use operation::{Answer, Condition, Operation};
 pub use reply::Reply;
 pub use store::Store;
 

@@ -6,7 +6,7 @@
 //! | code | operation | fields | orders or asks |
 //! |---|---|---|---|
 //! | 1 | get | key | asks |
-//! | 2 | set | condition (1): 0 always, 1 if absent, 2 if present; wants the old value (1): 0, 1; key; value | orders |
+//! | 2 | set | condition (1): 0 always, 1 if absent, 2 if present; answer (1): 0 how it went, 1 the old value, 2 as a number; key; value | orders |
 //! | 3 | delete | keys | orders |
 //! | 4 | exists | keys | asks |
 //! | 5 | add | summand (8); key | orders |
@@ -16,21 +16,33 @@
 //! | 9 | set many | key and value in turn | orders |
 //! | 10 | count | | asks |
 //! | 11 | clear | | orders |
-//! | 12 | set with an expiry | condition (1) and wants the old value (1), as for 2; lifetime, not endless; key; value | orders |
+//! | 12 | set with an expiry | condition (1) and answer (1), as for 2; lifetime, not endless; key; value | orders |
 //! | 13 | expire | condition (1): 0 always, 1 if absent, 2 if present, 3 if later, 4 if earlier, 5 if present and earlier; moment; key | orders |
 //! | 14 | persist | key | orders |
 //! | 15 | expiry | form (1): 0 seconds left, 1 milliseconds left, 2 second, 3 millisecond; key | asks |
 //! | 16 | get and expire | lifetime; key | orders |
 //! | 17 | get and delete | key | orders |
+//! | 18 | set many if all are absent | key and value in turn | orders |
+//! | 19 | get range | first (8); last (8); key | asks |
+//! | 20 | set range | offset (8); key; value | orders |
+//! | 21 | add a fraction | key; summand, as text | orders |
+//! | 22 | type | key | asks |
+//! | 23 | random key | draw (8) | asks |
+//! | 24 | scan | cursor (8); count (8); pattern, or not; type, or not | asks |
+//! | 25 | keys | pattern | asks |
+//! | 26 | rename | only if absent (1): 0, 1; from; to | orders |
+//! | 27 | copy | replaces (1): 0, 1; from; to | orders |
+//! | 28 | describe | text in front | asks |
 //!
 //! A lifetime is 0 (endless), 1 (unchanged) or a moment; a moment is 2 (after so long) or 3 (at),
-//! and milliseconds (8).
+//! and milliseconds (8). What may be there or not is 0, or 1 and the bytes.
 
 use bytes::Bytes;
 use mainstay_model::codec::{DecodeError, Put};
 
 use crate::expiry::{ExpiryCondition, ExpiryForm, Lifetime, Moment};
 use crate::fields::Fields;
+use crate::glob::PATTERN_LEN_MAX;
 use crate::{ARGUMENTS_MAX, VALUE_LEN_MAX};
 
 /// What the service is asked; it borrows keys and values.
@@ -49,8 +61,8 @@ pub enum Operation<'a> {
         value: &'a [u8],
         /// When at all.
         condition: Condition,
-        /// Whether to answer with the value that was there before.
-        previous: bool,
+        /// With what to answer.
+        answer: Answer,
         /// How long it is there.
         lifetime: Lifetime,
     },
@@ -91,7 +103,7 @@ pub enum Operation<'a> {
     /// Gives several keys values, all at once.
     SetMany {
         /// Keys and their values.
-        pairs: Vec<(&'a [u8], &'a [u8])>,
+        pairs: Vec<Pair<'a>>,
     },
     /// How many keys there are.
     Count,
@@ -131,7 +143,104 @@ pub enum Operation<'a> {
         /// Whose value.
         key: &'a [u8],
     },
+    /// Gives several keys values, all at once, if none of them is there. Answers 1, or 0 and nothing is
+    /// done.
+    SetManyAbsent {
+        /// Keys and their values.
+        pairs: Vec<Pair<'a>>,
+    },
+    /// A part of the value of a key; places below 0 are counted from its end, at -1.
+    GetRange {
+        /// Whose value.
+        key: &'a [u8],
+        /// The first byte of the part.
+        first: i64,
+        /// The last one.
+        last: i64,
+    },
+    /// Writes over a part of the value of a key, which grows with zeros as far as needed. Answers the
+    /// new length.
+    SetRange {
+        /// Which key.
+        key: &'a [u8],
+        /// Where the part begins.
+        offset: u64,
+        /// What is written.
+        value: &'a [u8],
+    },
+    /// Adds to the number with a fraction that a key holds; an absent key holds 0. Answers the sum.
+    AddFloat {
+        /// Which key.
+        key: &'a [u8],
+        /// What is added, as text.
+        summand: &'a [u8],
+    },
+    /// Of which type the value of a key is, or that there is none.
+    Type {
+        /// Whose value.
+        key: &'a [u8],
+    },
+    /// Any key, each with the same chance.
+    RandomKey {
+        /// A random number, drawn by whoever asks.
+        draw: u64,
+    },
+    /// A part of an iteration over all keys. Answers the next cursor, 0 at the end, and the keys.
+    Scan {
+        /// Where the last part ended; 0 for the first.
+        cursor: u64,
+        /// How many keys to look at, about.
+        count: u64,
+        /// What the keys given have to match.
+        pattern: Option<&'a [u8]>,
+        /// Of which type their values have to be.
+        kind: Option<&'a [u8]>,
+    },
+    /// All keys that match a pattern.
+    Keys {
+        /// The pattern.
+        pattern: &'a [u8],
+    },
+    /// Gives what a key holds, expiry included, another key. Answers `OK`, or 1 or 0 with `absent`.
+    Rename {
+        /// The key that is there now.
+        from: &'a [u8],
+        /// Its new name.
+        to: &'a [u8],
+        /// Whether nothing is done if the new name is taken.
+        absent: bool,
+    },
+    /// Gives what a key holds, expiry included, to another key as well. Answers 1, or 0 if nothing was
+    /// done.
+    Copy {
+        /// The key that is there.
+        from: &'a [u8],
+        /// The other one.
+        to: &'a [u8],
+        /// Whether that may be there already.
+        replace: bool,
+    },
+    /// What this replica can tell of its state, as text for people.
+    Describe {
+        /// Text to put in front of it.
+        before: &'a [u8],
+    },
 }
+
+/// With what a key that is set, or not, is answered for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// `OK`, or no value if it was not set.
+    #[default]
+    Done,
+    /// The value that was there before.
+    Previous,
+    /// 1, or 0 if it was not set.
+    Number,
+}
+
+/// A key and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// When a key is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +271,17 @@ const PERSIST: u8 = 14;
 const EXPIRY: u8 = 15;
 const GET_AND_EXPIRE: u8 = 16;
 const GET_AND_DELETE: u8 = 17;
+const SET_MANY_ABSENT: u8 = 18;
+const GET_RANGE: u8 = 19;
+const SET_RANGE: u8 = 20;
+const ADD_FLOAT: u8 = 21;
+const TYPE: u8 = 22;
+const RANDOM_KEY: u8 = 23;
+const SCAN: u8 = 24;
+const KEYS: u8 = 25;
+const RENAME: u8 = 26;
+const COPY: u8 = 27;
+const DESCRIBE: u8 = 28;
 
 impl<'a> Operation<'a> {
     /// Whether it leaves the state as it is, so that it may be sent as a query.
@@ -175,6 +295,12 @@ impl<'a> Operation<'a> {
                 | Self::GetMany { .. }
                 | Self::Count
                 | Self::Expiry { .. }
+                | Self::GetRange { .. }
+                | Self::Type { .. }
+                | Self::RandomKey { .. }
+                | Self::Scan { .. }
+                | Self::Keys { .. }
+                | Self::Describe { .. }
         )
     }
 
@@ -185,9 +311,9 @@ impl<'a> Operation<'a> {
         let mut out = Vec::with_capacity(self.encoded_len());
         match self {
             Self::Get { key } => put(GET, &[key], &mut out),
-            Self::Set { key, value, condition, previous, lifetime } => {
+            Self::Set { key, value, condition, answer, lifetime } => {
                 let code = if *lifetime == Lifetime::Endless { SET } else { SET_WITH_EXPIRY };
-                out.put(&[code, *condition as u8, u8::from(*previous)]);
+                out.put(&[code, *condition as u8, *answer as u8]);
                 if code == SET_WITH_EXPIRY {
                     lifetime.encode(&mut out);
                 }
@@ -204,14 +330,8 @@ impl<'a> Operation<'a> {
             Self::Append { key, value } => put(APPEND, &[key, value], &mut out),
             Self::Length { key } => put(LENGTH, &[key], &mut out),
             Self::GetMany { keys } => put_list(GET_MANY, keys, &mut out),
-            Self::SetMany { pairs } => {
-                out.put_u8(SET_MANY);
-                put_count(pairs.len(), &mut out);
-                for (key, value) in pairs {
-                    out.put_bytes(key);
-                    out.put_bytes(value);
-                }
-            }
+            Self::SetMany { pairs } => put_pairs(SET_MANY, pairs, &mut out),
+            Self::SetManyAbsent { pairs } => put_pairs(SET_MANY_ABSENT, pairs, &mut out),
             Self::Count => out.put_u8(COUNT),
             Self::Clear => out.put_u8(CLEAR),
             Self::Expire { key, until, condition } => {
@@ -230,6 +350,43 @@ impl<'a> Operation<'a> {
                 out.put_bytes(key);
             }
             Self::GetAndDelete { key } => put(GET_AND_DELETE, &[key], &mut out),
+            Self::GetRange { key, first, last } => {
+                out.put_u8(GET_RANGE);
+                out.put(&first.to_le_bytes());
+                out.put(&last.to_le_bytes());
+                out.put_bytes(key);
+            }
+            Self::SetRange { key, offset, value } => {
+                out.put_u8(SET_RANGE);
+                out.put_u64(*offset);
+                out.put_bytes(key);
+                out.put_bytes(value);
+            }
+            Self::AddFloat { key, summand } => put(ADD_FLOAT, &[key, summand], &mut out),
+            Self::Type { key } => put(TYPE, &[key], &mut out),
+            Self::RandomKey { draw } => {
+                out.put_u8(RANDOM_KEY);
+                out.put_u64(*draw);
+            }
+            Self::Scan { cursor, count, pattern, kind } => {
+                out.put_u8(SCAN);
+                out.put_u64(*cursor);
+                out.put_u64(*count);
+                put_optional(*pattern, &mut out);
+                put_optional(*kind, &mut out);
+            }
+            Self::Keys { pattern } => put(KEYS, &[pattern], &mut out),
+            Self::Rename { from, to, absent } => {
+                out.put(&[RENAME, u8::from(*absent)]);
+                out.put_bytes(from);
+                out.put_bytes(to);
+            }
+            Self::Copy { from, to, replace } => {
+                out.put(&[COPY, u8::from(*replace)]);
+                out.put_bytes(from);
+                out.put_bytes(to);
+            }
+            Self::Describe { before } => put(DESCRIBE, &[before], &mut out),
         }
         Bytes::from(out)
     }
@@ -244,15 +401,26 @@ impl<'a> Operation<'a> {
             | Self::Persist { key }
             | Self::Expiry { key, .. }
             | Self::GetAndExpire { key, .. }
-            | Self::GetAndDelete { key } => key.len(),
-            Self::Set { key, value, .. } | Self::Append { key, value } => key.len() + value.len(),
+            | Self::GetAndDelete { key }
+            | Self::GetRange { key, .. }
+            | Self::Type { key } => key.len(),
+            Self::Set { key, value, .. }
+            | Self::Append { key, value }
+            | Self::SetRange { key, value, .. }
+            | Self::AddFloat { key, summand: value }
+            | Self::Rename { from: key, to: value, .. }
+            | Self::Copy { from: key, to: value, .. } => key.len() + value.len(),
+            Self::Scan { pattern, kind, .. } => {
+                [pattern, kind].iter().map(|text| 5 + text.map_or(0, <[u8]>::len)).sum()
+            }
+            Self::Keys { pattern: text } | Self::Describe { before: text } => text.len(),
             Self::Delete { keys } | Self::Exists { keys } | Self::GetMany { keys } => list(keys),
-            Self::SetMany { pairs } => {
+            Self::SetMany { pairs } | Self::SetManyAbsent { pairs } => {
                 pairs.iter().map(|(key, value)| 8 + key.len() + value.len()).sum()
             }
-            Self::Count | Self::Clear => 0,
+            Self::Count | Self::Clear | Self::RandomKey { .. } => 0,
         };
-        fields + 13 + Lifetime::ENCODED_LEN_MAX
+        fields + 25 + Lifetime::ENCODED_LEN_MAX
     }
 
     /// Reads an operation back.
@@ -279,13 +447,7 @@ impl<'a> Operation<'a> {
             APPEND => Self::Append { key: text(fields)?, value: text(fields)? },
             LENGTH => Self::Length { key: text(fields)? },
             GET_MANY => Self::GetMany { keys: list(fields)? },
-            SET_MANY => {
-                let count = fields.count(ARGUMENTS_MAX, 8)?;
-                let pairs = (0..count)
-                    .map(|_| Ok((text(fields)?, text(fields)?)))
-                    .collect::<Result<_, DecodeError>>()?;
-                Self::SetMany { pairs }
-            }
+            SET_MANY => Self::SetMany { pairs: pairs(fields)? },
             COUNT => Self::Count,
             CLEAR => Self::Clear,
             EXPIRE => {
@@ -303,6 +465,33 @@ impl<'a> Operation<'a> {
                 Self::GetAndExpire { key: text(fields)?, lifetime }
             }
             GET_AND_DELETE => Self::GetAndDelete { key: text(fields)? },
+            SET_MANY_ABSENT => Self::SetManyAbsent { pairs: pairs(fields)? },
+            GET_RANGE => {
+                let (first, last) = (fields.i64()?, fields.i64()?);
+                Self::GetRange { key: text(fields)?, first, last }
+            }
+            SET_RANGE => {
+                let offset = fields.u64()?;
+                Self::SetRange { key: text(fields)?, offset, value: text(fields)? }
+            }
+            ADD_FLOAT => Self::AddFloat { key: text(fields)?, summand: text(fields)? },
+            TYPE => Self::Type { key: text(fields)? },
+            RANDOM_KEY => Self::RandomKey { draw: fields.u64()? },
+            SCAN => {
+                let (cursor, count) = (fields.u64()?, fields.u64()?);
+                let (pattern, kind) = (optional(fields)?, optional(fields)?);
+                Self::Scan { cursor, count, pattern, kind }
+            }
+            KEYS => Self::Keys { pattern: fields.bytes(PATTERN_LEN_MAX)? },
+            RENAME => {
+                let absent = flag(fields)?;
+                Self::Rename { from: text(fields)?, to: text(fields)?, absent }
+            }
+            COPY => {
+                let replace = flag(fields)?;
+                Self::Copy { from: text(fields)?, to: text(fields)?, replace }
+            }
+            DESCRIBE => Self::Describe { before: text(fields)? },
             _ => return Err(DecodeError::BadValue("operation")),
         })
     }
@@ -315,10 +504,11 @@ impl<'a> Operation<'a> {
             2 => Condition::Present,
             _ => return Err(DecodeError::BadValue("condition")),
         };
-        let previous = match fields.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError::BadValue("wants the old value")),
+        let answer = match fields.u8()? {
+            0 => Answer::Done,
+            1 => Answer::Previous,
+            2 => Answer::Number,
+            _ => return Err(DecodeError::BadValue("answer")),
         };
         let lifetime = match code {
             SET => Lifetime::Endless,
@@ -328,7 +518,7 @@ impl<'a> Operation<'a> {
                 other => other,
             },
         };
-        Ok(Self::Set { key: text(fields)?, value: text(fields)?, condition, previous, lifetime })
+        Ok(Self::Set { key: text(fields)?, value: text(fields)?, condition, answer, lifetime })
     }
 }
 
@@ -341,6 +531,22 @@ fn put_list(code: u8, items: &[&[u8]], out: &mut Vec<u8>) {
     out.put_u8(code);
     put_count(items.len(), out);
     items.iter().for_each(|item| out.put_bytes(item));
+}
+
+fn put_pairs(code: u8, pairs: &[Pair<'_>], out: &mut Vec<u8>) {
+    out.put_u8(code);
+    put_count(pairs.len(), out);
+    for (key, value) in pairs {
+        out.put_bytes(key);
+        out.put_bytes(value);
+    }
+}
+
+fn put_optional(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.put_u8(u8::from(text.is_some()));
+    if let Some(text) = text {
+        out.put_bytes(text);
+    }
 }
 
 fn put_count(count: usize, out: &mut Vec<u8>) {
@@ -356,90 +562,23 @@ fn list<'a>(fields: &mut Fields<'a>) -> Result<Vec<&'a [u8]>, DecodeError> {
     (0..count).map(|_| text(fields)).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+fn pairs<'a>(fields: &mut Fields<'a>) -> Result<Vec<Pair<'a>>, DecodeError> {
+    let count = fields.count(ARGUMENTS_MAX, 8)?;
+    (0..count).map(|_| Ok((text(fields)?, text(fields)?))).collect()
+}
 
-    use super::*;
-
-    #[test]
-    fn every_operation_comes_back() {
-        let keys = || vec![&b"a"[..], b"", b"a"];
-        let mut all = vec![
-            Operation::Get { key: b"k" },
-            Operation::Delete { keys: keys() },
-            Operation::Exists { keys: keys() },
-            Operation::Add { key: b"k", summand: i64::MIN },
-            Operation::Append { key: b"k", value: b"v" },
-            Operation::Length { key: b"" },
-            Operation::GetMany { keys: keys() },
-            Operation::SetMany { pairs: vec![(b"a", b"1"), (b"b", b"")] },
-            Operation::Count,
-            Operation::Clear,
-            Operation::Persist { key: b"k" },
-            Operation::GetAndDelete { key: b"k" },
-        ];
-        let moments = [Moment::After(i64::MIN), Moment::After(1), Moment::At(i64::MAX)];
-        let lifetimes = [Lifetime::Endless, Lifetime::Unchanged];
-        for lifetime in lifetimes.into_iter().chain(moments.map(Lifetime::Until)) {
-            for condition in [Condition::Always, Condition::Absent, Condition::Present] {
-                for previous in [false, true] {
-                    let (key, value) = (&b"k"[..], &b"v"[..]);
-                    all.push(Operation::Set { key, value, condition, previous, lifetime });
-                }
-            }
-            all.push(Operation::GetAndExpire { key: b"k", lifetime });
-        }
-        for condition in [
-            ExpiryCondition::Always,
-            ExpiryCondition::Absent,
-            ExpiryCondition::Present,
-            ExpiryCondition::Later,
-            ExpiryCondition::Earlier,
-            ExpiryCondition::PresentAndEarlier,
-        ] {
-            let expire = |until| Operation::Expire { key: b"k", until, condition };
-            all.extend(moments.map(expire));
-        }
-        for form in [
-            ExpiryForm::SecondsLeft,
-            ExpiryForm::MillisecondsLeft,
-            ExpiryForm::Second,
-            ExpiryForm::Millisecond,
-        ] {
-            all.push(Operation::Expiry { key: b"k", form });
-        }
-        for operation in all {
-            let bytes = operation.encode();
-            assert!(bytes.len() <= operation.encoded_len());
-            assert_eq!(Operation::decode(&bytes), Ok(operation));
-            for len in 0..bytes.len() {
-                assert_eq!(Operation::decode(&bytes[..len]), Err(DecodeError::Truncated));
-            }
-            let longer = [&bytes[..], &[0]].concat();
-            assert_eq!(Operation::decode(&longer), Err(DecodeError::TrailingBytes));
-        }
-    }
-
-    #[test]
-    fn limits_hold_for_every_sender() {
-        let long = vec![0; VALUE_LEN_MAX + 1];
-        let bytes = Operation::Get { key: &long }.encode();
-        assert_eq!(Operation::decode(&bytes), Err(DecodeError::TooLarge));
-        assert_eq!(Operation::decode(&[DELETE, 1, 0, 16, 0]), Err(DecodeError::TooLarge));
-        assert_eq!(Operation::decode(&[DELETE, 0, 0, 16, 0]), Err(DecodeError::Truncated));
-    }
-
-    #[test]
-    fn an_operation_has_one_encoding() {
-        let endless = [SET_WITH_EXPIRY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(Operation::decode(&endless), Err(DecodeError::BadValue("lifetime")));
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(0u8..20, 0..60)) {
-            crate::decode_any::operation(&bytes);
-        }
+fn flag(fields: &mut Fields<'_>) -> Result<bool, DecodeError> {
+    match fields.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::BadValue("flag")),
     }
 }
+
+/// A pattern or a name.
+fn optional<'a>(fields: &mut Fields<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+    flag(fields)?.then(|| fields.bytes(PATTERN_LEN_MAX)).transpose()
+}
+
+#[cfg(test)]
+mod tests;

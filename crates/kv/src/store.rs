@@ -4,15 +4,17 @@ use std::io::Read;
 
 use mainstay_model::Timestamp;
 use mainstay_model::codec::DecodeError;
-use mainstay_service::{Context, QueryContext, RestoreError, Service};
+use mainstay_service::{Context, QueryContext, RestoreError, Secret, Service};
 
 use crate::checkpoint::{self, StoreCheckpoint};
 use crate::expiry::{Expiry, ExpiryCondition, ExpiryForm, Lifetime, Moment, milliseconds};
+use crate::float::Float;
+use crate::glob::{Case, Pattern};
 use crate::keyspace::Keyspace;
-use crate::operation::{Condition, Operation};
+use crate::operation::{Answer, Condition, Operation, Pair};
 use crate::reply::Reply;
 use crate::text::Text;
-use crate::{REPLY_LEN_MAX, VALUE_LEN_MAX, integer};
+use crate::{ARGUMENTS_MAX, REPLY_LEN_MAX, VALUE_LEN_MAX, integer, scan};
 
 /// The replicated key-value store. Requests are [`Operation`]s, replies [`Reply`]s, both encoded.
 ///
@@ -27,11 +29,19 @@ pub struct Store {
 
 const NOT_AN_INTEGER: Reply<'static> = Reply::Error(b"ERR value is not an integer or out of range");
 const OVERFLOW: Reply<'static> = Reply::Error(b"ERR increment or decrement would overflow");
+const NO_SUCH_KEY: Reply<'static> = Reply::Error(b"ERR no such key");
+const PATTERN_TOO_LONG: Reply<'static> = Reply::Error(b"ERR the pattern is too long");
+/// The type of all values so far.
+const STRING: &[u8] = b"string";
 const VALUE_TOO_LONG: Reply<'static> =
     Reply::Error(b"ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
 impl Service for Store {
     type Checkpoint = StoreCheckpoint;
+
+    fn begin(&mut self, secret: Secret) {
+        self.keys = Keyspace::new(secret);
+    }
 
     fn apply(&mut self, cx: &Context, request: &[u8], reply: &mut Vec<u8>) {
         let now = milliseconds(cx.time);
@@ -59,7 +69,7 @@ impl Service for Store {
     }
 
     fn version() -> u32 {
-        2
+        3
     }
 
     fn advance(&mut self, time: Timestamp) {
@@ -83,6 +93,19 @@ impl Store {
             Operation::GetMany { keys } => self.get_many(keys),
             Operation::Count => Reply::Integer(self.keys.len() as i64),
             Operation::Expiry { key, form } => self.expiry(key, *form, now),
+            Operation::GetRange { key, first, last } => self.get_range(key, *first, *last),
+            Operation::Type { key } => Reply::Status(match self.keys.get(key) {
+                Some(_) => STRING,
+                None => b"none",
+            }),
+            Operation::RandomKey { draw } => self.random_key(*draw),
+            Operation::Scan { cursor, count, pattern, kind } => {
+                return self.scan(*cursor, *count, *pattern, *kind, out);
+            }
+            Operation::Keys { pattern } => self.keys_like(pattern),
+            Operation::Describe { before } => {
+                return Reply::Bulk(&[before, self.description().as_bytes()].concat()).encode(out);
+            }
             _ => Reply::Error(b"ERR this changes the store: send it as a request, not as a query"),
         };
         reply.encode(out);
@@ -91,8 +114,8 @@ impl Store {
     /// What may change the state.
     fn carry_out(&mut self, operation: &Operation<'_>, now: i64, out: &mut Vec<u8>) {
         let reply = match operation {
-            Operation::Set { key, value, condition, previous, lifetime } => {
-                if self.answer_set(key, *condition, *previous, out) {
+            Operation::Set { key, value, condition, answer, lifetime } => {
+                if self.answer_set(key, *condition, *answer, out) {
                     self.set(key, value, *lifetime, now);
                 }
                 return;
@@ -103,13 +126,24 @@ impl Store {
             Operation::Add { key, summand } => self.add(key, *summand),
             Operation::Append { key, value } => self.append(key, value),
             Operation::SetMany { pairs } => {
-                for (key, value) in pairs {
-                    self.keys.set(key, Text::new(value), None);
-                }
+                self.set_many(pairs);
                 Reply::OK
             }
+            Operation::SetManyAbsent { pairs } => {
+                let absent = pairs.iter().all(|(key, _)| self.keys.get(key).is_none());
+                if absent {
+                    self.set_many(pairs);
+                }
+                truth(absent)
+            }
+            Operation::SetRange { key, offset, value } => self.set_range(key, *offset, value),
+            Operation::AddFloat { key, summand } => {
+                return self.add_float(key, summand).as_reply().encode(out);
+            }
+            Operation::Rename { from, to, absent } => self.rename(from, to, *absent),
+            Operation::Copy { from, to, replace } => self.copy(from, to, *replace),
             Operation::Clear => {
-                self.keys = Keyspace::default();
+                self.keys = Keyspace::new(self.keys.secret());
                 Reply::OK
             }
             Operation::Expire { key, until, condition } => {
@@ -130,6 +164,12 @@ impl Store {
             | Operation::Length { .. }
             | Operation::GetMany { .. }
             | Operation::Expiry { .. }
+            | Operation::GetRange { .. }
+            | Operation::Type { .. }
+            | Operation::RandomKey { .. }
+            | Operation::Scan { .. }
+            | Operation::Keys { .. }
+            | Operation::Describe { .. }
             | Operation::Count => return self.answer(operation, now, out),
         };
         reply.encode(out);
@@ -141,7 +181,7 @@ impl Store {
         &self,
         key: &[u8],
         condition: Condition,
-        previous: bool,
+        answer: Answer,
         out: &mut Vec<u8>,
     ) -> bool {
         let held = self.keys.get(key);
@@ -150,11 +190,13 @@ impl Store {
             Condition::Absent => held.is_none(),
             Condition::Present => held.is_some(),
         };
-        match (previous, met) {
-            (true, _) => bulk(held).encode(out),
-            (false, true) => Reply::OK.encode(out),
-            (false, false) => Reply::Nil.encode(out),
+        match (answer, met) {
+            (Answer::Previous, _) => bulk(held),
+            (Answer::Number, _) => truth(met),
+            (Answer::Done, true) => Reply::OK,
+            (Answer::Done, false) => Reply::Nil,
         }
+        .encode(out);
         met
     }
 
@@ -193,13 +235,13 @@ impl Store {
         if done {
             self.set_lifetime(key, Lifetime::Until(Moment::At(until)), now);
         }
-        Reply::Integer(i64::from(done))
+        truth(done)
     }
 
     fn persist(&mut self, key: &[u8]) -> Reply<'static> {
         let had = self.keys.entry(key).is_some_and(|entry| entry.expiry.is_some());
         self.keys.set_expiry(key, None);
-        Reply::Integer(i64::from(had))
+        truth(had)
     }
 
     /// An expiry that is not in the future removes the key; an absent key stays absent.
@@ -225,12 +267,130 @@ impl Store {
             },
         };
         let Some(sum) = held.checked_add(summand) else { return OVERFLOW };
-        let text = Text::new(sum.to_string().as_bytes());
-        match self.keys.get_mut(key) {
-            Some(held) => *held = text,
-            None => self.keys.set(key, text, None),
-        }
+        self.replace(key, Text::new(sum.to_string().as_bytes()));
         Reply::Integer(sum)
+    }
+
+    /// Gives a key another value under the expiry it has.
+    fn replace(&mut self, key: &[u8], value: Text) {
+        match self.keys.get_mut(key) {
+            Some(held) => *held = value,
+            None => self.keys.set(key, value, None),
+        }
+    }
+
+    /// The sum, or why there is none.
+    fn add_float(&mut self, key: &[u8], summand: &[u8]) -> Sum {
+        let held =
+            self.keys.get(key).map_or(Some(Float::ZERO), |held| Float::parse(held.as_bytes()));
+        let (Some(held), Some(summand)) = (held, Float::parse(summand)) else {
+            return Sum::NotANumber;
+        };
+        let Some(sum) = held.plus(summand) else { return Sum::Infinite };
+        let text = sum.text();
+        self.replace(key, Text::new(text.as_bytes()));
+        Sum::Is(text)
+    }
+
+    fn set_many(&mut self, pairs: &[Pair<'_>]) {
+        for (key, value) in pairs {
+            self.keys.set(key, Text::new(value), None);
+        }
+    }
+
+    fn get_range(&self, key: &[u8], first: i64, last: i64) -> Reply<'_> {
+        let value = self.keys.get(key).map_or(&[][..], Text::as_bytes);
+        let len = value.len() as i64;
+        // Counted from the end, places in front of the beginning are the first.
+        let place = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
+        let inverted = first < 0 && last < 0 && first > last;
+        let (first, end) = (place(first), place(last).min(len - 1) + 1);
+        let part = value.get(first as usize..end.max(0) as usize).filter(|_| !inverted);
+        Reply::Bulk(part.unwrap_or_default())
+    }
+
+    fn set_range(&mut self, key: &[u8], offset: u64, value: &[u8]) -> Reply<'static> {
+        let held = self.keys.get(key).map_or(&[][..], Text::as_bytes);
+        if value.is_empty() {
+            return count(held.len());
+        }
+        let end = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(value.len());
+        if end > VALUE_LEN_MAX {
+            return VALUE_TOO_LONG;
+        }
+        let mut bytes = held.to_vec();
+        bytes.resize(held.len().max(end), 0);
+        bytes[end - value.len()..end].copy_from_slice(value);
+        self.replace(key, Text::new(&bytes));
+        count(bytes.len())
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8], absent: bool) -> Reply<'static> {
+        let Some(entry) = self.keys.entry(from).cloned() else { return NO_SUCH_KEY };
+        let done = !absent || self.keys.get(to).is_none();
+        if done && from != to {
+            self.keys.remove(from);
+            self.keys.set(to, entry.value, entry.expiry);
+        }
+        if absent { truth(done) } else { Reply::OK }
+    }
+
+    fn copy(&mut self, from: &[u8], to: &[u8], replace: bool) -> Reply<'static> {
+        let entry = self.keys.entry(from).filter(|_| replace || self.keys.get(to).is_none());
+        let Some(entry) = entry.cloned() else { return truth(false) };
+        self.keys.set(to, entry.value, entry.expiry);
+        truth(true)
+    }
+
+    fn random_key(&self, draw: u64) -> Reply<'_> {
+        let nth = draw.checked_rem(self.keys.len());
+        let key = nth.and_then(|nth| self.keys.nth(nth));
+        key.map_or(Reply::Nil, Reply::Bulk)
+    }
+
+    fn scan(
+        &self,
+        cursor: u64,
+        count: u64,
+        pattern: Option<&[u8]>,
+        kind: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) {
+        let pattern = pattern.map(|pattern| Pattern::new(pattern, Case::Matters));
+        if matches!(pattern, Some(None)) {
+            return PATTERN_TOO_LONG.encode(out);
+        }
+        let pattern = pattern.flatten();
+        let mut part = scan::part(&self.keys, cursor, count, pattern.as_ref());
+        if kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(STRING)) {
+            part.keys.clear();
+        }
+        let cursor = part.cursor.to_string();
+        let keys = part.keys.into_iter().map(Reply::Bulk).collect();
+        Reply::Array(vec![Reply::Bulk(cursor.as_bytes()), Reply::Array(keys)]).encode(out);
+    }
+
+    fn keys_like(&self, pattern: &[u8]) -> Reply<'_> {
+        let Some(pattern) = Pattern::new(pattern, Case::Matters) else { return PATTERN_TOO_LONG };
+        let (mut keys, mut len) = (Vec::new(), 0);
+        for (key, _) in self.keys.iter().filter(|(key, _)| pattern.matches(key)) {
+            len += 5 + key.len();
+            if len > REPLY_LEN_MAX || keys.len() == ARGUMENTS_MAX {
+                return Reply::Error(b"ERR the reply would be too large: iterate with SCAN");
+            }
+            keys.push(Reply::Bulk(key));
+        }
+        Reply::Array(keys)
+    }
+
+    /// The section of `INFO` about keys: as in Redis, a database without any is left out.
+    fn description(&self) -> String {
+        let (keys, expiring) = (self.keys.len(), self.keys.expiring());
+        let database = match keys {
+            0 => String::new(),
+            _ => format!("db0:keys={keys},expires={expiring},avg_ttl=0\r\n"),
+        };
+        format!("# Keyspace\r\n{database}")
     }
 
     fn append(&mut self, key: &[u8], value: &[u8]) -> Reply<'static> {
@@ -255,6 +415,27 @@ impl Store {
         }
         Reply::Array(values.into_iter().map(bulk).collect())
     }
+}
+
+/// What came of an addition.
+enum Sum {
+    Is(String),
+    NotANumber,
+    Infinite,
+}
+
+impl Sum {
+    fn as_reply(&self) -> Reply<'_> {
+        match self {
+            Self::Is(text) => Reply::Bulk(text.as_bytes()),
+            Self::NotANumber => Reply::Error(b"ERR value is not a valid float"),
+            Self::Infinite => Reply::Error(b"ERR increment would produce NaN or Infinity"),
+        }
+    }
+}
+
+const fn truth(whether: bool) -> Reply<'static> {
+    Reply::Integer(whether as i64)
 }
 
 fn bulk(value: Option<&Text>) -> Reply<'_> {

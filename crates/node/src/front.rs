@@ -3,6 +3,8 @@
 //! A front turns bytes of a connection into commands and outcomes back into bytes; the node does
 //! everything else: sockets, sessions, order within a connection, limits, back-pressure.
 
+use std::net::SocketAddr;
+
 use bytes::{Bytes, BytesMut};
 
 /// A client protocol.
@@ -10,8 +12,8 @@ pub trait Front: Send + 'static {
     /// What the protocol keeps for one connection.
     type Connection: Send + 'static;
 
-    /// A client connected; `id` is unique within the life of the process.
-    fn connect(&mut self, id: u64) -> Self::Connection;
+    /// A client connected, `from` where; `id` is unique within the life of the process.
+    fn connect(&mut self, id: u64, from: SocketAddr) -> Self::Connection;
 
     /// Appends what a client is told that is turned away before its first command; `sentence` says
     /// why. The connection is closed once this is sent.
@@ -104,8 +106,12 @@ pub struct View {
     pub loading: bool,
     /// Seconds since the process started.
     pub uptime_s: u64,
+    /// Whether a stale read would be answered at present.
+    pub readable: bool,
     /// Clients connected at present.
     pub clients: usize,
+    /// The most clients that there may be.
+    pub clients_max: usize,
     /// The client port of this replica.
     pub port: u16,
     /// Slots: the highest decided and applied.

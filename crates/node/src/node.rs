@@ -24,6 +24,7 @@ use crate::connection::Connection;
 use crate::disk::{DiskTask, Event, LogState};
 use crate::executor::{ExecutorTask, Query};
 use crate::front::{Front, View};
+use crate::front_clients::Gate;
 use crate::front_session::FrontSession;
 use crate::greet::{Complaints, Greeter};
 use crate::links::{LINK_TOKEN_FIRST, Links};
@@ -428,6 +429,8 @@ impl<F: Front> Node<F> {
         self.view.loading = !self.session.was_opened() || self.checkpointing.fetching;
         self.view.uptime_s = now.since(self.started).as_secs();
         self.view.clients = self.clients;
+        self.view.clients_max = self.config.limits.clients_max;
+        self.view.readable = self.gate_of_stale_reads() == Gate::Open;
         self.view.decided = status.decided.max(status.heard_decided).0;
         self.view.applied = self.applied.0;
         self.view.log_bytes = self.log.bytes;

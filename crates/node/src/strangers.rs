@@ -231,7 +231,7 @@ impl<F: Front> Node<F> {
             return self.refuse_front(connection, RejectCode::TooMany, &sentence);
         }
         self.seat(connection, Seat::Client);
-        let state = self.front.connect(connection.id);
+        let state = self.front.connect(connection.id, connection.address);
         connection.role = Role::Front { state, pipeline: Pipeline::new() };
     }
 

@@ -1,16 +1,17 @@
 //! Commands about the connection, which the front answers.
 
-use super::{After, Call, Client, Refusal, help, table};
+use super::{After, Call, Refusal, client};
 use crate::integer;
 use crate::resp::{Arguments, Version};
 
 type Answered = Result<After, Refusal>;
 
 /// The version of Redis whose protocol and commands this server follows.
-pub(super) const REDIS_VERSION: &str = "7.4.0";
+pub(super) const REDIS_VERSION: &str = "7.0.15";
 
-const NO_AUTHENTICATION: &str =
-    "ERR this server has no authentication yet: connect without user name and password";
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default \
+     user. Are you sure your configuration is correct?";
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
 pub(super) fn ping(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
     match arguments.len() {
@@ -32,7 +33,7 @@ pub(super) fn quit(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
 }
 
 pub(super) fn reset(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    *call.client = Client { id: call.client.id, ..Client::default() };
+    call.client.reset();
     call.reply().status("RESET");
     Ok(After::GoOn)
 }
@@ -49,14 +50,23 @@ pub(super) fn readwrite(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
     call.ok()
 }
 
-pub(super) fn auth(_: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    Err(Refusal::new(NO_AUTHENTICATION))
+/// There is no authentication: as in a Redis without a password, the default user is let in with any.
+pub(super) fn auth(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
+    match arguments.len() {
+        2 => Err(Refusal::new(NO_PASSWORD)),
+        3 => authenticate(arguments.at(1)).and_then(|()| call.ok()),
+        _ => Err(Refusal::syntax()),
+    }
+}
+
+fn authenticate(user: &[u8]) -> Result<(), Refusal> {
+    if user == b"default" { Ok(()) } else { Err(Refusal::new(WRONG_PASSWORD)) }
 }
 
 pub(super) fn select(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
     match integer::parse(arguments.at(1)) {
         Some(0) => call.ok(),
-        Some(_) => Err(Refusal::new("ERR DB index is out of range: there is one database, 0")),
+        Some(other) => Err(Refusal::database(other)),
         None => Err(Refusal::not_an_integer()),
     }
 }
@@ -74,11 +84,13 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
             }
         };
     }
-    let mut name = None;
+    let (mut name, mut logs_in) = (None, Ok(()));
     let mut options = arguments.from(2);
     while let Some(option) = options.next() {
         if option.eq_ignore_ascii_case(b"AUTH") && options.len() >= 2 {
-            return Err(Refusal::new(NO_AUTHENTICATION));
+            let user = options.next().unwrap_or_default();
+            options.next();
+            logs_in = logs_in.and_then(|()| authenticate(user));
         } else if option.eq_ignore_ascii_case(b"SETNAME") && options.len() >= 1 {
             name = options.next();
         } else {
@@ -88,8 +100,9 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
             return Err(Refusal(text));
         }
     }
+    logs_in?;
     if let Some(name) = name {
-        set_name(call.client, name)?;
+        client::set_name(call.client, name)?;
     }
     call.client.version = version;
     let id = call.client.id;
@@ -110,100 +123,4 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
     reply.bulk(b"modules");
     reply.array(0);
     Ok(After::GoOn)
-}
-
-/// Names are printed in lists, so they must be one visible word. An empty one takes the name away.
-fn is_word(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_graphic)
-}
-
-fn set_name(client: &mut Client, name: &[u8]) -> Result<(), Refusal> {
-    if !is_word(name) || name.len() > CLIENT_TEXT_LEN_MAX {
-        return Err(Refusal::new(
-            "ERR Client names cannot contain spaces, newlines or special characters.",
-        ));
-    }
-    client.name = name.to_vec();
-    Ok(())
-}
-
-/// The longest name of a client or its library that is kept.
-const CLIENT_TEXT_LEN_MAX: usize = 1024;
-
-pub(super) fn client_setname(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
-    set_name(call.client, arguments.at(2))?;
-    call.ok()
-}
-
-pub(super) fn client_getname(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    let name = call.client.name.clone();
-    match name.is_empty() {
-        true => call.reply().nil(),
-        false => call.reply().bulk(&name),
-    }
-    Ok(After::GoOn)
-}
-
-pub(super) fn client_setinfo(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
-    let (option, value) = (arguments.at(2), arguments.at(3));
-    let (name, field) = match option.to_ascii_uppercase().as_slice() {
-        b"LIB-NAME" => ("lib-name", &mut call.client.library),
-        b"LIB-VER" => ("lib-ver", &mut call.client.library_version),
-        _ => {
-            let mut text = b"ERR Unrecognized option '".to_vec();
-            text.extend_from_slice(super::first_bytes(option, 128));
-            text.push(b'\'');
-            return Err(Refusal(text));
-        }
-    };
-    if !is_word(value) || value.len() > CLIENT_TEXT_LEN_MAX {
-        return Err(Refusal::new(format_args!(
-            "ERR {name} cannot contain spaces, newlines or special characters."
-        )));
-    }
-    *field = value.to_vec();
-    call.ok()
-}
-
-pub(super) fn client_id(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    let id = call.client.id;
-    call.reply().integer(id as i64);
-    Ok(After::GoOn)
-}
-
-pub(super) fn client_info(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    let client = &call.client;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let line = format!(
-        "id={} name={} db=0 resp={} lib-name={} lib-ver={} reads={}\n",
-        client.id,
-        text(&client.name),
-        client.version.number(),
-        text(&client.library),
-        text(&client.library_version),
-        if client.stale_reads { "stale" } else { "linearizable" },
-    );
-    call.reply().verbatim(&line);
-    Ok(After::GoOn)
-}
-
-pub(super) fn client_list(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
-    if arguments.len() > 2 {
-        return Err(Refusal::syntax());
-    }
-    client_info(call, arguments)
-}
-
-/// `CLIENT NO-EVICT` and `CLIENT NO-TOUCH`: on or off, which makes no difference here.
-pub(super) fn client_switch(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
-    let state = arguments.at(2);
-    if state.eq_ignore_ascii_case(b"on") || state.eq_ignore_ascii_case(b"off") {
-        call.ok()
-    } else {
-        Err(Refusal::syntax())
-    }
-}
-
-pub(super) fn client_help(call: &mut Call<'_>, _: Arguments<'_>) -> Answered {
-    help(call, table::parent("client"))
 }

@@ -1,7 +1,7 @@
 //! COMMAND: what the table says, as replies.
 
-use super::{After, COMMANDS, Call, Refusal, Run, Spec, find, help, table};
-use crate::glob;
+use super::{After, COMMANDS, Call, Group, Refusal, Run, Spec, find, help, table};
+use crate::glob::{Case, Pattern};
 use crate::resp::{Arguments, Writer};
 
 type Answered = Result<After, Refusal>;
@@ -27,7 +27,7 @@ pub(super) fn info(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
     for name in arguments.from(2) {
         match named(name) {
             Some((parent, spec)) => describe(&mut reply, parent, spec),
-            None => reply.nil_array(),
+            None => reply.nil(),
         }
     }
     Ok(After::GoOn)
@@ -57,10 +57,11 @@ pub(super) fn list(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
         }
         _ => return Err(Refusal::syntax()),
     };
+    let pattern = Pattern::new(pattern, Case::Ignored).ok_or_else(Refusal::long_pattern)?;
     let names: Vec<_> = COMMANDS
         .iter()
         .map(|spec| spec.name)
-        .filter(|name| glob::matches(pattern, name.as_bytes()))
+        .filter(|name| pattern.matches(name.as_bytes()))
         .collect();
     let mut reply = call.reply();
     reply.array(names.len());
@@ -69,9 +70,12 @@ pub(super) fn list(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
 }
 
 pub(super) fn getkeys(call: &mut Call<'_>, arguments: Arguments<'_>) -> Answered {
-    let spec = find(COMMANDS, arguments.at(2))
-        .ok_or_else(|| Refusal::new("ERR Invalid command specified"))?;
+    let unknown = || Refusal::new("ERR Invalid command specified");
+    let mut spec = find(COMMANDS, arguments.at(2)).ok_or_else(unknown)?;
     let count = arguments.len() - 2;
+    if count > 1 && !spec.subcommands.is_empty() {
+        spec = find(spec.subcommands, arguments.at(3)).ok_or_else(unknown)?;
+    }
     if spec.keys.first == 0 {
         return Err(Refusal::new("ERR The command has no key arguments"));
     }
@@ -112,18 +116,21 @@ fn full_name(parent: Option<&Spec>, spec: &Spec) -> String {
 
 /// Flags, as Redis names them.
 fn flags(spec: &Spec) -> Vec<&'static str> {
-    let mut flags = match spec.run {
-        Run::Write(_) => vec!["write", "denyoom"],
-        Run::Read(_) => vec!["readonly"],
-        Run::Local(_) => vec!["loading", "stale"],
-        Run::Parent => vec![],
+    let mut flags = match (spec.run, spec.name) {
+        // What frees memory, or takes none, goes on when there is none.
+        (Run::Write(_), "flushall" | "flushdb" | "getdel" | "getex") => vec!["write"],
+        (Run::Write(_), name) if spec.group == Group::Generic && name != "copy" => vec!["write"],
+        (Run::Write(_), _) => vec!["write", "denyoom"],
+        (Run::Read(_), _) => vec!["readonly"],
+        (Run::Parent, _) | (Run::Local(_), "ping") => vec![],
+        (Run::Local(_), _) => vec!["loading", "stale"],
     };
-    // What frees memory, or takes none, goes on when there is none.
-    let takes_none = spec.group == super::Group::Generic
-        || matches!(spec.name, "flushall" | "flushdb" | "getdel" | "getex");
-    if takes_none {
-        flags.retain(|&flag| flag != "denyoom");
-    }
+    flags.extend_from_slice(match spec.name {
+        "auth" | "hello" | "quit" | "reset" => &["noscript", "no_auth", "allow_busy"],
+        "discard" | "multi" | "unwatch" | "watch" => &["noscript", "allow_busy"],
+        "exec" => &["noscript", "skip_slowlog"],
+        _ => &[][..],
+    });
     flags.extend(spec.fast.then_some("fast"));
     flags
 }
@@ -135,14 +142,40 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
         Run::Read(_) => vec!["@read"],
         Run::Local(_) | Run::Parent => vec![],
     };
-    categories.extend(match spec.group {
-        super::Group::Connection => Some("@connection"),
-        super::Group::Generic => Some("@keyspace"),
-        super::Group::String => Some("@string"),
-        super::Group::Server => None,
+    categories.extend(match (spec.group, spec.run, spec.name) {
+        (_, Run::Parent, _) => None,
+        (_, _, "command") | (Group::Connection, ..) => Some("@connection"),
+        (Group::Generic, ..)
+        | (_, Run::Write(_) | Run::Read(_), "dbsize" | "flushall" | "flushdb") => Some("@keyspace"),
+        (Group::String, ..) => Some("@string"),
+        (Group::Transactions, ..) => Some("@transaction"),
+        (Group::Server, ..) => None,
     });
+    if matches!(spec.name, "flushall" | "flushdb" | "info" | "keys") {
+        categories.push("@dangerous");
+    }
     categories.push(if spec.fast { "@fast" } else { "@slow" });
     categories
+}
+
+/// What a command does with its keys, as Redis says it: once for all of them, or for each.
+fn uses_of_keys(spec: &Spec) -> &'static [&'static [&'static str]] {
+    match spec.name {
+        "append" => &[&["RW", "insert"]],
+        "copy" => &[&["RO", "access"], &["OW", "update"]],
+        "del" | "unlink" => &[&["RM", "delete"]],
+        "exists" | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
+        "getdel" => &[&["RW", "access", "delete"]],
+        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
+        "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
+        "set" => &[&["RW", "access", "update", "variable_flags"]],
+        "setrange" => &[&["RW", "update"]],
+        _ if spec.is_write() && spec.group == Group::Generic => &[&["RW", "update"]],
+        _ if spec.is_write() => &[&["RW", "access", "update"]],
+        _ => &[&["RO", "access"]],
+    }
 }
 
 /// Ten fields: name, arity, flags, first key, last key, step, categories, tips, key specifications,
@@ -156,9 +189,12 @@ fn describe(reply: &mut Writer<'_>, parent: Option<&Spec>, spec: &Spec) {
         reply.integer(i64::from(position));
     }
     words(reply, &categories(spec));
-    reply.array(0);
+    reply.set(0);
     key_specifications(reply, spec);
-    reply.array(spec.subcommands.len());
+    match spec.subcommands.len() {
+        0 => reply.set(0),
+        len => reply.array(len),
+    }
     spec.subcommands.iter().for_each(|subcommand| describe(reply, Some(spec), subcommand));
 }
 
@@ -167,10 +203,10 @@ fn words(reply: &mut Writer<'_>, words: &[&str]) {
     words.iter().for_each(|word| reply.status(word));
 }
 
-/// Where the keys begin and how to go on from there: one specification, or none without keys.
+/// Where the keys begin and how to go on from there: a specification for all of them, or one for each.
 fn key_specifications(reply: &mut Writer<'_>, spec: &Spec) {
     if spec.keys.first == 0 {
-        return reply.array(0);
+        return reply.set(0);
     }
     let numbers = |reply: &mut Writer<'_>, fields: &[(&str, i32)]| {
         reply.map(fields.len());
@@ -179,24 +215,31 @@ fn key_specifications(reply: &mut Writer<'_>, spec: &Spec) {
             reply.integer(i64::from(*value));
         }
     };
+    let uses = uses_of_keys(spec);
     // The last key is told relative to the first.
-    let last = if spec.keys.last < 0 { spec.keys.last } else { spec.keys.last - spec.keys.first };
-    reply.array(1);
-    reply.map(3);
-    reply.bulk(b"flags");
-    words(reply, if spec.is_write() { &["RW", "UPDATE"] } else { &["RO", "ACCESS"] });
-    reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    numbers(reply, &[("index", spec.keys.first)]);
-    reply.bulk(b"find_keys");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"range");
-    reply.bulk(b"spec");
-    numbers(reply, &[("lastkey", last), ("keystep", spec.keys.step), ("limit", 0)]);
+    let last = match (spec.keys.last, uses.len()) {
+        (last, 1) if last > 0 => last - spec.keys.first,
+        (last, 1) => last,
+        _ => 0,
+    };
+    reply.set(uses.len());
+    for (flags, first) in uses.iter().zip(spec.keys.first..) {
+        reply.map(3);
+        reply.bulk(b"flags");
+        words(reply, flags);
+        reply.bulk(b"begin_search");
+        reply.map(2);
+        reply.bulk(b"type");
+        reply.bulk(b"index");
+        reply.bulk(b"spec");
+        numbers(reply, &[("index", first)]);
+        reply.bulk(b"find_keys");
+        reply.map(2);
+        reply.bulk(b"type");
+        reply.bulk(b"range");
+        reply.bulk(b"spec");
+        numbers(reply, &[("lastkey", last), ("keystep", spec.keys.step), ("limit", 0)]);
+    }
 }
 
 /// A name and a map of what there is to say about it.

@@ -4,7 +4,7 @@
 use super::Refusal;
 use crate::expiry::{ExpiryCondition, ExpiryForm, Lifetime, Moment, TIME_MAX_MS};
 use crate::integer;
-use crate::operation::{Condition, Operation};
+use crate::operation::{Answer, Condition, Operation};
 use crate::resp::Arguments;
 
 type Built<'a> = Result<Operation<'a>, Refusal>;
@@ -127,7 +127,7 @@ pub(super) fn psetex(arguments: Arguments<'_>) -> Built<'_> {
 fn set_for<'a>(arguments: Arguments<'a>, clock: Clock, command: &str) -> Built<'a> {
     let lifetime = Lifetime::Until(positive_moment(clock, arguments.at(2), command)?);
     let (key, value, condition) = (arguments.at(1), arguments.at(3), Condition::Always);
-    Ok(Operation::Set { key, value, condition, previous: false, lifetime })
+    Ok(Operation::Set { key, value, condition, answer: Answer::Done, lifetime })
 }
 
 pub(super) fn expire(arguments: Arguments<'_>) -> Built<'_> {

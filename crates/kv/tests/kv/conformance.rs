@@ -1,7 +1,9 @@
 //! The store against the contract of services, with an operation of every kind.
 
 use bytes::Bytes;
-use mainstay_kv::{Condition, ExpiryCondition, ExpiryForm, Lifetime, Moment, Operation, Store};
+use mainstay_kv::{
+    Answer, Condition, ExpiryCondition, ExpiryForm, Lifetime, Moment, Operation, Store,
+};
 use mainstay_service::conformance;
 
 /// The check moves decided time by a second a slot: these expiries pass on the way.
@@ -11,7 +13,7 @@ fn operations() -> Vec<Bytes> {
         key,
         value,
         condition,
-        previous,
+        answer: if previous { Answer::Previous } else { Answer::Done },
         lifetime,
     };
     let soon = Lifetime::Until(Moment::After(2_500));
@@ -37,6 +39,18 @@ fn operations() -> Vec<Bytes> {
             condition: ExpiryCondition::Always,
         },
         Operation::Count,
+        Operation::SetManyAbsent { pairs: vec![(b"d", b"1"), (b"e", b"2")] },
+        Operation::SetManyAbsent { pairs: vec![(b"d", b"3"), (b"f", b"4")] },
+        Operation::GetRange { key, first: 0, last: -2 },
+        Operation::SetRange { key: b"d", offset: 3, value: b"x" },
+        Operation::AddFloat { key: b"e", summand: b"0.1" },
+        Operation::Type { key: b"e" },
+        Operation::RandomKey { draw: 7 },
+        Operation::Scan { cursor: 0, count: 2, pattern: Some(b"[a-f]"), kind: Some(b"string") },
+        Operation::Keys { pattern: b"*" },
+        Operation::Rename { from: b"e", to: b"g", absent: false },
+        Operation::Copy { from: b"g", to: b"h", replace: false },
+        Operation::Describe { before: b"text" },
         Operation::Persist { key: b"b" },
         Operation::GetAndExpire { key: b"c", lifetime: soon },
         Operation::Exists { keys: vec![b"a", b"b", b"c"] },
@@ -67,7 +81,7 @@ fn the_store_keeps_to_it_with_many_keys_that_come_and_go() {
                 key: &key,
                 value: &number.to_le_bytes(),
                 condition: Condition::Always,
-                previous: false,
+                answer: Answer::Number,
                 lifetime: if number % 3 == 0 { lifetime } else { Lifetime::Endless },
             };
             if number % 5 == 4 { Operation::Delete { keys: vec![&key] } } else { set }.encode()

@@ -45,7 +45,10 @@ impl Ask {
                 key,
                 value,
                 condition: *condition,
-                previous: *previous,
+                answer: match previous {
+                    true => mainstay_kv::Answer::Previous,
+                    false => mainstay_kv::Answer::Done,
+                },
                 lifetime: *lifetime,
             },
             Self::Delete(keys) => Operation::Delete { keys: list(keys) },

@@ -1,7 +1,7 @@
 //! Commands about when keys go, and what the others do to keys that will: answers byte for byte, at
 //! chosen moments of decided time.
 
-use mainstay_kv::{Lifetime, Moment, Operation, Store};
+use mainstay_kv::{Answer, Lifetime, Moment, Operation, Store};
 use mainstay_model::Timestamp;
 use mainstay_service::Service as _;
 
@@ -315,7 +315,7 @@ fn a_relative_time_counts_from_the_decided_time_of_its_slot() {
     store.advance(time);
     let lifetime = Lifetime::Until(Moment::After(10));
     let condition = mainstay_kv::Condition::Always;
-    let set = Operation::Set { key: b"k", value: b"v", condition, previous: false, lifetime };
+    let set = Operation::Set { key: b"k", value: b"v", condition, answer: Answer::Done, lifetime };
     store.apply(&context(time), &set.encode(), &mut Vec::new());
     assert_eq!(store.wake(), Some(Timestamp(18_000_000)));
 }
@@ -331,7 +331,8 @@ fn any_moment_is_taken_by_the_service() {
                 let condition = mainstay_kv::Condition::Always;
                 let set = |lifetime| {
                     let value = &b"v"[..];
-                    Operation::Set { key, value, condition, previous: false, lifetime }.encode()
+                    Operation::Set { key, value, condition, answer: Answer::Done, lifetime }
+                        .encode()
                 };
                 let always = mainstay_kv::ExpiryCondition::Always;
                 for request in [

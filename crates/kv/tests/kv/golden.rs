@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use crate::server::context;
 use mainstay_kv::{
-    Condition, ExpiryCondition, ExpiryForm, Lifetime, Moment, Operation, Reply, Store,
+    Answer, Condition, ExpiryCondition, ExpiryForm, Lifetime, Moment, Operation, Reply, Store,
 };
 use mainstay_model::Timestamp;
-use mainstay_service::{Checkpoint as _, Service as _};
+use mainstay_service::{Checkpoint as _, Secret, Service as _};
 
 const GOLDEN: &str = "tests/golden/encodings.txt";
 
@@ -22,20 +22,20 @@ fn line(out: &mut String, name: &str, bytes: &[u8]) {
 }
 
 fn operations() -> Vec<Operation<'static>> {
-    let set_for = |condition, previous, lifetime| Operation::Set {
+    let set_for = |condition, answer, lifetime| Operation::Set {
         key: b"k",
         value: b"v",
         condition,
-        previous,
+        answer,
         lifetime,
     };
-    let set = |condition, previous| set_for(condition, previous, Lifetime::Endless);
+    let set = |condition, answer| set_for(condition, answer, Lifetime::Endless);
     let until = |ms| Lifetime::Until(Moment::At(ms));
     vec![
         Operation::Get { key: b"k" },
-        set(Condition::Always, false),
-        set(Condition::Absent, false),
-        set(Condition::Present, true),
+        set(Condition::Always, Answer::Done),
+        set(Condition::Absent, Answer::Number),
+        set(Condition::Present, Answer::Previous),
         Operation::Delete { keys: vec![b"a", b"b"] },
         Operation::Exists { keys: vec![b"a"] },
         Operation::Add { key: b"k", summand: -2 },
@@ -45,9 +45,9 @@ fn operations() -> Vec<Operation<'static>> {
         Operation::SetMany { pairs: vec![(b"a", b"1"), (b"b", b"2")] },
         Operation::Count,
         Operation::Clear,
-        set_for(Condition::Always, false, Lifetime::Unchanged),
-        set_for(Condition::Absent, true, Lifetime::Until(Moment::After(1000))),
-        set_for(Condition::Present, false, until(5)),
+        set_for(Condition::Always, Answer::Done, Lifetime::Unchanged),
+        set_for(Condition::Absent, Answer::Previous, Lifetime::Until(Moment::After(1000))),
+        set_for(Condition::Present, Answer::Done, until(5)),
         Operation::Expire {
             key: b"k",
             until: Moment::After(-1),
@@ -57,6 +57,18 @@ fn operations() -> Vec<Operation<'static>> {
         Operation::Expiry { key: b"k", form: ExpiryForm::Millisecond },
         Operation::GetAndExpire { key: b"k", lifetime: Lifetime::Endless },
         Operation::GetAndDelete { key: b"k" },
+        Operation::SetManyAbsent { pairs: vec![(b"a", b"1"), (b"b", b"2")] },
+        Operation::GetRange { key: b"k", first: 1, last: -2 },
+        Operation::SetRange { key: b"k", offset: 3, value: b"v" },
+        Operation::AddFloat { key: b"k", summand: b"1.5" },
+        Operation::Type { key: b"k" },
+        Operation::RandomKey { draw: 7 },
+        Operation::Scan { cursor: 1, count: 10, pattern: None, kind: None },
+        Operation::Scan { cursor: 1, count: 10, pattern: Some(b"*"), kind: Some(b"string") },
+        Operation::Keys { pattern: b"a*" },
+        Operation::Rename { from: b"a", to: b"b", absent: true },
+        Operation::Copy { from: b"a", to: b"b", replace: true },
+        Operation::Describe { before: b"t" },
     ]
 }
 
@@ -84,6 +96,7 @@ fn encodings_are_those_of_the_golden_file() {
         line(&mut text, &format!("{reply:?}"), &bytes);
     }
     let mut store = Store::default();
+    store.begin(Secret(0x0123_4567_89ab_cdef_0011_2233_4455_6677));
     let until = Lifetime::Until(Moment::At(0x1234));
     for (key, value, lifetime) in [
         (&b"a"[..], &b"1"[..], Lifetime::Endless),
@@ -91,7 +104,7 @@ fn encodings_are_those_of_the_golden_file() {
         (b"c", &[b'x'; 40], Lifetime::Endless),
     ] {
         let condition = Condition::Always;
-        let set = Operation::Set { key, value, condition, previous: false, lifetime };
+        let set = Operation::Set { key, value, condition, answer: Answer::Done, lifetime };
         store.apply(&context(Timestamp(0)), &set.encode(), &mut Vec::new());
     }
     let mut bytes = Vec::new();

@@ -2,6 +2,7 @@
 
 mod commands;
 mod conformance;
+mod connections;
 mod determinism;
 mod documentation;
 mod expiry;

@@ -17,6 +17,11 @@ pub(crate) struct Server {
     pub(crate) closed: bool,
 }
 
+/// Where clients come from.
+pub(crate) fn client_address() -> std::net::SocketAddr {
+    ([127, 0, 0, 1], 50_000).into()
+}
+
 pub(crate) const fn query_context(time: Timestamp) -> QueryContext {
     QueryContext { slot: Slot::FIRST, time }
 }
@@ -33,13 +38,15 @@ pub(crate) fn context(time: Timestamp) -> Context {
 
 impl Server {
     pub(crate) fn new() -> Self {
-        let mut front = RedisFront;
-        let connection = front.connect(7);
+        let mut front = RedisFront::default();
+        let connection = front.connect(7, client_address());
         let view = View {
             index: 1,
             leader: Some(2),
             uptime_s: 90_000,
+            readable: true,
             clients: 3,
+            clients_max: 100,
             port: 7401,
             decided: 50,
             applied: 49,
@@ -49,6 +56,11 @@ impl Server {
         };
         let (store, time) = (Store::default(), Timestamp(0));
         Self { front, connection, store, time, view, closed: false }
+    }
+
+    /// Another client connects, and stays for as long as this value.
+    pub(crate) fn connect_another(&mut self, id: u64) -> mainstay_kv::front::Connection {
+        self.front.connect(id, client_address())
     }
 
     /// Decided time goes forward to this, in milliseconds.

@@ -129,7 +129,7 @@ pub struct Lines;
 impl Front for Lines {
     type Connection = ();
 
-    fn connect(&mut self, _: u64) {}
+    fn connect(&mut self, _: u64, _: SocketAddr) {}
 
     fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("-{sentence}\n").as_bytes());
