@@ -173,7 +173,7 @@ fn a_restored_replica_has_its_checkpoints_due_where_the_others_have_them() {
 fn counters_that_no_state_can_have_are_refused() {
     // The head: 12 bytes of mark and versions, 12 of the piece; then slot, time, last request,
     // interval, counters.
-    let at = 12 + 12 + 3 * 8;
+    let at = 12 + 12 + 3 * 8 + 16;
     let mut replica = Replica::new();
     replica.one(&set(10, BYTES));
     let bytes = written(&mut replica);
