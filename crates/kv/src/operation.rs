@@ -323,9 +323,7 @@ impl<'a> Operation<'a> {
             Self::Delete { keys } => put_list(DELETE, keys, &mut out),
             Self::Exists { keys } => put_list(EXISTS, keys, &mut out),
             Self::Add { key, summand } => {
-                out.put_u8(ADD);
-                out.put(&summand.to_le_bytes());
-                out.put_bytes(key);
+                put_with(&[&[ADD], &summand.to_le_bytes()], &[key], &mut out);
             }
             Self::Append { key, value } => put(APPEND, &[key, value], &mut out),
             Self::Length { key } => put(LENGTH, &[key], &mut out),
@@ -340,10 +338,7 @@ impl<'a> Operation<'a> {
                 out.put_bytes(key);
             }
             Self::Persist { key } => put(PERSIST, &[key], &mut out),
-            Self::Expiry { key, form } => {
-                out.put(&[EXPIRY, *form as u8]);
-                out.put_bytes(key);
-            }
+            Self::Expiry { key, form } => put_with(&[&[EXPIRY, *form as u8]], &[key], &mut out),
             Self::GetAndExpire { key, lifetime } => {
                 out.put_u8(GET_AND_EXPIRE);
                 lifetime.encode(&mut out);
@@ -351,40 +346,29 @@ impl<'a> Operation<'a> {
             }
             Self::GetAndDelete { key } => put(GET_AND_DELETE, &[key], &mut out),
             Self::GetRange { key, first, last } => {
-                out.put_u8(GET_RANGE);
-                out.put(&first.to_le_bytes());
-                out.put(&last.to_le_bytes());
-                out.put_bytes(key);
+                let head = [&[GET_RANGE][..], &first.to_le_bytes(), &last.to_le_bytes()];
+                put_with(&head, &[key], &mut out);
             }
             Self::SetRange { key, offset, value } => {
-                out.put_u8(SET_RANGE);
-                out.put_u64(*offset);
-                out.put_bytes(key);
-                out.put_bytes(value);
+                put_with(&[&[SET_RANGE], &offset.to_le_bytes()], &[key, value], &mut out);
             }
             Self::AddFloat { key, summand } => put(ADD_FLOAT, &[key, summand], &mut out),
             Self::Type { key } => put(TYPE, &[key], &mut out),
             Self::RandomKey { draw } => {
-                out.put_u8(RANDOM_KEY);
-                out.put_u64(*draw);
+                put_with(&[&[RANDOM_KEY], &draw.to_le_bytes()], &[], &mut out);
             }
             Self::Scan { cursor, count, pattern, kind } => {
-                out.put_u8(SCAN);
-                out.put_u64(*cursor);
-                out.put_u64(*count);
+                let head = [&[SCAN][..], &cursor.to_le_bytes(), &count.to_le_bytes()];
+                put_with(&head, &[], &mut out);
                 put_optional(*pattern, &mut out);
                 put_optional(*kind, &mut out);
             }
             Self::Keys { pattern } => put(KEYS, &[pattern], &mut out),
             Self::Rename { from, to, absent } => {
-                out.put(&[RENAME, u8::from(*absent)]);
-                out.put_bytes(from);
-                out.put_bytes(to);
+                put_with(&[&[RENAME, u8::from(*absent)]], &[from, to], &mut out);
             }
             Self::Copy { from, to, replace } => {
-                out.put(&[COPY, u8::from(*replace)]);
-                out.put_bytes(from);
-                out.put_bytes(to);
+                put_with(&[&[COPY, u8::from(*replace)]], &[from, to], &mut out);
             }
             Self::Describe { before } => put(DESCRIBE, &[before], &mut out),
         }
@@ -523,7 +507,12 @@ impl<'a> Operation<'a> {
 }
 
 fn put(code: u8, fields: &[&[u8]], out: &mut Vec<u8>) {
-    out.put_u8(code);
+    put_with(&[&[code]], fields, out);
+}
+
+/// What is of fixed width first, then the fields with their lengths.
+fn put_with(head: &[&[u8]], fields: &[&[u8]], out: &mut Vec<u8>) {
+    head.iter().for_each(|bytes| out.put(bytes));
     fields.iter().for_each(|field| out.put_bytes(field));
 }
 
