@@ -153,7 +153,37 @@ def kill_the_leader():
     return sum(acknowledged)
 
 
+def resident():
+    """Bytes that each replica has in memory, as the system says: without asking the replica."""
+    sizes = []
+    for replica in status()["replicas"]:
+        with open(f"/proc/{replica['pid']}/status", encoding="ascii") as lines:
+            sizes += [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")]
+    return sizes
+
+
+def memory_comes_back():
+    """What was freed goes back to the system although nobody asks for anything any more."""
+    client = connect(ports[0])
+    before = max(resident())
+    for part in range(100):
+        client.mset({f"large:{part}:{number}": "x" * 1024 for number in range(2000)})
+    for port in ports:
+        assert connect(port).dbsize() == 200_000
+    full = min(resident())
+    assert full > before + (150 << 20), (before, full)
+    assert client.flushall()
+    # The log goes on holding up to 64 MiB of decided values.
+    until = time.monotonic() + 120
+    while max(resident()) > full * 2 // 3:
+        assert time.monotonic() < until, f"{before} before, {full} full, {resident()} now"
+        time.sleep(1)
+    return full >> 20, max(resident()) >> 20
+
+
 for protocol in (2, 3):
     commands(protocol)
 print(f"clients: redis-py {redis.__version__}: RESP2 and RESP3 as wanted")
+full, empty = memory_comes_back()
+print(f"clients: redis-py: {full} MiB resident, {empty} after FLUSHALL without traffic")
 print(f"clients: redis-py: leader killed, {kill_the_leader()} acknowledged writes, none lost")
