@@ -21,7 +21,7 @@ impl Property for DecidedTime {
     }
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
-        let &Observation::Time { replica, slot, time } = observation else { return Ok(()) };
+        let &Observation::Time { replica, slot, time, .. } = observation else { return Ok(()) };
         let (first, whose) = *self.first.entry(slot).or_insert((time, replica));
         if first != time {
             return Err(format!(
@@ -54,7 +54,7 @@ mod tests {
 
     fn time(property: &mut DecidedTime, index: u16, slot: u64, time: u64) -> bool {
         let (replica, slot, time) = (replica(index), Slot(slot), Timestamp(time));
-        property.observe(&Observation::Time { replica, slot, time }).is_ok()
+        property.observe(&Observation::Time { replica, slot, time, at: 0 }).is_ok()
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! | [`no_lost_ack`] | what was acknowledged was carried out, and stays so at every replica |
 //! | [`digests`] | equal logs lead to equal states, and so do checkpoints of them |
 //! | [`decided_time`] | time is the same everywhere and never goes back |
+//! | [`time_jumps`] | a takeover moves time by a bound at most, unless an operator confirmed more |
+//! | [`shown_time`] | no answer shows an earlier time than one that was given before it was asked for |
 //! | [`expiry`] | keys are there until their time by decided time, and not after it |
 //! | [`session_ends`] | sessions end in the same slot everywhere |
 //! | [`due_checkpoints`] | checkpoints are due in the same slots everywhere, and none is skipped |
@@ -59,7 +61,9 @@ pub mod properties;
 mod search;
 pub mod session_ends;
 pub mod session_order;
+pub mod shown_time;
 pub mod stability;
+pub mod time_jumps;
 
 pub use history::{History, Operation, OperationId};
 pub use linearizability::{Model, Verdict, check, check_pipelines};

@@ -87,6 +87,30 @@ pub enum Observation {
         slot: Slot,
         /// The time.
         time: Timestamp,
+        /// When it was seen, in nanoseconds of an observer's clock.
+        at: u64,
+    },
+    /// A replica leads from now on.
+    TookOffice {
+        /// Which.
+        replica: ReplicaId,
+        /// How far decided time may jump on that account, in nanoseconds.
+        jump_max: u64,
+    },
+    /// An operator confirmed a jump of decided time.
+    JumpConfirmed,
+    /// A client asks something whose answer shows what time it is.
+    Asked {
+        /// Which question.
+        question: u64,
+    },
+    /// A client was told an answer that shows a time; one whose question was not observed counts for
+    /// those that are asked later.
+    Shown {
+        /// Which question.
+        question: u64,
+        /// The time.
+        time: Timestamp,
     },
     /// A replica ended a session.
     SessionEnded {

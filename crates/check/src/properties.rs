@@ -15,7 +15,9 @@ use crate::observation::{Observation, Violation};
 use crate::prefix::Prefix;
 use crate::session_ends::SessionEnds;
 use crate::session_order::SessionOrder;
+use crate::shown_time::ShownTime;
 use crate::stability::Stability;
+use crate::time_jumps::TimeJumps;
 
 /// A property of runs that is watched as they go.
 pub trait Property: Debug {
@@ -47,6 +49,8 @@ pub struct Properties {
     no_lost_ack: NoLostAck,
     session_ends: SessionEnds,
     decided_time: DecidedTime,
+    time_jumps: TimeJumps,
+    shown_time: ShownTime,
     expiry: Expiry,
     due_checkpoints: DueCheckpoints,
     stability: Stability,
@@ -76,7 +80,7 @@ impl Properties {
         at: u64,
         mut ask: impl FnMut(&mut dyn Property) -> Result<(), String>,
     ) -> Result<(), Violation> {
-        let all: [&mut dyn Property; 11] = [
+        let all: [&mut dyn Property; 13] = [
             &mut self.agreement,
             &mut self.prefix,
             &mut self.exactly_once,
@@ -84,6 +88,8 @@ impl Properties {
             &mut self.no_lost_ack,
             &mut self.session_ends,
             &mut self.decided_time,
+            &mut self.time_jumps,
+            &mut self.shown_time,
             &mut self.expiry,
             &mut self.due_checkpoints,
             &mut self.stability,

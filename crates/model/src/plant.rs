@@ -88,6 +88,15 @@ plants! {
     /// A replica's applier takes its own calendar clock (what `Applier::tell_local_clock` was told last)
     /// for the decided time: keys and sessions expire by it, and contexts show it.
     ExpiryByLocalClock = "expiry-by-local-clock" in "decided time", expect "digests|expiry|session-ends|decided-time|exactly-once|prefix|linearizable|no-lost-ack";
+    /// A replica knows decided time from its log alone: what passed since the last entry is forgotten, and a
+    /// takeover after idle hours counts as a jump.
+    IdleTimeForgotten = "idle-time-forgotten" in "decided time", expect "liveness";
+    /// A new leader's clock starts from what its own log said, and is not raised to what it takes over.
+    ClockNotRaised = "clock-not-raised" in "decided time", expect "liveness|shown-time";
+    /// A replica forgets at its restart what time had been decided: a jump of any size is allowed.
+    TimeForgottenAtRestart = "time-forgotten-at-restart" in "decided time", expect "time-jumps";
+    /// Reads show the leader's clock whether or not a decided entry allows it.
+    CeilingIgnored = "ceiling-ignored" in "decided time", expect "shown-time";
     /// Checkpoints and digests hold an empty table of sessions: whoever restores one knows no session,
     /// ends none, and carries out none of their requests.
     SessionsLeftOutOfCheckpoint = "sessions-left-out-of-checkpoint" in "checkpoints", expect "digests|session-ends|exactly-once|prefix|linearizable|no-lost-ack|liveness";

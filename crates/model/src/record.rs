@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::{Ballot, ConfigurationId, GroupId, Slot, Value};
+use crate::{Ballot, ConfigurationId, GroupId, Slot, Timestamp, Value};
 
 /// What a slot holds at one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,4 +95,6 @@ pub struct Recovered {
     pub accepted: BTreeMap<Slot, Entry>,
     /// Slots whose records are damaged: the replica cannot say what it accepted there.
     pub uncertain: Vec<SlotRange>,
+    /// The latest time of any value that the log holds, or was accepted and superseded.
+    pub time: Timestamp,
 }

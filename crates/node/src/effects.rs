@@ -42,9 +42,9 @@ impl<F: Front> Node<F> {
                 let bytes = task.bytes();
                 self.executor.add(task, bytes);
             }
-            Effect::ReadAt { token, slot } => {
+            Effect::ReadAt { token, slot, time } => {
                 if let Some(group) = self.read_groups.remove(&token.0) {
-                    self.executor.add_query(slot, group.queries);
+                    self.executor.add_query(slot, time, group.queries);
                 }
             }
             Effect::Rejected { token, reason } => self.rejected(token, reason),

@@ -35,8 +35,9 @@ pub(crate) enum ExecutorTask {
     Stop,
     /// Go on from the state that was handed over, which is of this generation.
     Adopt { generation: u64, checkpoint: CheckpointId },
-    /// Answer these once the slot is applied.
-    Query { slot: Slot, queries: Vec<Query> },
+    /// Answer these once the slot is applied, and show them this time; zero for queries that may be
+    /// stale.
+    Query { slot: Slot, time: Timestamp, queries: Vec<Query> },
     /// Tell what comes of the registration of this nonce, and of its session from then on.
     WatchNonce(Nonce),
     /// Nobody here waits for this registration any more.
@@ -141,6 +142,7 @@ pub(crate) struct Executed {
 
 struct Waiting {
     slot: Slot,
+    time: Timestamp,
     query: Query,
     until: Instant,
 }
@@ -251,10 +253,11 @@ impl<S: Service> ExecutorThread<S> {
             }
             ExecutorTask::Stop => self.diverged = true,
             ExecutorTask::Adopt { generation, checkpoint } => self.adopt(generation, checkpoint),
-            ExecutorTask::Query { slot, queries } => {
+            ExecutorTask::Query { slot, time, queries } => {
                 let until = Instant::now() + self.patience;
                 self.waiting.extend(queries.into_iter().map(|query| Waiting {
                     slot,
+                    time,
                     query,
                     until,
                 }));
@@ -388,15 +391,16 @@ impl<S: Service> ExecutorThread<S> {
             Err(QueryFailure::Loading)
         } else if self.applier.stopped().is_some() {
             Err(QueryFailure::Stopped)
-        } else if waiting.slot > self.applier.applied_upto() {
+        } else if waiting.slot > self.applier.applied_upto() || self.applier.is_due(waiting.time) {
+            // What is due is seen by the leader, too: it orders a tick.
             return false;
         } else {
             match waiting.query.after {
-                None => self.answer(&waiting.query.body),
+                None => self.answer(waiting),
                 Some((session, number)) => match self.applier.session_applied_upto(session) {
                     None => Err(QueryFailure::UnknownSession),
                     Some(applied) if applied < number => return false,
-                    Some(_) => self.answer(&waiting.query.body),
+                    Some(_) => self.answer(waiting),
                 },
             }
         };
@@ -410,9 +414,9 @@ impl<S: Service> ExecutorThread<S> {
         true
     }
 
-    fn answer(&mut self, request: &[u8]) -> Result<Bytes, QueryFailure> {
+    fn answer(&mut self, waiting: &Waiting) -> Result<Bytes, QueryFailure> {
         self.reply.clear();
-        match self.applier.query(request, &mut self.reply) {
+        match self.applier.query(waiting.time, &waiting.query.body, &mut self.reply) {
             Ok(()) => Ok(Bytes::copy_from_slice(&self.reply)),
             Err(panic) => {
                 tracing::error!("the service panicked over a query: {panic}");

@@ -118,7 +118,8 @@ pub struct View {
     pub decided: u64,
     /// See `decided`.
     pub applied: u64,
-    /// Decided time at the slot applied last, in milliseconds since 1970.
+    /// What time it is for the group as far as this replica knows, in milliseconds since 1970: that of the
+    /// last entry, or the leader's clock as it was heard last. Never goes back.
     pub decided_time_ms: u64,
     /// Bytes of the log, without what is allocated ahead.
     pub log_bytes: u64,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_model::{Instant, Slot};
+use mainstay_model::{Instant, Slot, Timestamp};
 
 use crate::connection::{End, Role};
 use crate::executor::{Answer, Asker, Query, QueryFailure};
@@ -159,7 +159,7 @@ impl<F: Front> Node<F> {
                 (Due::ReadStale(body), Gate::Open) => {
                     let query = Query { asker, after: None, body: body.clone() };
                     pipeline.stale_read_handed_over();
-                    self.executor.add_query(Slot::NONE, vec![query]);
+                    self.executor.add_query(Slot::NONE, Timestamp(0), vec![query]);
                     false
                 }
                 (Due::Write(body), Gate::Open) => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use mainstay_consensus::{Input, Rejection, Request};
 use mainstay_model::frame;
-use mainstay_model::{GroupId, Nonce, SessionId, Slot, Token};
+use mainstay_model::{GroupId, Nonce, SessionId, Slot, Timestamp, Token};
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 use mainstay_service::{Applied, Command};
 
@@ -77,7 +77,7 @@ impl<F: Front> Node<F> {
                 };
                 if let Some(asker) = self.admit_query(connection, id, body.len(), true, refusal)? {
                     let query = Query { asker, after: None, body };
-                    self.executor.add_query(Slot::NONE, vec![query]);
+                    self.executor.add_query(Slot::NONE, Timestamp(0), vec![query]);
                 }
             }
             ClientMessage::Watch { session, after } => {

@@ -66,8 +66,8 @@ impl<F: Front> Node<F> {
         }
         if executed.applied > self.applied || executed.adopted.is_some() {
             self.applied = executed.applied;
-            self.view.decided_time_ms = executed.time.0 / 1_000_000;
-            self.machines.step(Input::Applied { upto: executed.applied, wake: executed.wake });
+            let Executed { applied: upto, time, wake, .. } = executed;
+            self.machines.step(Input::Applied { upto, time, wake });
         }
         let mut changes = Vec::new();
         for outcome in executed.outcomes {

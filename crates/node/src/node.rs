@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mainstay_consensus::{Input, Instruction, Request, Role as OrderingRole};
 use mainstay_model::piece::Assembly;
-use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Token};
+use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Timestamp, Token};
 use mainstay_service::Command;
 use mio::event::Event as Readiness;
 use mio::net::TcpListener;
@@ -98,8 +98,8 @@ impl<T> Outgoing<T> {
 
 impl Outgoing<ExecutorTask> {
     /// Queries to be answered once `slot` is applied.
-    pub(crate) fn add_query(&mut self, slot: Slot, queries: Vec<Query>) {
-        let task = ExecutorTask::Query { slot, queries };
+    pub(crate) fn add_query(&mut self, slot: Slot, time: Timestamp, queries: Vec<Query>) {
+        let task = ExecutorTask::Query { slot, time, queries };
         let bytes = task.bytes();
         self.add(task, bytes);
     }
@@ -433,6 +433,8 @@ impl<F: Front> Node<F> {
         self.view.readable = self.gate_of_stale_reads() == Gate::Open;
         self.view.decided = status.decided.max(status.heard_decided).0;
         self.view.applied = self.applied.0;
+        let time_ms = self.machines.replica.time().0 / 1_000_000;
+        self.view.decided_time_ms = self.view.decided_time_ms.max(time_ms);
         self.view.log_bytes = self.log.bytes;
     }
 

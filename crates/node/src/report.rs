@@ -1,6 +1,6 @@
 //! What this node tells an administrator.
 
-use mainstay_consensus::{Role as OrderingRole, Status};
+use mainstay_consensus::{ClockOff, Role as OrderingRole, Status};
 
 use crate::front::Front;
 use crate::node::Node;
@@ -126,6 +126,14 @@ impl<F: Front> Node<F> {
                 "decided time is {} s behind the replicas' clocks, more than it jumps by itself: if \
                  those clocks are right, confirm by `mainstay clock confirm`",
                 jump.as_secs()
+            ));
+        }
+        for ClockOff { replica, ahead, by } in self.machines.replica.clocks_off(self.machines.now) {
+            warnings.push(format!(
+                "the clock of replica {replica} is {} s {} the middle one of the replicas' clocks: have \
+                 all of them set from one source",
+                by.as_secs(),
+                if ahead { "ahead of" } else { "behind" }
             ));
         }
         if status.leader.is_none() {

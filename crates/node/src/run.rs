@@ -189,6 +189,7 @@ fn machines<D: Disk>(
         recovered: store.recovered.clone(),
         held,
         stable: store.checkpoints.stable(),
+        time: store.time,
         partial,
         prng,
         opening: Some(Command::Begin { secret }.encode()),

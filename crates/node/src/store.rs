@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use mainstay_model::{CheckpointId, GroupId, NoPlants, Recovered};
+use mainstay_model::{CheckpointId, GroupId, NoPlants, Recovered, Timestamp};
+use mainstay_service::time_of;
 use mainstay_storage::{
     AppendError, CheckpointError, CheckpointOptions, Checkpoints, Disk, Incoming, Log, LogOptions,
     OpenError,
@@ -19,6 +20,8 @@ pub struct Store<D: Disk> {
     pub checkpoints: Checkpoints<D>,
     /// The checkpoint to start from. It may still turn out that it cannot be restored.
     pub(crate) from: Option<CheckpointId>,
+    /// Decided time as of that one; zero without one.
+    pub(crate) time: Timestamp,
     /// Newer ones that cannot be read, and why. They are still there.
     pub(crate) unreadable: Vec<(CheckpointId, String)>,
     /// What an interrupted transfer left.
@@ -64,6 +67,7 @@ impl<D: Disk + Clone> Store<D> {
             recovered,
             checkpoints,
             from: None,
+            time: Timestamp(0),
             unreadable: Vec::new(),
             incoming: None,
         };
@@ -99,7 +103,19 @@ impl<D: Disk + Clone> Store<D> {
             self.from = Some(id);
             break;
         }
+        self.time = self.time_of_held();
         Ok(())
+    }
+
+    /// Decided time as of the checkpoint to start from; where its beginning is damaged, as of the one
+    /// before: what lies between stands in the log, or is fetched.
+    fn time_of_held(&self) -> Timestamp {
+        let held = self.checkpoints.held().into_iter().rev();
+        let times = held.filter(|id| Some(*id) <= self.from).map(|id| {
+            let content = self.checkpoints.open_content(id).map_err(|error| error.to_string());
+            content.and_then(|mut content| time_of(&mut content).map_err(|error| error.to_string()))
+        });
+        times.into_iter().find_map(Result::ok).unwrap_or_default()
     }
 
     /// Reads a checkpoint from front to back: every block is checked.

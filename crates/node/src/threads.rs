@@ -38,7 +38,7 @@ impl Threads {
         service: S,
         config: &NodeConfig,
     ) -> Result<Self, NodeError> {
-        let Store { log, recovered, checkpoints, from, unreadable, incoming } = store;
+        let Store { log, recovered, checkpoints, from, unreadable, incoming, .. } = store;
         let mut threads = Self {
             disk: None,
             others: Vec::new(),

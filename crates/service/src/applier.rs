@@ -342,13 +342,27 @@ impl<S: Service, P: Plants> Applier<S, P> {
         Ok(Bytes::copy_from_slice(&self.reply))
     }
 
-    /// Answers a read-only request from the state as it is; a panic of the service is caught.
+    /// Whether something is due by `time` in the state as it is: it must not be shown that time before
+    /// decided time has got there. (A moment that decided time has passed is not waited for: only a
+    /// service that breaks its contract names one.)
+    pub fn is_due(&self, time: Timestamp) -> bool {
+        time > self.time && self.wake().is_some_and(|wake| self.time < wake && wake <= time)
+    }
+
+    /// Answers a read-only request from the state as it is; a panic of the service is caught. The
+    /// request is shown `time`, unless decided time has come further; what the ordering of a group says
+    /// of the read, or zero for decided time alone. Not while [`Applier::is_due`].
     ///
     /// # Errors
     /// What the panic said, or why the service is gone. Nothing is appended then.
-    pub fn query(&self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
+    pub fn query(
+        &self,
+        time: Timestamp,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let service = self.service.as_ref().map_err(ToString::to_string)?;
-        let cx = QueryContext { slot: self.applied_upto, time: self.time };
+        let cx = QueryContext { slot: self.applied_upto, time: self.time.max(time) };
         let len = reply.len();
         catching(|| service.query(&cx, request, reply)).inspect_err(|_| reply.truncate(len))
     }

@@ -124,6 +124,22 @@ pub(crate) fn read<S>(
     Ok(Content { head, sessions, service })
 }
 
+/// Decided time as of a checkpoint, from its beginning alone; for whoever needs it before the whole is
+/// restored.
+///
+/// # Errors
+/// [`RestoreError`]: reading failed, or the beginning is damaged or none of a checkpoint.
+pub fn time_of(source: &mut dyn Read) -> Result<Timestamp, RestoreError> {
+    let (mark, format, _) = (fields::u32(source)?, fields::u32(source)?, fields::u32(source)?);
+    if (mark, format) != (MARK, FORMAT) {
+        return Err(RestoreError::Invalid("it does not begin like a checkpoint".to_owned()));
+    }
+    let mut pieces =
+        PieceReader { source, piece: Vec::new(), at: 0, hash: Xxh3::new(), ended: false };
+    let _slot = fields::u64(&mut pieces)?;
+    Ok(Timestamp(fields::u64(&mut pieces)?))
+}
+
 struct Pieces<'a> {
     to: &'a mut dyn Write,
     buffer: Vec<u8>,

@@ -126,7 +126,9 @@ impl Context {
 pub struct QueryContext {
     /// The last slot applied.
     pub slot: Slot,
-    /// The decided time at that slot.
+    /// What time it is for the group: the decided time at that slot or later, as time passes between
+    /// entries; before [`Service::wake`], and never earlier than an answer given before has shown. A
+    /// query that may be stale is shown the decided time at the slot.
     pub time: Timestamp,
 }
 

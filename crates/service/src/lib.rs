@@ -72,7 +72,7 @@ pub mod native;
 pub mod session;
 
 pub use applier::{Applied, Applier, ApplyError};
-pub use checkpoint::ApplierCheckpoint;
+pub use checkpoint::{ApplierCheckpoint, time_of};
 pub use client_session::{ClientSession, SessionEvent};
 pub use command::Command;
 pub use contract::{

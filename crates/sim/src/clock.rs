@@ -3,7 +3,7 @@
 use mainstay_model::{Instant, Now, Timestamp};
 
 /// Calendar time at which every run begins: 2025-01-01 00:00 UTC, in nanoseconds.
-const WALL_START: u64 = 1_735_689_600_000_000_000;
+pub(crate) const WALL_START: u64 = 1_735_689_600_000_000_000;
 
 /// What a node's clocks show, as functions of virtual time (nanoseconds since the run began).
 #[derive(Clone, Debug)]

@@ -318,6 +318,7 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
         checkpoints: CheckpointPlan {
             requests_min,
             requests_max: requests_min * prng.between(1, 6),
+            is_changed: true,
             keep_bytes: *prng.pick(&[0, 0, 12_000]).unwrap_or(&0),
             wanted_bytes_max: *prng.pick(&[0, 100_000]).unwrap_or(&0),
         },

@@ -48,6 +48,10 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::SegmentWithPromiseDiscarded => scenario::by_name("forgotten-promise"),
         Plant::DigestNotCompared => scenario::by_name("diverged"),
         Plant::PendingLeftOutOfPromise => scenario::by_name("pending-acceptor"),
+        Plant::IdleTimeForgotten => scenario::by_name("idle-hours"),
+        Plant::ClockNotRaised => scenario::by_name("lagging-candidate"),
+        Plant::TimeForgottenAtRestart => scenario::by_name("year-ahead"),
+        Plant::CeilingIgnored => scenario::by_name("shown-time"),
         _ => None,
     };
     if let Some(script) = script {

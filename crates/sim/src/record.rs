@@ -92,6 +92,10 @@ impl Recorder {
         }
         let (key, version, time_before) = (request.key, known.version, self.time);
         let id = self.operations as u64;
+        if looks {
+            // A question breaks nothing.
+            self.observe(time, &Observation::Asked { question: id });
+        }
         self.leases_asked.insert(id, LeaseAsked { key, looks, alone, version, time_before });
         Asking::Lease(id)
     }
@@ -115,6 +119,10 @@ impl Recorder {
             return Some(Violation { property: "expiry", time: at, detail });
         };
         let (found, time) = (until.map(Timestamp), Timestamp(time));
+        let shown = self.observe(at, &Observation::Shown { question: id, time });
+        if shown.is_some() {
+            return shown;
+        }
         let known = self.leases.entry(key).or_default();
         if !looks {
             known.open -= 1;

@@ -6,7 +6,9 @@
 
 mod damage;
 mod ends;
+mod partitions;
 mod states;
+mod time;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -44,7 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 only the hub has a quorum, although everybody hears of the old leader",
         replicas: 5,
         aim: |_| {},
-        script: quorum_loss,
+        script: partitions::quorum_loss,
     },
     Scenario {
         name: "constrained-election",
@@ -52,7 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 has missed the latest entries",
         replicas: 5,
         aim: |_| {},
-        script: constrained_election,
+        script: partitions::constrained_election,
     },
     Scenario {
         name: "chained",
@@ -60,14 +62,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 and must not unseat it for ever",
         replicas: 3,
         aim: |_| {},
-        script: chained,
+        script: partitions::chained,
     },
     Scenario {
         name: "deaf-leader",
         about: "everybody hears the leader, and it hears nobody: it has to step down by itself",
         replicas: 3,
         aim: |_| {},
-        script: deaf_leader,
+        script: partitions::deaf_leader,
     },
     Scenario {
         name: "damaged-copy",
@@ -217,6 +219,38 @@ pub const SCENARIOS: &[Scenario] = &[
         replicas: 3,
         aim: states::leases,
         script: states::clocks,
+    },
+    Scenario {
+        name: "idle-hours",
+        about: "nothing is asked for hours, then the leader dies: time has passed all the same, and its \
+                successor makes no jump of that",
+        replicas: 3,
+        aim: time::soon_idle,
+        script: time::idle_hours,
+    },
+    Scenario {
+        name: "lagging-candidate",
+        about: "who takes over has missed hours, with or without a memory of its own: its clock starts \
+                from what the others know",
+        replicas: 3,
+        aim: time::working_for_hours,
+        script: time::lagging_candidate,
+    },
+    Scenario {
+        name: "year-ahead",
+        about: "a checkpoint covers the whole log, the power fails, and every clock comes back a year ahead: \
+                no lease and no session ends on that account",
+        replicas: 3,
+        aim: time::leases_at_the_tip,
+        script: time::year_ahead,
+    },
+    Scenario {
+        name: "shown-time",
+        about: "clients ask what time it is while nothing is written, every clock is behind, and leaders \
+                die with what they remember: what was shown does not go back",
+        replicas: 3,
+        aim: time::asking_for_time,
+        script: time::shown_time,
     },
     Scenario {
         name: "leader-kill",
@@ -406,41 +440,6 @@ impl Stage {
             since = until;
         }
     }
-}
-
-fn quorum_loss(stage: &mut Stage) {
-    let leader = stage.leader();
-    let hub = NodeId((leader.0 + 1 + stage.world.core.prng.below(4) as u16) % 5);
-    stage.link_only(|a, _| a == hub);
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn constrained_election(stage: &mut Stage) {
-    let leader = stage.leader();
-    let late = NodeId((leader.0 + 1 + stage.world.core.prng.below(4) as u16) % 5);
-    stage.link_only(|a, b| a != late && b != late);
-    stage.run_for(200 * MILLI);
-    stage.link_only(|a, b| a == late && b != leader);
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn chained(stage: &mut Stage) {
-    let leader = stage.leader();
-    let other = NodeId((leader.0 + 1 + stage.world.core.prng.below(2) as u16) % 3);
-    stage.link_only(|a, b| (a, b) != (leader, other) && (a, b) != (other, leader));
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn deaf_leader(stage: &mut Stage) {
-    let leader = stage.leader();
-    let others = (0..3).map(NodeId).filter(|&node| node != leader);
-    let cuts = others.map(|from| (from, leader)).collect();
-    stage.now(Fault::Cut(cuts));
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
 }
 
 /// The two followers, in random order.

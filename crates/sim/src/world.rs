@@ -68,6 +68,8 @@ pub struct Picture {
     pub log_bytes: u64,
     /// How many checkpoints it holds.
     pub checkpoints: usize,
+    /// What time it is for its group, as far as it knows, in nanoseconds.
+    pub time: u64,
 }
 
 /// What may go wrong inside a process.

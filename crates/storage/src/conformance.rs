@@ -221,6 +221,7 @@ fn comes_back<T: Place>(place: &mut T) {
     assert_eq!(recovered.decided_upto, Slot(1));
     assert_eq!(recovered.truncated_upto, Slot::NONE);
     assert_eq!(recovered.uncertain, []);
+    assert_eq!(recovered.time, Timestamp(3_004), "of the value of slot 3");
     let accepted: Vec<_> = recovered.accepted.into_iter().collect();
     assert_eq!(accepted, [(Slot(2), entry(3, 2, 0)), (Slot(3), entry(4, 3, 1000))]);
     let read = log.read(GroupId::FIRST, Slot(1), Slot(9), usize::MAX).expect("read");
@@ -238,6 +239,7 @@ fn later_supersedes<T: Place>(place: &mut T) {
     let (log, recovered) = open(place);
     assert!(recovered.accepted.is_empty());
     assert_eq!(recovered.decided_upto, Slot(1));
+    assert_eq!(recovered.time, Timestamp(1_005), "of what is known as decided");
     assert_eq!(log.read(GroupId::FIRST, Slot(1), Slot(1), 1).expect("read"), [entry(5, 1, 20)]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_model::{Ballot, ConfigurationId, GroupId, ReplicaId, Slot, SlotRange};
+use mainstay_model::{Ballot, ConfigurationId, GroupId, ReplicaId, Slot, SlotRange, Timestamp};
 
 use crate::error::Damage;
 use crate::index::{Location, SlotIndex};
@@ -20,6 +20,8 @@ pub(crate) struct Group {
     /// What [`crate::Log::discard`] last allowed for this group; not kept on the disk.
     pub(crate) covered_upto: Slot,
     pub(crate) configuration: ConfigurationId,
+    /// The latest time of any value that was found at the start.
+    pub(crate) time: Timestamp,
     pub(crate) index: SlotIndex,
     /// Slots whose latest record is damaged, and where.
     pub(crate) damaged: BTreeMap<Slot, Damage>,

@@ -118,6 +118,7 @@ impl<D: Disk, P: Plants> Log<D, P> {
             truncated_upto: known.truncated_upto,
             accepted,
             uncertain: known.uncertain(),
+            time: known.time,
         })
     }
 

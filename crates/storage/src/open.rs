@@ -344,7 +344,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
             }
             let is_synced = walk.sequence <= synced_upto && !damage_is_tail;
             match walk.look().map_err(|source| failed(&name, "read", source))? {
-                Found::Record { head, checksum, value_intact } => {
+                Found::Record { head, checksum, time, value_intact } => {
                     if !value_intact && !is_synced {
                         break false;
                     }
@@ -359,6 +359,10 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
                     }
                     let location = Location { segment: number, offset: walk.offset };
                     self.note(replay, &head, location, value_intact);
+                    if value_intact {
+                        let group = replay.groups.entry(head.group).or_default();
+                        group.time = group.time.max(time);
+                    }
                     if matches!(head.kind, Kind::Accept | Kind::Learn) {
                         let highest = replayed.highest.entry(head.group).or_default();
                         *highest = head.slot.max(*highest);
@@ -520,7 +524,7 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
         let mut damaged = 0;
         while walk.offset < end {
             match walk.look().map_err(|source| failed(&name, "read", source))? {
-                Found::Record { head, checksum, value_intact } => {
+                Found::Record { head, checksum, value_intact, .. } => {
                     damaged += u64::from(!value_intact);
                     walk.pass(&head, checksum);
                 }

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use mainstay_model::value::BATCH_HEAD_LEN;
+use mainstay_model::{Timestamp, Value};
+
 use crate::disk::DiskFile;
 use crate::layout::{
     ALIGNMENT, HeadFault, Kind, RECORD_HEAD_LEN, RECORD_MAGIC, RECORDS_START, RecordHead,
@@ -69,8 +72,8 @@ impl<'a, F: DiskFile> Window<'a, F> {
 /// What stands at one place of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A record whose head is intact and continues the one before it.
-    Record { head: RecordHead, checksum: u32, value_intact: bool },
+    /// A record whose head is intact and continues the one before it, and the time of its value.
+    Record { head: RecordHead, checksum: u32, time: Timestamp, value_intact: bool },
     /// No such record.
     Nothing(HeadFault),
 }
@@ -102,8 +105,20 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         if head.sequence != self.sequence || head.previous != self.previous {
             return Ok(Found::Nothing(HeadFault::Bad));
         }
+        // First: what follows may move the window far from the head.
+        let time = self.time(&head)?;
         let value_intact = self.window.value_intact(&head, self.offset)?;
-        Ok(Found::Record { head, checksum, value_intact })
+        Ok(Found::Record { head, checksum, time, value_intact })
+    }
+
+    /// The time of the value of the record at the present place; zero if it has none.
+    fn time(&mut self, head: &RecordHead) -> io::Result<Timestamp> {
+        if !matches!(head.kind, Kind::Accept | Kind::Learn) {
+            return Ok(Timestamp(0));
+        }
+        let place = self.offset + RECORD_HEAD_LEN as u64;
+        let bytes = self.window.get(place, (head.value_len as usize).min(BATCH_HEAD_LEN))?;
+        Ok(Value::new(bytes.to_vec().into()).time())
     }
 
     /// The value of the state record at the present place, if it has one: the number of the first

@@ -160,6 +160,13 @@ impl Watch {
         self.gone
     }
 
+    /// What is left of the key at that replica: no more than what was left before.
+    pub(crate) fn left_at(&self, group: &Group, index: usize, before_ms: i64) -> i64 {
+        let left = group.number(index, &["PTTL", self.key]);
+        assert!((0..=before_ms).contains(&left), "{left} ms are left, and {before_ms} were before");
+        left
+    }
+
     fn see_time(&mut self, group: &Group, index: usize) -> i64 {
         let time = group.time_ms(index);
         let latest = &mut self.latest_ms[index];

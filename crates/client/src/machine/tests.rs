@@ -317,7 +317,7 @@ impl World {
                     return;
                 }
                 let (mut reply, slot) = (Vec::new(), self.slot);
-                self.applier.query(&body, &mut reply).expect("does not panic");
+                self.applier.query(Timestamp(0), &body, &mut reply).expect("does not panic");
                 let (time, reply) = (self.applier.time(), reply.into());
                 self.say(serial, &ReplicaMessage::StaleAnswer { id, slot, time, reply });
             }
@@ -348,7 +348,9 @@ impl World {
                     }
                     _ => {
                         let mut reply = Vec::new();
-                        self.applier.query(&body, &mut reply).expect("does not panic");
+                        self.applier
+                            .query(Timestamp(0), &body, &mut reply)
+                            .expect("does not panic");
                         self.say(serial, &ReplicaMessage::Answer { id, reply: reply.into() });
                     }
                 }
@@ -420,7 +422,7 @@ impl World {
 
     fn journal(&mut self) -> Vec<u64> {
         let mut bytes = Vec::new();
-        self.applier.query(b"?", &mut bytes).expect("does not panic");
+        self.applier.query(Timestamp(0), b"?", &mut bytes).expect("does not panic");
         numbers(&bytes)
     }
 

@@ -110,7 +110,10 @@ impl Cluster {
 
     pub(crate) fn count(&self) -> u64 {
         let mut reply = Vec::new();
-        self.state().applier.query(b"how many", &mut reply).expect("the counter does not panic");
+        self.state()
+            .applier
+            .query(Timestamp(0), b"how many", &mut reply)
+            .expect("the counter does not panic");
         u64::from_le_bytes(reply.try_into().expect("the counter answers eight bytes"))
     }
 
@@ -280,7 +283,10 @@ impl Connection {
             ClientMessage::Query { id, body, .. } => {
                 let mut reply = Vec::new();
                 let state = self.cluster.state();
-                state.applier.query(&body, &mut reply).expect("the counter does not panic");
+                state
+                    .applier
+                    .query(Timestamp(0), &body, &mut reply)
+                    .expect("the counter does not panic");
                 vec![ReplicaMessage::Answer { id, reply: reply.into() }]
             }
             ClientMessage::WhoLeads

@@ -3,9 +3,7 @@
 
 use alloc::vec::Vec;
 
-use mainstay_model::{
-    Ballot, Entry, Plant, Plants, RecordKind, ReplicaId, Slot, SlotRange, Timestamp,
-};
+use mainstay_model::{Ballot, Entry, Now, Plant, Plants, RecordKind, ReplicaId, Slot, SlotRange};
 
 use crate::message::{Accept, Accepted, Body, Prepare, Promise, Refused, RefusedReason};
 use crate::replica::{Cx, Replica};
@@ -75,19 +73,15 @@ impl<P: Plants> Replica<P> {
             // It leaves once the disk has caught up; another one would only pile up behind it.
             return;
         }
-        for page in self.promise_pages(cx.now.wall, m.ballot, m.from) {
+        for page in self.promise_pages(cx.now, m.ballot, m.from) {
             self.send_held(cx, from, Body::Promise(page));
         }
     }
 
     /// A picture of this step: everything accepted, whether durable yet or not (its records stand in
     /// front of the promise's, which the message waits for).
-    pub(crate) fn promise_pages(
-        &self,
-        clock: Timestamp,
-        ballot: Ballot,
-        from: Slot,
-    ) -> Vec<Promise> {
+    pub(crate) fn promise_pages(&self, now: Now, ballot: Ballot, from: Slot) -> Vec<Promise> {
+        let time = self.known_time(now.monotonic);
         let empty = |page, after| Promise {
             ballot,
             page,
@@ -95,7 +89,8 @@ impl<P: Plants> Replica<P> {
             after,
             decided_upto: self.log.decided_upto,
             truncated_upto: self.log.truncated_upto,
-            clock,
+            clock: now.wall,
+            time,
             uncertain: self.acceptor.uncertain.clone(),
             accepted: Vec::new(),
         };

@@ -10,7 +10,7 @@ use mainstay_model::{
     SlotRange, Timestamp, Value,
 };
 
-use crate::decided_time::{DecidedClock, Reading, lower_median};
+use crate::decided_time::{DecidedClock, Reading};
 use crate::door::{Observation, Role};
 use crate::leader::{Leader, Takeover};
 use crate::message::{Body, Prepare, Promise, Refused, RefusedReason};
@@ -65,7 +65,9 @@ struct Picture {
     /// The pages that came, with the slots that each stands between, and the number of the last one.
     pages: BTreeMap<u32, (Slot, Slot)>,
     last: Option<u32>,
+    /// Its calendar clock, and what it knows of decided time.
     reading: Reading,
+    known_time: Reading,
 }
 
 impl Picture {
@@ -134,7 +136,8 @@ impl Promises {
             accepted: BTreeMap::new(),
             pages: BTreeMap::new(),
             last: None,
-            reading: Reading { wall: m.clock, at: now },
+            reading: Reading { time: m.clock, at: now },
+            known_time: Reading { time: m.time, at: now },
         });
         picture.pages.insert(m.page, bounds(&m));
         picture.accepted.extend(m.accepted);
@@ -153,10 +156,11 @@ impl Promises {
         self.complete().map(|(index, picture)| (index, picture.reading))
     }
 
-    /// The highest time of anything reported.
-    fn time(&self) -> Timestamp {
-        let entries = self.complete().flat_map(|(_, picture)| picture.accepted.values());
-        entries.map(|entry| entry.value.time()).max().unwrap_or_default()
+    /// The latest that any of them knows decided time to be now; zero if they know nothing of it.
+    fn known_time(&self, now: Instant) -> Timestamp {
+        let known = self.complete().map(|(_, picture)| picture.known_time);
+        let known = known.filter(|known| known.time > Timestamp(0));
+        known.map(|known| known.shows(now)).max().unwrap_or_default()
     }
 
     pub(crate) fn who(&self) -> ReplicaSet {
@@ -287,7 +291,7 @@ impl<P: Plants> Replica<P> {
             Office::Candidate(candidate) if candidate.ballot == ballot => candidate.from,
             _ => return,
         };
-        for page in self.promise_pages(cx.now.wall, ballot, from) {
+        for page in self.promise_pages(cx.now, ballot, from) {
             self.on_promise(cx, self.me, page);
         }
     }
@@ -332,9 +336,12 @@ impl<P: Plants> Replica<P> {
         }
         let slots = promises.to_take_over(from, top);
         let now = cx.now.monotonic;
-        let median = lower_median(promises.readings().map(|(_, reading)| reading), now);
-        let last = self.log.time.max(promises.time());
-        let clock = DecidedClock::take_over(last, median, now, self.settings.clock_jump_max);
+        let known_time = if self.plants.has(Plant::ClockNotRaised) {
+            self.log.time
+        } else {
+            self.known_time(now).max(promises.known_time(now))
+        };
+        let clock = DecidedClock::unjudged(known_time, now);
         let takeover =
             Takeover { promises, promised_from: from, reported_decided: known, top, clock };
         let leader = Leader::new(ballot, takeover, now, &self.configuration, &self.settings);
@@ -346,17 +353,17 @@ impl<P: Plants> Replica<P> {
         for slot in slots {
             self.take_over(cx, slot);
         }
-        // A no-op of this ballot: once it is decided, all that was taken over is.
-        let time = self.decided_now(cx.now);
-        self.propose(cx, top.next(), self.own_value(top.next(), time));
+        // A no-op of this ballot: once it is decided, all that was taken over is. What time it is can
+        // only be said then.
+        self.propose(cx, top.next(), self.own_value(top.next()));
         self.show_leader(cx, true);
         self.flush_due = true;
     }
 
     /// What a new leader proposes where nothing was: nothing, but for the opening of the log.
-    fn own_value(&self, slot: Slot, time: Timestamp) -> Value {
+    fn own_value(&self, slot: Slot) -> Value {
         let opening = self.opening.iter().filter(|_| slot == Slot::FIRST).cloned();
-        Batch { time, requests: opening.collect() }.encode()
+        Batch { time: Timestamp(0), requests: opening.collect() }.encode()
     }
 
     /// Proposes in a slot that an earlier ballot may have used, or notes that it is blocked. A slot
@@ -375,7 +382,7 @@ impl<P: Plants> Replica<P> {
             // Decided, and yet not by anyone who promised this ballot before: in a higher one.
             Finding::Free if decided => self.resign(cx),
             Finding::Free => {
-                self.propose(cx, slot, self.own_value(slot, Timestamp(0)));
+                self.propose(cx, slot, self.own_value(slot));
             }
             Finding::Blocked => {
                 leader.blocked.insert(slot);

@@ -436,7 +436,7 @@ impl<P: Plants> Replica<P> {
 
     fn deliver_one(&mut self, cx: &mut Cx<'_>, slot: Slot, value: mainstay_model::Value) {
         self.log.delivered_upto = slot;
-        self.log.time = self.log.time.max(value.time());
+        self.log.note_time(value.time());
         self.delivery.bytes += value.len();
         self.delivery.outstanding.push_back((slot, value.len()));
         cx.out.push(Effect::Deliver { slot, value });
@@ -481,9 +481,18 @@ impl<P: Plants> Replica<P> {
         self.log.restart_after(slot);
     }
 
-    pub(crate) fn on_applied(&mut self, cx: &mut Cx<'_>, upto: Slot, wake: Option<Timestamp>) {
+    pub(crate) fn on_applied(
+        &mut self,
+        cx: &mut Cx<'_>,
+        upto: Slot,
+        time: Timestamp,
+        wake: Option<Timestamp>,
+    ) {
         self.flush_due |= wake != self.wake;
         self.wake = wake;
+        if !self.plants.has(Plant::TimeForgottenAtRestart) {
+            self.log.note_time(time);
+        }
         assert!(upto <= self.log.delivered_upto, "the world applied what was never delivered");
         self.log.applied_upto = self.log.applied_upto.max(upto);
         while let Some((slot, len)) = self.delivery.outstanding.front().copied() {

@@ -40,10 +40,13 @@ pub enum Input {
         /// The highest such mark.
         mark: Mark,
     },
-    /// The executor has applied every slot up to here.
+    /// The executor has applied every slot up to here; told, too, when it has its first state and when
+    /// it goes on from another one.
     Applied {
         /// The highest such slot.
         upto: Slot,
+        /// Decided time at that slot.
+        time: Timestamp,
         /// When the service wants time to be decided next, if ever.
         wake: Option<Timestamp>,
     },
@@ -238,12 +241,15 @@ pub enum Effect {
         /// Checkpoints of this replica's own that hold the wrong state: they are to be removed.
         wrong: Vec<CheckpointId>,
     },
-    /// The read may be carried out once the executor has applied this slot.
+    /// The read may be carried out once the executor has applied this slot, and nothing is due by the
+    /// time that it is shown (then a tick is on its way).
     ReadAt {
         /// The read.
         token: Token,
         /// The slot.
         slot: Slot,
+        /// What it is shown of time, if decided time has not come further where it is carried out.
+        time: Timestamp,
     },
     /// Nothing more will be done here about a submission or a read.
     Rejected {

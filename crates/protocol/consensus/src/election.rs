@@ -467,6 +467,7 @@ impl<P: Plants> Replica<P> {
 
     /// Whoever leads or wants to stops, for good in this ballot.
     pub(crate) fn leave_office(&mut self, cx: &mut Cx<'_>) {
+        self.remember_own_clock();
         match core::mem::replace(&mut self.office, Office::Follower) {
             Office::Follower => return,
             Office::Candidate(_) => {}

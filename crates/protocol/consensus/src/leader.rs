@@ -21,9 +21,6 @@ use crate::replica::{Cx, Office, Replica};
 use crate::settings::Settings;
 use crate::window::SendWindow;
 
-/// A tick is not looked for more often than this.
-const TICK_MIN: Duration = Duration::from_millis(1);
-
 /// A proposal that is not decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Open {
@@ -76,7 +73,7 @@ pub(crate) struct Leader {
     pub(crate) reported_decided: Slot,
     /// The leader's own no-op: once it is decided, so is everything taken over.
     takeover_upto: Slot,
-    next_slot: Slot,
+    pub(crate) next_slot: Slot,
     pub(crate) open: BTreeMap<Slot, Open>,
     pub(crate) open_bytes: usize,
     /// How many proposals may be open at once.
@@ -88,11 +85,11 @@ pub(crate) struct Leader {
     pub(crate) known: Known,
     /// When it last looked at what is queued.
     pub(crate) flushed_at: Instant,
-    clock: DecidedClock,
+    pub(crate) clock: DecidedClock,
     /// The highest time that was proposed.
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     /// When the service may want a tick.
-    tick_at: Option<Instant>,
+    pub(crate) tick_at: Option<Instant>,
     /// The watermark that was told last.
     pub(crate) announced: Slot,
     pub(crate) peers: BTreeMap<u16, Peer>,
@@ -183,14 +180,14 @@ impl Leader {
         self.handing_over.is_none_or(HandOver::may_end)
     }
 
-    /// Whether it proposes what it took.
+    /// Whether it proposes what it took: not before it is known what time it is.
     pub(crate) fn may_propose(&self) -> bool {
-        self.handing_over.is_none() && self.unconfirmed.is_none()
+        self.handing_over.is_none() && self.unconfirmed.is_none() && self.clock.is_judged()
     }
 
     /// What the replicas' calendar clocks show in the middle.
     pub(crate) fn median(&self, now: Now) -> Timestamp {
-        let own = Reading { wall: now.wall, at: now.monotonic };
+        let own = Reading { time: now.wall, at: now.monotonic };
         let peers = self.peers.values().filter_map(|peer| peer.reading);
         lower_median(peers.chain([own]), now.monotonic)
     }
@@ -366,6 +363,7 @@ impl<P: Plants> Replica<P> {
         // What lies above the watermark may have its quorum already, once a hole is filled.
         self.advance(cx);
         self.believe_in_itself();
+        self.judge_clock(cx.now);
         self.propose_queued(cx);
         self.order_tick(cx);
         if let Office::Leader(leader) = &mut self.office {
@@ -380,50 +378,5 @@ impl<P: Plants> Replica<P> {
         }
         self.answer_reads(cx);
         self.go_on_handing_over(cx);
-    }
-
-    /// What time it is for the group, as its leader's clock has it.
-    pub(crate) fn decided_now(&mut self, now: Now) -> Timestamp {
-        let Office::Leader(leader) = &mut self.office else { return self.log.time };
-        let median = leader.median(now);
-        leader.clock.read(now, median, leader.time)
-    }
-
-    /// In an idle group nothing carries the time on: when the service wants it, an empty batch does.
-    fn order_tick(&mut self, cx: &mut Cx<'_>) {
-        if let Office::Leader(leader) = &mut self.office {
-            // Also where nothing is waited for any more: a moment that nobody looks at stays in the past.
-            leader.tick_at = None;
-        }
-        let (Some(wake), true) = (self.wake, self.leads()) else { return };
-        let time = self.decided_now(cx.now);
-        let window = self.log.decided_upto.0 + self.configuration.alpha;
-        let Office::Leader(leader) = &mut self.office else { return };
-        if leader.time >= wake || !leader.may_propose() {
-            return;
-        }
-        if time < wake {
-            let wait = Duration::from_nanos(wake.0 - time.0);
-            leader.tick_at = Some(cx.now.monotonic.after(wait.max(TICK_MIN)));
-        } else if leader.next_slot.0 <= window {
-            let slot = leader.next_slot;
-            // Without requests nobody else looks how far all are, and what is applied stays noted.
-            self.keeps_pace(cx.now.monotonic);
-            self.propose(cx, slot, Value::no_op(time));
-        }
-    }
-
-    /// The slot after which a read that has just arrived may be answered: with something due, the one
-    /// that carries the time past it. `None` while that cannot be proposed.
-    pub(crate) fn read_slot(&mut self, now: Now) -> Option<Slot> {
-        let time = self.decided_now(now);
-        let Office::Leader(leader) = &self.office else { return None };
-        match self.wake {
-            Some(wake) if wake <= time && leader.time < wake => None,
-            Some(wake) if wake <= time => {
-                Some(leader.highest_proposed().max(self.log.decided_upto))
-            }
-            _ => Some(self.log.decided_upto),
-        }
     }
 }

@@ -27,6 +27,7 @@
 //! | `donor` | giving one away, in pieces |
 //! | `reads` | linearizable reads at any replica |
 //! | `decided_time` | the clock of the group, as its leader runs it |
+//! | `timekeeping` | what is known of that clock elsewhere; ticks; what reads show of time |
 //! | `submissions`, `queue` | requests on their way to the leader, and where they wait |
 //! | `batching`, `window` | when what waits is proposed, and how much may be open at once |
 //! | `flow`, `passing` | how much is on its way to each follower, and who falls behind; long messages |
@@ -47,7 +48,7 @@
 //! use mainstay_consensus::{Effect, Input, Replica, Settings, Start};
 //! use mainstay_model::{
 //!     Configuration, ConfigurationId, Epoch, Instant, NoPlants, Now, Prng, Recovered, ReplicaId,
-//!     Token,
+//!     Timestamp, Token,
 //! };
 //! use std::collections::VecDeque;
 //!
@@ -59,9 +60,10 @@
 //!     .map(|index| {
 //!         let (me, configuration, recovered) = (id(index), configuration.clone(), Recovered::default());
 //!         let (held, stable, partial, opening) = (Vec::new(), None, None, None);
-//!         let (votes, prng) = (true, Prng::new(7));
-//!         let start =
-//!             Start { me, configuration, votes, recovered, held, stable, partial, prng, opening };
+//!         let (votes, time, prng) = (true, Timestamp(0), Prng::new(7));
+//!         let start = Start {
+//!             me, configuration, votes, recovered, held, stable, time, partial, prng, opening,
+//!         };
 //!         Replica::new(start, Settings::default(), now, NoPlants)
 //!     })
 //!     .collect();
@@ -86,7 +88,8 @@
 //!             )),
 //!             Effect::Deliver { slot, .. } => {
 //!                 delivered[at] += 1; // slot 1 is the leader's no-op, slot 2 holds the request
-//!                 inputs.push_back((at, Input::Applied { upto: slot, wake: None }));
+//!                 let (time, wake) = (Timestamp(0), None); // nothing here looks at time
+//!                 inputs.push_back((at, Input::Applied { upto: slot, time, wake }));
 //!             }
 //!             _ => {}
 //!         }
@@ -130,6 +133,7 @@ mod replica;
 pub mod settings;
 mod slowness;
 mod submissions;
+mod timekeeping;
 mod transfer;
 mod window;
 pub mod wire;
@@ -138,3 +142,4 @@ pub use door::{Effect, Input, Instruction, Observation, ReadPurpose, Refusal, Re
 pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};
 pub use settings::{Batching, CatchUpPolicy, LeaderPolicy, Settings, SlowLeader, Window};
+pub use timekeeping::ClockOff;

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mainstay_model::{Entry, Mark, Slot, Timestamp};
+use mainstay_model::{Entry, Mark, Recovered, Slot, Timestamp};
 
 /// An entry and the mark of the record that keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,20 +36,21 @@ pub(crate) struct Log {
     pub(crate) truncated_upto: Slot,
     /// The highest slot in which anything was accepted.
     pub(crate) accepted_upto: Slot,
-    /// The highest time of any value kept or delivered.
+    /// The highest time of any value that was ever here, decided or not.
     pub(crate) time: Timestamp,
+    /// Decided time at `decided_upto`; earlier than that where not all below has been looked at since
+    /// the start.
+    pub(crate) decided_time: Timestamp,
     /// The highest slot whose record is known to be durable.
     pub(crate) durable_upto: Slot,
 }
 
 impl Log {
-    /// What was recovered, with everything up to `applied_upto` held by a checkpoint.
-    pub(crate) fn new(
-        decided_upto: Slot,
-        truncated_upto: Slot,
-        applied_upto: Slot,
-        mut accepted: BTreeMap<Slot, Entry>,
-    ) -> Self {
+    /// What was recovered, with everything up to the slot of `applied` held by a checkpoint, at which
+    /// decided time was that.
+    pub(crate) fn new(recovered: Recovered, applied: (Slot, Timestamp)) -> Self {
+        let Recovered { decided_upto, truncated_upto, mut accepted, time, .. } = recovered;
+        let (applied_upto, decided_time) = applied;
         let decided_upto = decided_upto.max(applied_upto).max(truncated_upto);
         let accepted = accepted.split_off(&decided_upto.next());
         let accepted_upto = accepted.keys().next_back().copied().unwrap_or(decided_upto);
@@ -62,7 +63,8 @@ impl Log {
             applied_upto,
             truncated_upto,
             accepted_upto: accepted_upto.max(decided_upto),
-            time: Timestamp(0),
+            time: time.max(decided_time),
+            decided_time,
             durable_upto: accepted_upto.max(decided_upto),
         };
         for (slot, entry) in accepted {
@@ -96,6 +98,12 @@ impl Log {
         self.truncated_upto > self.delivered_upto
     }
 
+    /// Decided time has reached `time` at a slot that is decided.
+    pub(crate) fn note_time(&mut self, time: Timestamp) {
+        self.time = self.time.max(time);
+        self.decided_time = self.decided_time.max(time);
+    }
+
     pub(crate) fn get(&self, slot: Slot) -> Option<&Kept> {
         self.kept.get(&slot)
     }
@@ -118,6 +126,7 @@ impl Log {
         assert!(slot == self.decided_upto.next(), "slots are decided in order");
         if let Some(kept) = self.kept.get(&slot) {
             self.undecided_bytes -= kept.entry.value.len();
+            self.decided_time = self.decided_time.max(kept.entry.value.time());
         }
         self.decided_upto = slot;
         self.accepted_upto = self.accepted_upto.max(slot);

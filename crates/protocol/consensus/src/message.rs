@@ -127,6 +127,10 @@ pub struct Promise {
     pub truncated_upto: Slot,
     /// What the sender's calendar clock shows.
     pub clock: Timestamp,
+    /// What the sender knows decided time to be, which a leader's clock may not start below: the
+    /// ceiling of every entry it has seen, and the clock of the leader that it heard last, run on.
+    /// Zero if it knows of no time.
+    pub time: Timestamp,
     /// Where the sender cannot say what it accepted. Same on every page.
     pub uncertain: Vec<SlotRange>,
     /// What the sender accepted above its `decided_upto`, in ascending order over all pages.
@@ -198,6 +202,8 @@ pub struct Lead {
     pub room: bool,
     /// Which confirming round this starts; 0 for a mere watermark, which is not answered.
     pub round: u64,
+    /// What the leader's clock shows; zero while it does not know. Whoever hears it lets it run on.
+    pub time: Timestamp,
 }
 
 /// Follower to leader, answering [`Lead`].
@@ -351,6 +357,8 @@ pub struct ReadSlot {
     /// Reads that came before the question was sent are linearizable at a replica that has applied
     /// this slot.
     pub slot: Slot,
+    /// What they show of time, if the time of the slot is not later.
+    pub time: Timestamp,
 }
 
 /// A replica that fetches a checkpoint or needs one, or whose own is not stable yet, to all; every

@@ -14,6 +14,7 @@ impl<P: Plants> Replica<P> {
         let decided_upto = self.log.decided_upto;
         let (durable_upto, applied_upto) = (self.log.durable_upto, self.log.applied_upto);
         let room = self.quorum_has_room();
+        let time = self.clock_to_tell(cx.now);
         let Office::Leader(leader) = &mut self.office else { return };
         leader.announced = decided_upto;
         let lead = Lead {
@@ -24,6 +25,7 @@ impl<P: Plants> Replica<P> {
             applied_upto,
             room,
             round: if round { leader.rounds.current() } else { 0 },
+            time,
         };
         for peer in self.peers() {
             self.send(cx, peer, Body::Lead(lead));
@@ -39,6 +41,7 @@ impl<P: Plants> Replica<P> {
             return self.refuse_promised(cx, from, m.ballot);
         }
         self.hear_leader(cx, m.ballot);
+        self.hear_clock(m.time, cx.now.monotonic);
         self.judge_progress(cx, &m);
         self.on_watermark(cx, m.ballot, m.decided_upto);
         if m.round > 0 && !self.votes {
@@ -73,7 +76,7 @@ impl<P: Plants> Replica<P> {
             peer.decided_upto = peer.decided_upto.max(m.decided_upto);
             self.flush_due |= peer.room != m.room;
             peer.room = m.room;
-            peer.reading = Some(Reading { wall: m.clock, at: cx.now.monotonic });
+            peer.reading = Some(Reading { time: m.clock, at: cx.now.monotonic });
             peer.disk = m.disk;
             peer.progress.note(m.applied_upto, m.decided_upto, cx.now.monotonic);
         }

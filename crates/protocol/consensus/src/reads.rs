@@ -7,7 +7,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use mainstay_model::{Ballot, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Token};
+use mainstay_model::{
+    Ballot, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Timestamp, Token,
+};
 
 use crate::door::{Effect, Rejection};
 use crate::message::{Body, NotLeader, ReadAsk, ReadSlot};
@@ -20,14 +22,23 @@ enum Asker {
     Peer(ReplicaId, u64),
 }
 
+/// Waits for the round of that number, and until the slot is decided, to be told both slot and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    round: u64,
+    slot: Slot,
+    time: Timestamp,
+    asker: Asker,
+}
+
 /// The confirming rounds of a leader. An answer to a round confirms every earlier one as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rounds {
     current: u64,
     /// Arrived, and not part of a round yet.
     arrived: Vec<Asker>,
-    /// Waits for the round of that number, to be told that slot.
-    waiting: VecDeque<(u64, Slot, Asker)>,
+    /// Wait for a round.
+    waiting: VecDeque<Waiting>,
 }
 
 impl Default for Rounds {
@@ -57,7 +68,7 @@ impl Rounds {
 
     /// Whether this very question waits already: it was sent again.
     fn holds(&self, asker: Asker) -> bool {
-        self.arrived.contains(&asker) || self.waiting.iter().any(|(_, _, other)| *other == asker)
+        self.arrived.contains(&asker) || self.waiting.iter().any(|one| one.asker == asker)
     }
 }
 
@@ -81,7 +92,7 @@ pub(crate) struct Reads {
 impl Reads {
     /// What waited at this replica while it led waits here again.
     pub(crate) fn take_back(&mut self, rounds: Rounds, now: Instant) {
-        let askers = rounds.waiting.into_iter().map(|(_, _, asker)| asker).chain(rounds.arrived);
+        let askers = rounds.waiting.into_iter().map(|one| one.asker).chain(rounds.arrived);
         self.arrived.extend(askers.filter_map(|asker| match asker {
             Asker::Own(token) => Some(token),
             Asker::Peer(..) => None,
@@ -188,35 +199,46 @@ impl<P: Plants> Replica<P> {
         let ready = leader.took_over(decided_upto) || early;
         let rounds = &mut leader.rounds;
         rounds.arrived.extend(own.into_iter().map(Asker::Own));
-        let (false, true, Some(slot)) = (rounds.arrived.is_empty(), ready, read_slot) else {
+        let (false, true, Some((slot, time))) = (rounds.arrived.is_empty(), ready, read_slot)
+        else {
             return false;
         };
         rounds.begin();
         let round = rounds.current;
         let arrived = core::mem::take(&mut rounds.arrived);
-        rounds.waiting.extend(arrived.into_iter().map(|asker| (round, slot, asker)));
+        let waiting = arrived.into_iter().map(|asker| Waiting { round, slot, time, asker });
+        rounds.waiting.extend(waiting);
         true
     }
 
-    /// Tells the slot to every read whose round a quorum has confirmed.
+    /// Whether reads wait here for a slot.
+    pub(crate) fn reads_wait(&self) -> bool {
+        let Office::Leader(leader) = &self.office else { return false };
+        self.reads.len() > 0 || !leader.rounds.arrived.is_empty()
+    }
+
+    /// Tells slot and time to every read whose round a quorum has confirmed and whose slot is decided:
+    /// a time under an entry that another leader may never hear of might be shown and then go back.
     pub(crate) fn answer_reads(&mut self, cx: &mut Cx<'_>) {
         let unconfirmed = self.plants.has(Plant::ReadUnconfirmed);
         loop {
             let Office::Leader(leader) = &mut self.office else { return };
-            let Some((round, slot, asker)) = leader.rounds.waiting.front().copied() else { return };
+            let Some(next) = leader.rounds.waiting.front().copied() else { return };
+            let Waiting { round, slot, time, asker } = next;
             let confirmed = leader.peers.iter().filter(|(_, peer)| peer.round >= round);
             let mut set: ReplicaSet = confirmed.map(|(index, _)| *index).collect();
             set.insert(self.me.index);
-            if !self.configuration.is_quorum(set) && !unconfirmed {
+            let is_confirmed = self.configuration.is_quorum(set) || unconfirmed;
+            if !is_confirmed || slot > self.log.decided_upto {
                 return;
             }
             if !self.plants.has(Plant::StepWithoutEnd) {
                 leader.rounds.waiting.pop_front();
             }
             match asker {
-                Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot }),
+                Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot, time }),
                 Asker::Peer(to, number) => {
-                    self.send(cx, to, Body::ReadSlot(ReadSlot { number, slot }));
+                    self.send(cx, to, Body::ReadSlot(ReadSlot { number, slot, time }));
                 }
             }
         }
@@ -227,7 +249,7 @@ impl<P: Plants> Replica<P> {
             return self.ignore(cx, "answer to a read that does not wait");
         };
         for token in asked.tokens {
-            cx.out.push(Effect::ReadAt { token, slot: m.slot });
+            cx.out.push(Effect::ReadAt { token, slot: m.slot, time: m.time });
         }
         self.raise_target(m.slot);
         self.flush_due = true;

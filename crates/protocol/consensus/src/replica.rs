@@ -15,6 +15,7 @@ use crate::acceptor::Acceptor;
 use crate::candidate::Candidate;
 use crate::catch_up::{CatchUpState, Delivery};
 use crate::checkpoints::Checkpoints;
+use crate::decided_time::Reading;
 use crate::donor::Giving;
 use crate::door::{Effect, Input, Instruction, Observation, Role};
 use crate::election::Election;
@@ -49,6 +50,8 @@ pub struct Start {
     /// What was last noted as stable, see [`Effect::Discard`]. After a restart nobody else may be left
     /// who knows.
     pub stable: Option<CheckpointId>,
+    /// Decided time as of the last checkpoint of `held`; zero without one.
+    pub time: Timestamp,
     /// What an interrupted transfer left on disk, if anything.
     pub partial: Option<PartialCheckpoint>,
     /// Its generator.
@@ -98,6 +101,8 @@ pub struct Replica<P = NoPlants> {
     pub(crate) reads: Reads,
     /// When the service wants time to be decided next.
     pub(crate) wake: Option<Timestamp>,
+    /// The clock of the leader that was heard last.
+    pub(crate) leader_clock: Option<Reading>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) transfer: Transfer,
     pub(crate) latencies: Latencies,
@@ -209,10 +214,14 @@ impl<P: Plants> Replica<P> {
     /// # Panics
     /// If the configuration does not list `start.me`, or the recovered state contradicts itself.
     pub fn new(start: Start, settings: Settings, now: Now, plants: P) -> Self {
-        let Start { me, configuration, votes, recovered, held, stable, partial, mut prng, opening } =
-            start;
+        let Start { me, configuration, votes, held, stable, partial, opening, .. } = start;
+        let Start { mut recovered, mut time, mut prng, .. } = start;
         assert!(configuration.lists(me), "a replica belongs to its configuration");
-        let Recovered { promised, decided_upto, truncated_upto, accepted, uncertain } = recovered;
+        if plants.has(Plant::TimeForgottenAtRestart) {
+            (time, recovered.time) = (Timestamp(0), Timestamp(0));
+        }
+        let (promised, uncertain) = (recovered.promised, core::mem::take(&mut recovered.uncertain));
+        let (decided_upto, truncated_upto) = (recovered.decided_upto, recovered.truncated_upto);
         let votes = votes || plants.has(Plant::AmnesiacVotes);
         let applied_upto = held.last().map_or(Slot::NONE, |last| last.slot);
         let election = Election::new(now.monotonic, promised, prng.split());
@@ -228,7 +237,7 @@ impl<P: Plants> Replica<P> {
             votes,
             prng,
             opening,
-            log: Log::new(decided_upto, truncated_upto, applied_upto, accepted),
+            log: Log::new(recovered, (applied_upto, time)),
             acceptor: Acceptor { promised, uncertain, room: true },
             outbox: Outbox::default(),
             office: Office::Follower,
@@ -238,6 +247,7 @@ impl<P: Plants> Replica<P> {
             submissions: Submissions::default(),
             reads: Reads::default(),
             wake: None,
+            leader_clock: None,
             checkpoints: Checkpoints::new(held, truncated_upto, known_stable),
             transfer: Transfer::new(partial),
             latencies: Latencies::default(),
@@ -278,7 +288,7 @@ impl<P: Plants> Replica<P> {
                 let owes = self.outbox.owes();
                 self.latencies.durable(mark, owes, cx.now.monotonic);
             }
-            Input::Applied { upto, wake } => self.on_applied(cx, upto, wake),
+            Input::Applied { upto, time, wake } => self.on_applied(cx, upto, time, wake),
             Input::LogRead { from, purpose, entries } => {
                 self.on_log_read(cx, from, purpose, entries);
             }

@@ -316,7 +316,10 @@ fn a_panic_stops_the_executor_and_names_slot_and_request() {
     assert_eq!(replica.applier.apply(Slot(3), &no_op, &mut out), Err(error.clone()));
     assert_eq!(replica.applier.applied_upto(), Slot(1));
     assert_eq!(replica.applier.stopped(), Some(&error));
-    assert_eq!(replica.applier.query(b"count", &mut Vec::new()), Err(error.to_string()));
+    assert_eq!(
+        replica.applier.query(Timestamp(0), b"count", &mut Vec::new()),
+        Err(error.to_string())
+    );
     assert_eq!(replica.applier.digest(), None);
     assert_eq!(replica.applier.wake(), None);
 }
@@ -326,7 +329,10 @@ fn a_panic_in_a_query_fails_that_query_only() {
     let mut replica = Replica::new();
     let session = replica.open(1);
     let mut reply = b"before ".to_vec();
-    assert_eq!(replica.applier.query(b"panic", &mut reply), Err("asked to".to_owned()));
+    assert_eq!(
+        replica.applier.query(Timestamp(0), b"panic", &mut reply),
+        Err("asked to".to_owned())
+    );
     assert_eq!(reply, b"before ");
     assert_eq!(replica.ask(session, 1, "a"), [replied(session, 1, "1", false)]);
     assert_eq!(replica.query("count"), "1");

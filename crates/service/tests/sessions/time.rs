@@ -92,8 +92,13 @@ impl Replica {
     }
 
     fn query(&self) -> String {
+        self.query_at(0)
+    }
+
+    /// A query that is shown this time.
+    fn query_at(&self, time: u64) -> String {
         let mut reply = Vec::new();
-        self.0.query(b"", &mut reply).unwrap();
+        self.0.query(Timestamp(time), b"", &mut reply).unwrap();
         String::from_utf8(reply).unwrap()
     }
 }
@@ -114,6 +119,19 @@ fn a_slot_without_requests_moves_time_and_what_is_due_is_gone() {
     let no_op = Value::no_op(Timestamp(25));
     replica.0.apply(replica.0.applied_upto().next(), &no_op, &mut Vec::new()).unwrap();
     assert_eq!((replica.0.wake(), replica.query()), (None, "0 left at 25".into()));
+}
+
+#[test]
+fn a_query_is_shown_time_as_it_passes_and_not_what_is_due() {
+    let mut replica = Replica::new();
+    replica.slot(5, &[request(SESSION, 1, 0, "set 10")]);
+    assert_eq!(replica.query_at(4), "1 left at 5", "decided time has come further");
+    assert_eq!(replica.query_at(9), "1 left at 9");
+    let is_due = |replica: &Replica, time| replica.0.is_due(Timestamp(time));
+    assert!(!is_due(&replica, 9) && is_due(&replica, 10), "a tick comes first");
+    replica.slot(10, &[]);
+    assert!(!is_due(&replica, 11));
+    assert_eq!(replica.query_at(11), "0 left at 11");
 }
 
 #[test]
@@ -142,6 +160,13 @@ fn a_restored_replica_goes_on_with_the_time_it_had() {
     replica.slot(5, &[request(SESSION, 1, 0, "set 10")]);
     let mut bytes = Vec::new();
     replica.0.checkpoint().unwrap().write(&mut bytes).unwrap();
+    assert_eq!(mainstay_service::time_of(&mut &bytes[..]).unwrap(), Timestamp(5));
+    bytes[30] ^= 1;
+    assert!(
+        mainstay_service::time_of(&mut &bytes[..]).is_err(),
+        "a damaged beginning tells nothing"
+    );
+    bytes[30] ^= 1;
     let mut after = Replica(Applier::restore(&mut &bytes[..], NoPlants).unwrap());
     assert_eq!((after.0.time(), after.0.wake()), (Timestamp(5), Some(Timestamp(10))));
     for replica in [&mut replica, &mut after] {

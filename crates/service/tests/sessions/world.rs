@@ -99,7 +99,7 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn query(&self, request: &str) -> String {
         let mut reply = Vec::new();
-        self.applier.query(request.as_bytes(), &mut reply).unwrap();
+        self.applier.query(Timestamp(0), request.as_bytes(), &mut reply).unwrap();
         String::from_utf8(reply).unwrap()
     }
 }

@@ -42,6 +42,8 @@ pub struct CheckpointPlan {
     pub requests_min: u64,
     /// and so many.
     pub requests_max: u64,
+    /// Whether they set another one now and then, which is an entry in an idle group, too.
+    pub is_changed: bool,
     /// How many bytes of the log are kept for who lags a little.
     pub keep_bytes: u64,
     /// How many bytes it may have until nothing more is kept for those who fetch a checkpoint.

@@ -20,6 +20,7 @@ use mainstay_detect::Detector;
 use mainstay_model::frame::Frame;
 use mainstay_model::piece::PIECE;
 use mainstay_model::plant::Planted;
+use mainstay_model::time::nanos;
 use mainstay_model::{
     CheckpointId, GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
@@ -129,8 +130,19 @@ impl ReplicaProcess {
         let mut held = keeping.held.held();
         held.retain(|held| Some(*held) <= checkpoint);
         let stable = keeping.held.stable();
-        let start =
-            Start { me, configuration, votes, recovered, held, stable, partial, prng, opening };
+        let time = state.time();
+        let start = Start {
+            me,
+            configuration,
+            votes,
+            recovered,
+            held,
+            stable,
+            time,
+            partial,
+            prng,
+            opening,
+        };
         let resumable = partial.map(|partial| (partial.checkpoint, partial.chunks));
         let plants = group.plants;
         let had_room = log.has_room();
@@ -229,10 +241,10 @@ impl ReplicaProcess {
                 self.deliveries.push_back((slot, value));
                 self.execute(cx);
             }
-            Effect::ReadAt { token, slot } => {
+            Effect::ReadAt { token, slot, time } => {
                 if let Some(read) = self.reads.get_mut(&token) {
-                    cx.line(format_args!("read {token} at {slot}"));
-                    read.slot = Some(slot);
+                    cx.line(format_args!("read {token} at {slot}, {time:?}"));
+                    read.at = Some((slot, time));
                     self.answer_reads(cx);
                 }
             }
@@ -259,7 +271,10 @@ impl ReplicaProcess {
             }
             Effect::Observe(observation) => {
                 match observation {
-                    mainstay_consensus::Observation::Role { role, .. } => self.role = role,
+                    mainstay_consensus::Observation::Role { role, .. } => {
+                        self.role = role;
+                        self.observe_office(cx);
+                    }
                     mainstay_consensus::Observation::Transfer { .. } => {
                         cx.recorder().counts.transfers += 1;
                     }
@@ -267,6 +282,13 @@ impl ReplicaProcess {
                 }
                 cx.line(format_args!("* {observation:?}"));
             }
+        }
+    }
+
+    fn observe_office(&self, cx: &mut Cx<'_>) {
+        if self.role == Role::Leader {
+            let jump_max = nanos(self.group.ordering.clock_jump_max);
+            cx.observe(&Observation::TookOffice { replica: self.me, jump_max });
         }
     }
 
@@ -444,6 +466,7 @@ impl Process for ReplicaProcess {
         self.arm(cx, now);
         self.detect(cx, mainstay_detect::Input::Deadline);
         self.step(cx, Input::Room { entries: self.had_room });
+        self.tell_applied(cx);
         cx.timer_in(TICK_NANOS, TICK);
     }
 
@@ -526,6 +549,7 @@ impl Process for ReplicaProcess {
             truncated: self.log.truncated_upto(GroupId::FIRST).0,
             log_bytes: self.log.bytes(),
             checkpoints: self.keeping.held.held().len(),
+            time: self.machine.time().0,
         }
     }
 }

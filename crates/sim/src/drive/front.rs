@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use mainstay_check::Observation;
 use mainstay_model::plant::Planted;
-use mainstay_model::{Nonce, RequestNumber, SessionId, Slot};
+use mainstay_model::{Nonce, RequestNumber, SessionId, Slot, Timestamp};
 use mainstay_service::client_session::SessionEvent;
 use mainstay_service::{Applied, ClientSession, Command};
 
@@ -37,8 +37,8 @@ pub struct Read {
     pub after: Option<RequestNumber>,
     /// Which of the front's sessions the number belongs to.
     pub generation: u64,
-    /// From which slot on it may be answered, once that is known.
-    pub slot: Option<Slot>,
+    /// From which slot on it may be answered, and what it shows of time, once that is known.
+    pub at: Option<(Slot, Timestamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ impl Front {
                     let after = connection.last_number;
                     let body = body.clone();
                     let generation = self.generation;
-                    todo.push(Todo::Read(Read { asker, body, after, generation, slot: None }));
+                    todo.push(Todo::Read(Read { asker, body, after, generation, at: None }));
                     connection.reads_open += 1;
                 } else {
                     if connection.reads_open > 0 {

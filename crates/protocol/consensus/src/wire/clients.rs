@@ -1,7 +1,7 @@
 //! The messages that carry what clients and operators ask for.
 
 use mainstay_model::codec::{DecodeError, Put, Reader};
-use mainstay_model::{RequestId, RequestNumber};
+use mainstay_model::{RequestId, RequestNumber, Timestamp};
 
 use super::{Wire, list, put_list};
 use crate::door::{Instruction, Refusal};
@@ -65,10 +65,11 @@ impl Wire for ReadSlot {
     fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
         out.put_slot(self.slot);
+        out.put_u64(self.time.0);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { number: r.u64()?, slot: r.slot()? })
+        Ok(Self { number: r.u64()?, slot: r.slot()?, time: Timestamp(r.u64()?) })
     }
 }
 

@@ -32,6 +32,7 @@ impl Wire for Promise {
         out.put_slot(self.decided_upto);
         out.put_slot(self.truncated_upto);
         out.put_u64(self.clock.0);
+        out.put_u64(self.time.0);
         put_list(out, &self.uncertain);
         put_list(out, &self.accepted);
     }
@@ -45,6 +46,7 @@ impl Wire for Promise {
             decided_upto: r.slot()?,
             truncated_upto: r.slot()?,
             clock: Timestamp(r.u64()?),
+            time: Timestamp(r.u64()?),
             uncertain: list(r, 16)?,
             accepted: list(r, 8 + ENTRY_LEN_MIN)?,
         })
@@ -129,6 +131,7 @@ impl Wire for Lead {
         out.put_slot(self.applied_upto);
         out.put_u8(u8::from(self.room));
         out.put_u64(self.round);
+        out.put_u64(self.time.0);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -140,6 +143,7 @@ impl Wire for Lead {
             applied_upto: r.slot()?,
             room: r.flag("room")?,
             round: r.u64()?,
+            time: Timestamp(r.u64()?),
         })
     }
 }

@@ -46,6 +46,7 @@ pub(crate) fn lead(ballot: Ballot, decided_upto: u64) -> Body {
         applied_upto,
         round,
         room: true,
+        time: Timestamp(0),
     })
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn promise(ballot: Ballot, decided_upto: u64, accepted: Vec<(Slot, En
         decided_upto,
         truncated_upto,
         clock: Timestamp(0),
+        time: Timestamp(0),
         uncertain,
         accepted,
     }
@@ -103,6 +105,8 @@ pub(crate) struct Alone {
     sent: Vec<(u16, Body)>,
     pub(crate) delivered: BTreeMap<Slot, Value>,
     pub(crate) reads: BTreeMap<Token, Slot>,
+    /// What each read is shown of time.
+    pub(crate) shown: BTreeMap<Token, Timestamp>,
     pub(crate) rejected: Vec<(Token, Rejection)>,
     /// Whether what is delivered is applied at once; else the test says when.
     pub(crate) executes: bool,
@@ -133,6 +137,7 @@ impl Alone {
             sent: Vec::new(),
             delivered: BTreeMap::new(),
             reads: BTreeMap::new(),
+            shown: BTreeMap::new(),
             rejected: Vec::new(),
             executes: true,
         }
@@ -161,6 +166,7 @@ impl Alone {
                 &record.kind
             {
                 recovered.accepted.insert(*slot, entry.clone());
+                recovered.time = recovered.time.max(entry.value.time());
             }
         }
         recovered.accepted = recovered.accepted.split_off(&recovered.decided_upto.next());
@@ -181,11 +187,12 @@ impl Alone {
                 Effect::Deliver { slot, value } => {
                     self.delivered.insert(slot, value);
                     if self.executes {
-                        self.step(Input::Applied { upto: slot, wake: None });
+                        self.step(Input::Applied { upto: slot, time: Timestamp(0), wake: None });
                     }
                 }
-                Effect::ReadAt { token, slot } => {
+                Effect::ReadAt { token, slot, time } => {
                     self.reads.insert(token, slot);
+                    self.shown.insert(token, time);
                 }
                 Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
                 Effect::ReadLog { .. } => panic!("everything is kept in memory here"),
@@ -299,10 +306,10 @@ fn replica(
     let configuration = Configuration { id: ConfigurationId(1), replicas, alpha: 64 };
     // Every start has a generator of its own, as every process has.
     let prng = Prng::new(now + 1);
-    let (held, stable, partial) = (Vec::new(), None, None);
-    let opening = None;
+    let (me, held, stable, partial) = (id(me), Vec::new(), None, None);
+    let (time, opening) = (Timestamp(0), None);
     let start =
-        Start { me: id(me), configuration, votes, recovered, held, stable, partial, prng, opening };
+        Start { me, configuration, votes, recovered, held, stable, time, partial, prng, opening };
     let now = Now { monotonic: Instant(now), wall: Timestamp(now) };
     Replica::new(start, settings, now, NoPlants)
 }

@@ -181,8 +181,13 @@ fn what_waits_at_a_new_leader_is_ordered_once() {
         submit(&mut a, 1, 1);
         submit(&mut a, 1, 2);
     }
-    crate::lead_group(&mut a);
+    let own = crate::lead_group(&mut a);
     a.end_turn();
+    assert!(
+        batches(&mut a).concat().is_empty(),
+        "what time it is shows once all taken over is decided"
+    );
+    a.hear(1, accepted(own, 1));
     let ordered: Vec<String> = batches(&mut a).concat();
     assert_eq!(ordered, ["1/1", "1/2"]);
     let once: BTreeSet<&String> = ordered.iter().collect();

@@ -11,7 +11,9 @@ mod ticks;
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
 use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
 use mainstay_consensus::{Body, Input, Message, Rejection, Role, Settings};
-use mainstay_model::{Ballot, ConfigurationId, Entry, Recovered, Slot, SlotRange, Token, Value};
+use mainstay_model::{
+    Ballot, ConfigurationId, Entry, Recovered, Slot, SlotRange, Timestamp, Token, Value,
+};
 
 fn entry(ballot: Ballot, value: &Value) -> Entry {
     Entry { ballot, value: value.clone() }
@@ -170,7 +172,7 @@ fn an_answer_to_a_read_of_an_earlier_start_is_not_believed() {
     a.restart();
     asked(&mut a, 2);
     // The answer to the first question, with a slot from before the second read arrived.
-    a.hear(2, Body::ReadSlot(ReadSlot { number: before, slot: Slot::NONE }));
+    a.hear(2, Body::ReadSlot(ReadSlot { number: before, slot: Slot::NONE, time: Timestamp(0) }));
     assert!(a.reads.is_empty(), "a read was told a slot from before it arrived");
 }
 
@@ -192,7 +194,7 @@ fn what_a_leader_queues_is_not_given_up_for_want_of_a_leader() {
                 round = lead.round.max(round);
                 let slot = Slot::NONE;
                 let follow = Follow {
-                    clock: mainstay_model::Timestamp(0),
+                    clock: Timestamp(0),
                     disk: std::time::Duration::ZERO,
                     ballot: own,
                     round,
@@ -295,7 +297,7 @@ fn a_leader_that_lags_and_has_no_room_lets_another_try() {
                     let (durable_upto, applied_upto) = (decided_upto, decided_upto);
                     let ballot = m.ballot;
                     let follow = Follow {
-                        clock: mainstay_model::Timestamp(0),
+                        clock: Timestamp(0),
                         disk: std::time::Duration::ZERO,
                         ballot,
                         round,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay_consensus::{Input, Rejection, Settings};
-use mainstay_model::Slot;
+use mainstay_model::{Slot, Timestamp};
 
 use crate::alone::{Alone, follow};
 use crate::batching::{batches, submit};
@@ -61,7 +61,7 @@ fn ordering_waits_for_a_slow_service_and_clients_are_told() {
     assert_eq!(busy as u64, 100 - AHEAD - 50, "what finds no place in the queue is refused");
     // The service carries on; what waits goes in one batch.
     a.sent();
-    a.step(Input::Applied { upto: Slot(2), wake: None });
+    a.step(Input::Applied { upto: Slot(2), time: Timestamp(0), wake: None });
     a.pass(50);
     assert!(batches(&mut a).is_empty(), "of the others nobody has");
     a.pass(50);
@@ -112,7 +112,7 @@ fn a_service_that_stands_still_holds_nobody_up_for_long() {
     let (mut a, own) = slow_leader(settings());
     submit(&mut a, 1, 1);
     decide(&mut a, own, 2);
-    a.step(Input::Applied { upto: Slot(2), wake: None });
+    a.step(Input::Applied { upto: Slot(2), time: Timestamp(0), wake: None });
     for number in 2..=2 * AHEAD {
         submit(&mut a, 1, number);
         let applied = a.replica.status().decided.0;

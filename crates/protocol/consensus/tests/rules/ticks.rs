@@ -9,7 +9,7 @@ use crate::leader_with;
 /// The service has applied everything, and wants to be woken then.
 fn wants_time(a: &mut Alone, wake: Option<Timestamp>) {
     let upto = a.replica.status().decided;
-    a.step(Input::Applied { upto, wake });
+    a.step(Input::Applied { upto, time: Timestamp(0), wake });
     a.end_turn();
 }
 
@@ -19,7 +19,7 @@ fn wants_time(a: &mut Alone, wake: Option<Timestamp>) {
 fn a_moment_that_is_not_waited_for_any_more_passes() {
     let (mut a, _) = leader_with(Settings::default());
     let accepted = a.replica.status().accepted;
-    let moment = Timestamp(a.replica.status().time.0 + 100 * MS);
+    let moment = Timestamp(a.replica.time().0 + 100 * MS);
     wants_time(&mut a, Some(moment));
     a.pass(50);
     wants_time(&mut a, None);

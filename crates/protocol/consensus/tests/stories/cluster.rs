@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainstay_consensus::{
-    Input, Instruction, Message, Observation, Refusal, Rejection, Replica, Request, Settings,
-    Start, Status,
+    ClockOff, Input, Instruction, Message, Observation, Refusal, Rejection, Replica, Request,
+    Settings, Start, Status,
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
@@ -84,6 +84,8 @@ pub(crate) struct Cluster {
     pub(crate) decided: BTreeMap<Slot, Value>,
     pub(crate) delivered: Vec<Vec<Value>>,
     pub(crate) reads: BTreeMap<Token, Slot>,
+    /// What each read is shown of time.
+    pub(crate) shown: BTreeMap<Token, Timestamp>,
     pub(crate) rejected: Vec<(Token, Rejection)>,
     pub(crate) sent: BTreeMap<&'static str, u64>,
     /// A checkpoint is due every so many slots; 0 for never.
@@ -119,6 +121,11 @@ pub(crate) struct Cluster {
     /// Pieces on their way to a disk, and pieces being read by a donor: never more than may be.
     storing: BTreeMap<u16, u64>,
     reading: BTreeMap<u16, u64>,
+}
+
+/// Decided time once these were applied.
+pub(crate) fn time_of(applied: &[Value]) -> Timestamp {
+    applied.iter().map(Value::time).max().unwrap_or_default()
 }
 
 impl Cluster {
@@ -167,6 +174,7 @@ impl Cluster {
             decided: BTreeMap::new(),
             delivered: (0..count).map(|_| Vec::new()).collect(),
             reads: BTreeMap::new(),
+            shown: BTreeMap::new(),
             rejected: Vec::new(),
             sent: BTreeMap::new(),
             checkpoint_slots: 0,
@@ -220,6 +228,7 @@ impl Cluster {
             recovered: node.disk.recovered(),
             held: node.disk.checkpoints.clone(),
             stable: node.disk.stable,
+            time: time_of(&self.delivered[usize::from(index)]),
             partial: node.disk.partial(),
             prng: self.prng.split(),
             opening: self.opening.clone(),
@@ -293,6 +302,12 @@ impl Cluster {
 
     pub(crate) fn status(&self, index: u16) -> Status {
         self.nodes[usize::from(index)].replica.as_ref().expect("is up").status()
+    }
+
+    /// Whose clocks are off, as far as this replica knows.
+    pub(crate) fn clocks_off(&self, index: u16) -> Vec<ClockOff> {
+        let now = self.clocks(index);
+        self.nodes[usize::from(index)].replica.as_ref().expect("is up").clocks_off(now)
     }
 
     /// The highest slot that anybody was found to know as decided.
@@ -469,7 +484,9 @@ impl Cluster {
             }
         } else if let Some((_, index)) = applied.filter(|(at, _)| *at <= next) {
             if let Some((_, upto)) = self.nodes[index].to_apply.pop_front() {
-                self.step(index as u16, Input::Applied { upto, wake: self.wake });
+                let applied = usize::try_from(upto.0).expect("few slots");
+                let time = time_of(&self.delivered[index][..applied]);
+                self.step(index as u16, Input::Applied { upto, time, wake: self.wake });
             }
         } else if let Some((_, index)) = deadline {
             self.turns =

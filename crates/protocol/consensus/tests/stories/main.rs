@@ -5,6 +5,7 @@ mod leader_change;
 mod openings;
 mod restless;
 mod slow;
+mod time;
 mod transfer;
 mod transfer_again;
 mod walks;

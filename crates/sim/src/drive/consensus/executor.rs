@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, Role};
-use mainstay_model::{Batch, Nonce, Plant, Plants, Slot, Value};
+use mainstay_model::{Batch, Nonce, Plant, Plants, Slot, Timestamp, Value};
 use mainstay_service::{CheckpointInterval, Command};
 
 use super::{EXECUTOR, Origin, ReplicaProcess};
@@ -63,12 +63,17 @@ impl ReplicaProcess {
             let nonce = Nonce(u128::from(cx.prng().next_u64()));
             self.front.on_applied(applied, || nonce, &mut todo);
         }
-        let wake = self.applier.wake();
-        self.step(cx, Input::Applied { upto: slot, wake });
+        self.tell_applied(cx);
         self.carry_out_todo(cx, todo);
         self.answer_reads(cx);
         self.trim_sessions(cx);
         self.execute(cx);
+    }
+
+    /// Tells the machine how far the state is.
+    pub(super) fn tell_applied(&mut self, cx: &mut Cx<'_>) {
+        let (upto, time) = (self.applier.applied_upto(), self.applier.time());
+        self.step(cx, Input::Applied { upto, time, wake: self.applier.wake() });
     }
 
     /// Tells the properties what the state is now.
@@ -76,8 +81,8 @@ impl ReplicaProcess {
         let (replica, slot) = (self.me, self.applier.applied_upto());
         let digest = self.applier.digest().unwrap_or_default();
         cx.observe(&Observation::Digest { replica, slot, digest });
-        let time = self.applier.time();
-        cx.observe(&Observation::Time { replica, slot, time });
+        let (time, at) = (self.applier.time(), cx.time());
+        cx.observe(&Observation::Time { replica, slot, time, at });
     }
 
     /// What the applier is given for the value of a slot: the value itself, unless something is to go
@@ -111,7 +116,8 @@ impl ReplicaProcess {
             self.applier.checkpoint_interval() == CheckpointInterval::default(),
             self.owes_checkpoint,
         );
-        if self.role != Role::Leader || !(unset || late || cx.prng().chance(1, 20)) {
+        let changes = options.is_changed && cx.prng().chance(1, 20);
+        if self.role != Role::Leader || !(unset || late || changes) {
             return;
         }
         // Checkpoints that are not written in time are due less often.
@@ -137,8 +143,9 @@ impl ReplicaProcess {
         let mut done = Vec::new();
         for (&token, read) in &self.reads {
             let lost = read.after.is_some() && read.generation != generation;
-            let ready = read.slot.is_some_and(|slot| applied >= slot)
-                && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
+            let ready =
+                read.at.is_some_and(|(slot, time)| applied >= slot && !self.applier.is_due(time))
+                    && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
             if lost || ready {
                 done.push((token, lost));
             }
@@ -146,7 +153,8 @@ impl ReplicaProcess {
         for (token, lost) in done {
             let Some(read) = self.reads.remove(&token) else { continue };
             let mut reply = Vec::new();
-            let outcome = if lost || self.applier.query(&read.body, &mut reply).is_err() {
+            let time = read.at.map_or(Timestamp(0), |(_, time)| time);
+            let outcome = if lost || self.applier.query(time, &read.body, &mut reply).is_err() {
                 Told::NotDone
             } else {
                 Told::Reply(Bytes::from(reply))

@@ -177,6 +177,7 @@ impl ReplicaProcess {
         cx.observe(&Observation::Started { replica, applied_upto });
         self.observe_state(cx);
         self.step(cx, Input::Installed { checkpoint, installed: true });
+        self.tell_applied(cx);
         // What is open here may have been carried out within what was skipped.
         self.retry_soon(cx);
         self.answer_reads(cx);

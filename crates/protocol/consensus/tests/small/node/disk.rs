@@ -100,6 +100,7 @@ impl Disk {
             truncated_upto: self.truncated_upto,
             accepted: self.entries.clone().split_off(&decided_upto.next()),
             uncertain: Vec::new(),
+            time: self.entries.values().map(|entry| entry.value.time()).max().unwrap_or_default(),
         }
     }
 

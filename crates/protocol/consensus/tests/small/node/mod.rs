@@ -188,6 +188,7 @@ impl World {
             recovered: disk.recovered(),
             held: disk.checkpoints.clone(),
             stable: disk.stable,
+            time: Timestamp(0),
             partial: disk.incoming.as_ref().map(|(checkpoint, pieces)| PartialCheckpoint {
                 checkpoint: *checkpoint,
                 total: self.checkpoint_bytes,
@@ -326,7 +327,7 @@ impl World {
         assert!(slot == node.executor.applied.next(), "slots are delivered in order");
         node.executor.digest = digest_after(node.executor.digest, &value);
         node.executor.applied = slot;
-        inputs.push_back(Input::Applied { upto: slot, wake: None });
+        inputs.push_back(Input::Applied { upto: slot, time: Timestamp(0), wake: None });
         if self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots) {
             let checkpoint = CheckpointId { slot, digest: node.executor.digest };
             node.executor.due.push_back(checkpoint);

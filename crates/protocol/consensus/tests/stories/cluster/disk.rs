@@ -78,6 +78,8 @@ impl Disk {
             recovered.promised = recovered.promised.max(record.promised);
             recovered.decided_upto = recovered.decided_upto.max(record.decided_upto);
         }
+        let times = self.entries().into_values().map(|entry| entry.value.time());
+        recovered.time = times.max().unwrap_or_default();
         recovered.accepted = self.entries().split_off(&recovered.decided_upto.next());
         recovered
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mainstay_consensus::{Effect, Input, Message};
 use mainstay_model::{CheckpointId, Mark, Record, ReplicaId, Slot, Timestamp, Value};
 
-use super::Cluster;
+use super::{Cluster, time_of};
 
 impl Cluster {
     pub(super) fn carry_out(&mut self, index: u16, effect: Effect) {
@@ -31,8 +31,9 @@ impl Cluster {
                 self.stopped.insert(index);
                 self.nodes[at].disk.checkpoints.retain(|own| !wrong.contains(own));
             }
-            Effect::ReadAt { token, slot } => {
+            Effect::ReadAt { token, slot, time } => {
                 self.reads.insert(token, slot);
+                self.shown.insert(token, time);
             }
             Effect::Rejected { token, reason } => self.rejected.push((token, reason)),
             Effect::Instructed { instruction, outcome } => {
@@ -94,7 +95,8 @@ impl Cluster {
             let begun = to_apply.back().map_or(self.now, |(ready, _)| *ready);
             return to_apply.push_back((begun.saturating_add(*nanos), slot));
         }
-        self.step(index, Input::Applied { upto: slot, wake: self.wake });
+        let time = time_of(&self.delivered[at]);
+        self.step(index, Input::Applied { upto: slot, time, wake: self.wake });
         let due = self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots);
         if due && !self.stopped.contains(&index) {
             self.make_checkpoint(index, slot);
@@ -171,6 +173,10 @@ impl Cluster {
             });
         }
         self.step(index, Input::Installed { checkpoint, installed });
+        if installed {
+            let (upto, time) = (checkpoint.slot, time_of(&self.delivered[at]));
+            self.step(index, Input::Applied { upto, time, wake: self.wake });
+        }
     }
 
     /// The content of a checkpoint: every piece another one.
