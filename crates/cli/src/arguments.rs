@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_model::quorum::REPLICAS_MAX;
 
-use crate::settings::{MULTICAST, QUERY, ROTATION, TRUSTED_RANK};
+use crate::settings::{
+    ADAPTIVE, BATCH_REQUESTS_MAX, BATCH_WAIT_MS_MAX, FIXED, MULTICAST, QUERY, ROTATION,
+    TRUSTED_RANK,
+};
 
 /// Keeps a stateful service running through crashes.
 #[derive(Debug, Parser)]
@@ -86,6 +89,25 @@ impl CatchUpOption {
     }
 }
 
+/// When requests are ordered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BatchingOption {
+    /// What came while other batches were on their way.
+    Adaptive,
+    /// So many requests, no two of one client, or what came within so long.
+    Fixed,
+}
+
+impl BatchingOption {
+    /// Its name in a configuration file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Adaptive => ADAPTIVE,
+            Self::Fixed => FIXED,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     about = "Run a whole cluster on this machine",
@@ -123,6 +145,17 @@ pub(crate) struct UpOptions {
     /// How a replica learns what was decided without it, `query` if not told.
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) catch_up: Option<CatchUpOption>,
+    /// When requests are ordered together, `adaptive` if not told.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) batching: Option<BatchingOption>,
+    /// How many requests fill a batch of the form `fixed`, 100 if not told.
+    #[arg(long, value_name = "N", requires = "batching",
+          value_parser = clap::value_parser!(u64).range(1..=BATCH_REQUESTS_MAX))]
+    pub(crate) batch_requests: Option<u64>,
+    /// How many milliseconds a batch of the form `fixed` fills at most, 1 if not told.
+    #[arg(long, value_name = "MS", requires = "batching",
+          value_parser = clap::value_parser!(u64).range(1..=BATCH_WAIT_MS_MAX))]
+    pub(crate) batch_wait_ms: Option<u64>,
     /// A checkpoint is due after so many requests, 1000000 if not told.
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint_requests: Option<u64>,

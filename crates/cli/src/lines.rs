@@ -64,7 +64,7 @@ impl Front for Lines {
 
 const fn sentence(failure: Failure) -> &'static str {
     match failure {
-        Failure::Unavailable => "not carried out, no leader or no quorum at present; try again",
+        Failure::Unavailable => "not carried out, this replica hears no leader; another one may",
         Failure::Loading => "not carried out, the replica is still loading; try again",
         Failure::NoRoom => "not carried out, the disk is full",
         Failure::TooLarge => "not carried out, the request is larger than allowed",

@@ -18,7 +18,8 @@ use crate::failure::Failure;
 mod ordering;
 
 pub(crate) use ordering::{
-    BatchingSettings, CatchUpSettings, LeaderSettings, MULTICAST, QUERY, ROTATION, TRUSTED_RANK,
+    ADAPTIVE, BATCH_REQUESTS_MAX, BATCH_WAIT_MS_MAX, BatchingSettings, CatchUpSettings, FIXED,
+    LeaderSettings, MULTICAST, QUERY, ROTATION, TRUSTED_RANK,
 };
 
 /// A key, and what is wrong with its value.
@@ -378,7 +379,7 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.ordering, mainstay_consensus::Settings::default());
         assert_eq!(settings.leader.policy.as_deref(), Some(TRUSTED_RANK));
         assert_eq!(settings.catch_up.policy.as_deref(), Some(QUERY));
-        assert_eq!(settings.batching.form.as_deref(), Some(ordering::ADAPTIVE));
+        assert_eq!(settings.batching.form.as_deref(), Some(ADAPTIVE));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::policy::Disagreements;
 
 /// How many bytes are read at once.
 const READ_LEN: usize = 64 << 10;
+/// How long the end of the session is waited for when the client ends.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// How many asks are taken before the machine's output is written.
 const ASKS_AT_ONCE: usize = 256;
 
@@ -113,7 +115,8 @@ async fn next_event(sockets: &mut [Socket], first: usize) -> (usize, Event) {
     .await
 }
 
-/// Runs until every handle is gone and everything has its outcome.
+/// Runs until every handle is gone and everything has its outcome; then ends the session, so that it takes no
+/// room at the replicas.
 pub(crate) async fn drive(
     machine: Machine,
     addresses: Vec<String>,
@@ -159,6 +162,11 @@ pub(crate) async fn drive(
             }
         }
         driver.carry_out(effects);
+    }
+    if driver.machine.end() {
+        driver.carry_out(Vec::new());
+        // Nobody waits for it: where it does not come, the session falls idle.
+        let _ = tokio::time::timeout(FAREWELL_MAX, driver.farewell()).await;
     }
 }
 
@@ -210,6 +218,15 @@ impl Driver {
             (Event::Closed(how), _) => self.close(now, &how, effects),
             // Reading and writing need an open socket.
             (Event::Read | Event::Wrote(_), _) => {}
+        }
+    }
+
+    async fn farewell(&mut self) {
+        while !self.machine.has_ended() {
+            let event = self.socket.event().await;
+            let mut effects = Vec::new();
+            self.on_event(event, &mut effects);
+            self.carry_out(effects);
         }
     }
 

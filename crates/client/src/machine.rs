@@ -178,6 +178,8 @@ pub(crate) struct Machine {
     refusal: Option<&'static str>,
     /// What the last attempt ran into.
     detail: Option<String>,
+    /// The session is being ended, since nothing more will be asked.
+    ending: bool,
     /// What is to be sent on the connection.
     out: Vec<u8>,
 }
@@ -220,6 +222,7 @@ impl Machine {
             hinted_at: None,
             refusal: None,
             detail: None,
+            ending: false,
             out: Vec::new(),
         }
     }
@@ -227,6 +230,19 @@ impl Machine {
     /// Takes what is to be sent on the connection.
     pub(crate) fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+
+    /// Nothing more will be asked: ends the session, where a replica is there that can be told. True if
+    /// that was sent, and there is something to wait for until [`Machine::has_ended`].
+    pub(crate) fn end(&mut self) -> bool {
+        let sent = self.send_farewell();
+        self.ending = sent;
+        sent
+    }
+
+    /// Whether the end of the session was told, or nobody is there any more who could.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.ending || !matches!(self.link, Link::Up { .. })
     }
 
     /// Whether nobody waits for anything.
@@ -518,6 +534,9 @@ impl Machine {
         kind: TroubleKind,
         effects: &mut Vec<Effect>,
     ) {
+        // What it keeps at the replicas is of no use to anybody.
+        self.send_farewell();
+        self.ending = false;
         self.session = ClientSession::new(
             (self.nonces)(),
             self.settings.window_max,
@@ -537,6 +556,13 @@ impl Machine {
         for query in self.queries.values_mut() {
             query.after = RequestNumber(0);
         }
+    }
+
+    fn send_farewell(&mut self) -> bool {
+        let farewell = self.session.farewell().filter(|_| matches!(self.link, Link::Up { .. }));
+        let Some(command) = farewell else { return false };
+        self.send_message(&ClientMessage::Submit { command });
+        true
     }
 
     fn expire(&mut self, token: Token, effects: &mut Vec<Effect>) {

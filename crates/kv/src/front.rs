@@ -270,8 +270,8 @@ fn is_web_request(arguments: Arguments<'_>) -> bool {
 const fn failure_text(failure: Failure) -> &'static str {
     match failure {
         Failure::Unavailable => {
-            "CLUSTERDOWN The cluster has no leader at present; the command was not carried out, \
-             try again"
+            "CLUSTERDOWN This replica hears no leader; another one may: the command was not carried \
+             out, try again"
         }
         Failure::Loading => {
             "LOADING The replica is loading its state; the command was not carried out, try again"

@@ -68,6 +68,8 @@ plants! {
     /// The deadline of a replica that knows of no leader has always passed already, however often the replica
     /// is called on account of it: one turn follows the other without a pause.
     DeadlineStands = "deadline-stands" in "door", expect "liveness";
+    /// Nobody looks how far its leader has applied what is decided.
+    AppliedNotLookedAt = "applied-not-looked-at" in "election", expect "liveness";
     /// A donor answers a catch-up with entries it merely accepted.
     UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A checkpoint is fetched and given away before a quorum holds it.

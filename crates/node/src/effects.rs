@@ -92,7 +92,14 @@ impl<F: Front> Node<F> {
                 self.session.leader_changed(self.machines.now.monotonic);
                 self.tell_natives_who_leads(ballot.leader.index);
             }
-            Observation::Leader(None) => tracing::info!("no leader is known"),
+            Observation::Leader(None) => tracing::info!("this replica hears no leader"),
+            Observation::Relay(Some(relay)) => {
+                tracing::info!(
+                    "the leader is not heard here, and is reached through replica {relay}"
+                );
+                self.session.leader_changed(self.machines.now.monotonic);
+            }
+            Observation::Relay(None) => tracing::debug!("no leader is reached through another one"),
             Observation::Ignored(reason) => tracing::debug!("ignored: {reason}"),
             Observation::Diverged { at, times } => tracing::error!(
                 "a quorum has another state than this replica at slot {at}; its checkpoint is \

@@ -16,6 +16,7 @@ use mainstay_service::{Applied, Applier, CheckpointInterval, Service};
 
 use crate::checkpointer::{ToWrite, Wanted};
 use crate::disk::Event;
+use crate::front::Failure;
 use crate::queue::{Inbox, Queue, Taken};
 use crate::transfers::Handover;
 
@@ -84,6 +85,8 @@ pub(crate) struct Query {
 pub(crate) enum QueryFailure {
     /// The session of `after` does not exist.
     UnknownSession,
+    /// It was never asked: no commands are taken at present.
+    NotTaken(Failure),
     /// The service is gone, or panicked over this query.
     Stopped,
     /// The state is not that of the others, and another one is being fetched.

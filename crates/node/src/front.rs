@@ -81,7 +81,8 @@ pub enum Outcome<'a> {
 /// Why no reply will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The command was certainly not carried out: the replica has no leader or quorum at present.
+    /// The command was certainly not carried out: the replica hears no leader at present, nor anybody
+    /// who does.
     Unavailable,
     /// The command was certainly not carried out: the replica is still loading its state.
     Loading,

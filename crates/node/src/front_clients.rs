@@ -56,6 +56,16 @@ impl<F: Front> Node<F> {
         Gate::Open
     }
 
+    /// Answers the reads that found no leader and would be refused if they came now.
+    pub(crate) fn refuse_reads(&mut self) {
+        let Gate::Fail(failure) = self.gate_of_reads() else { return };
+        let (slot, time) = (self.applied, Timestamp::default());
+        for Query { asker, .. } in std::mem::take(&mut self.reads) {
+            let result = Err(QueryFailure::NotTaken(failure));
+            self.answer_query(Answer { asker, result, slot, time });
+        }
+    }
+
     /// Whether a stale read may be handed over; it never has to wait.
     pub(crate) fn gate_of_stale_reads(&self) -> Gate {
         let behind = self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
@@ -240,6 +250,7 @@ impl<F: Front> Node<F> {
             Role::Front { pipeline, .. } => {
                 let outcome = answer.result.map_err(|failure| match failure {
                     QueryFailure::UnknownSession => Failure::Unavailable,
+                    QueryFailure::NotTaken(failure) => failure,
                     QueryFailure::Stopped => Failure::Stopped,
                     QueryFailure::Loading => Failure::Loading,
                 });

@@ -45,6 +45,8 @@ pub(crate) struct FrontSession {
     used_at: Instant,
     /// Nobody wants the session yet: it is not registered before somebody does.
     unwanted: bool,
+    /// Ends the session before this one, if that may still stand.
+    farewell: Option<Bytes>,
 }
 
 /// What the world has to do about a change of the session.
@@ -77,6 +79,7 @@ impl FrontSession {
             fresh_for,
             used_at: Instant(0),
             unwanted: false,
+            farewell: None,
         }
     }
 
@@ -117,6 +120,7 @@ impl FrontSession {
 
     /// Appends what is to be submitted now. To be called while a leader is known.
     pub(crate) fn submit(&mut self, now: Instant, out: &mut Vec<Bytes>) {
+        out.extend(self.farewell.take());
         if now < self.hold_until || self.unwanted {
             return;
         }
@@ -192,11 +196,13 @@ impl FrontSession {
         }
     }
 
-    /// Starts over with another nonce, after the session was lost. Nobody waits for it then. It is
+    /// Starts over with another nonce, after the session was lost or lay unused for long; in the latter case
+    /// it is ended, so that it takes no room. Nobody waits for it then. The next one is
     /// registered when the next write comes: a group in which nothing happens writes nothing.
     pub(crate) fn restart(&mut self, nonce: Nonce) {
+        let farewell = self.session.farewell();
         let new = Self::new(nonce, self.window, self.fresh_for);
-        *self = Self { opened: self.opened, unwanted: true, ..new };
+        *self = Self { opened: self.opened, unwanted: true, farewell, ..new };
     }
 
     /// The executor has stopped: nothing that was sent will be answered here.
@@ -207,6 +213,12 @@ impl FrontSession {
     fn progressed(&mut self) {
         self.overdue_at = None;
         self.overdue_after = OVERDUE_MIN;
+    }
+
+    /// Who waits for a number.
+    pub(crate) fn owner(&self, number: RequestNumber) -> Option<Asker> {
+        let position = number.0.checked_sub(self.owners_from.0 + 1)?;
+        *self.owners.get(usize::try_from(position).ok()?)?
     }
 
     fn owner_of(&mut self, number: RequestNumber) -> Option<&mut Option<Asker>> {
@@ -386,7 +398,8 @@ mod tests {
         assert_eq!(session.want(fresh.after(FRESH_FOR)), None);
         requests.clear();
         session.submit(fresh.after(FRESH_FOR), &mut requests);
-        assert_eq!(requests, [Command::Register { nonce: Nonce(2) }.encode()]);
+        let end = Command::EndSession { nonce: Nonce(1) }.encode();
+        assert_eq!(requests, [end, Command::Register { nonce: Nonce(2) }.encode()]);
     }
 
     #[test]

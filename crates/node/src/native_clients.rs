@@ -118,7 +118,10 @@ impl<F: Front> Node<F> {
 
     fn native_submit(&mut self, connection: &mut Served<F>, request: Bytes) {
         let subject = match Command::decode(request.clone()) {
-            Ok(Command::Register { nonce }) => Subject::Register(nonce),
+            // A registration, or its end: what comes of it concerns the session of that nonce.
+            Ok(Command::Register { nonce } | Command::EndSession { nonce }) => {
+                Subject::Register(nonce)
+            }
             Ok(Command::Request { session, number, .. }) => Subject::Request(session, number),
             Ok(
                 Command::TrimSessions { .. }
@@ -151,7 +154,8 @@ impl<F: Front> Node<F> {
         }
         self.natives.submitters.insert(token.0, connection.id);
         let id = Command::request_id(&request);
-        let request = Request { id, bytes: request };
+        let client = self.client_of(connection.id);
+        let request = Request { id, client, bytes: request };
         self.machines.step(Input::Submit { token, request });
     }
 
@@ -291,6 +295,7 @@ impl<F: Front> Node<F> {
                 subject: Subject::Query(id),
                 reason: match failure {
                     QueryFailure::UnknownSession => Refusal::UnknownSession,
+                    QueryFailure::NotTaken(failure) => refusal_of(failure),
                     QueryFailure::Stopped | QueryFailure::Loading => Refusal::Stopped,
                 },
                 leader: self.view.leader,

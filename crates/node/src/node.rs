@@ -391,6 +391,11 @@ impl<F: Front> Node<F> {
         Token(self.tokens)
     }
 
+    /// By what name the group knows a connection of this node.
+    pub(crate) const fn client_of(&self, connection: u64) -> u64 {
+        (self.config.me.index as u64 + 1) << 48 | (connection & ((1 << 48) - 1))
+    }
+
     fn may_submit(&self) -> bool {
         self.view.leader.is_some() && self.stopped.is_none()
     }
@@ -404,7 +409,10 @@ impl<F: Front> Node<F> {
         let mut requests = Vec::new();
         self.session.submit(now, &mut requests);
         for request in requests {
-            let request = Request { id: Command::request_id(&request), bytes: request };
+            let id = Command::request_id(&request);
+            let owner = id.and_then(|id| self.session.owner(id.number));
+            let client = owner.map_or(0, |owner| self.client_of(owner.connection));
+            let request = Request { id, client, bytes: request };
             self.machines.step(Input::Submit { token: FRONT_TOKEN, request });
         }
         if !self.reads.is_empty() && self.reads_at <= now {
@@ -447,6 +455,7 @@ impl<F: Front> Node<F> {
         let patience = self.config.limits.outcome_timeout;
         self.read_groups.retain(|_, group| now.since(group.since) < 2 * patience);
         self.keep_operators();
+        self.refuse_reads();
         self.sweep_connections();
         self.order_interval();
     }

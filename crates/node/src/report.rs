@@ -136,8 +136,13 @@ impl<F: Front> Node<F> {
                 if ahead { "ahead of" } else { "behind" }
             ));
         }
-        if status.leader.is_none() {
-            warnings.push("no leader is known: no quorum of the replicas is reached".into());
+        match (status.leader, status.relay) {
+            (None, _) => warnings.push("this replica hears no leader; another one may".into()),
+            (Some(leader), Some(relay)) => warnings.push(format!(
+                "this replica does not hear the leader, replica {leader}, and reaches it through replica \
+                 {relay}: look at the network between the first two"
+            )),
+            (Some(_), None) => {}
         }
         warnings.extend(self.config.remarks.iter().cloned());
         warnings.extend(self.claims.warnings(self.machines.now.monotonic));

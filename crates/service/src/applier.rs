@@ -67,7 +67,8 @@ pub enum Applied {
         /// Which.
         number: RequestNumber,
     },
-    /// A session was ended: by the leader's command, or because it was not used for long.
+    /// A session was ended: by the leader's command or that of its client, because it was not used
+    /// for long, or because it was idle and the replies that sessions keep took too much memory.
     Ended {
         /// Which.
         session: SessionId,
@@ -275,8 +276,10 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 ) {
                     Admission::Apply => {
                         let reply = self.execute(at, session, number, &body)?;
-                        self.sessions.keep_reply(session, number, reply.clone());
+                        let mut ended = Vec::new();
+                        self.sessions.keep_reply(session, number, reply.clone(), &mut ended);
                         out.push(Applied::Replied { session, number, reply, repeated: false });
+                        out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
                     }
                     Admission::Kept(reply) => {
                         out.push(Applied::Replied { session, number, reply, repeated: true });
@@ -295,6 +298,9 @@ impl<S: Service, P: Plants> Applier<S, P> {
                 let mut ended = Vec::new();
                 self.sessions.trim(keep, &mut ended);
                 out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
+            }
+            Command::EndSession { nonce } => {
+                out.extend(self.sessions.close(nonce).map(|session| Applied::Ended { session }));
             }
             Command::SetCheckpointInterval(interval) => self.counting.set_interval(interval),
             Command::Begin { secret } => self.begin(at, secret)?,
@@ -418,6 +424,16 @@ impl<S: Service, P: Plants> Applier<S, P> {
         after: RequestNumber,
     ) -> impl Iterator<Item = (RequestNumber, &Bytes)> {
         self.sessions.kept(session, after)
+    }
+
+    /// How many sessions there are.
+    pub fn sessions_len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes of the replies that sessions keep, see [`SessionTable::kept_bytes`].
+    pub const fn kept_bytes(&self) -> u64 {
+        self.sessions.kept_bytes()
     }
 
     /// How many sessions have to go: non-zero asks the leader to order [`Applier::trim`].

@@ -99,6 +99,17 @@ impl<P: Plants> ClientSession<P> {
         if let Registration::Done(id) = self.registration { Some(id) } else { None }
     }
 
+    /// The command that ends the session, for when nothing more is asked; `None` where there is none to
+    /// end. What is open then may be carried out or not.
+    pub fn farewell(&self) -> Option<Bytes> {
+        match self.registration {
+            Registration::Unsent | Registration::Lost => None,
+            Registration::Sent | Registration::Done(_) => {
+                Some(Command::EndSession { nonce: self.nonce }.encode())
+            }
+        }
+    }
+
     /// Whether the session is gone for good.
     pub const fn is_lost(&self) -> bool {
         matches!(self.registration, Registration::Lost)

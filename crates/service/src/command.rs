@@ -26,11 +26,17 @@ pub enum Command {
         /// What the service is asked.
         body: Bytes,
     },
-    /// Ends the sessions idle longest in log order until at most `keep` are left. Ordered by the
-    /// leader when there are too many.
+    /// Ends the sessions idle longest in log order until everybody who was refused one finds room.
+    /// Ordered by the leader when there are too many; when it comes again it ends nothing more.
     TrimSessions {
-        /// How many stay.
+        /// How many stay at least.
         keep: u32,
+    },
+    /// Ends the session of a nonce: its client goes and asks for nothing more. Only the client knows
+    /// the nonce, so nobody ends the session of another.
+    EndSession {
+        /// The nonce that the session was registered with.
+        nonce: Nonce,
     },
     /// From the slot it stands in on, checkpoints are due after this. Ordered by the leader, or by
     /// an operator through it. One out of bounds changes nothing.
@@ -48,6 +54,7 @@ const REQUEST: u8 = 2;
 const TRIM_SESSIONS: u8 = 3;
 const SET_CHECKPOINT_INTERVAL: u8 = 4;
 const BEGIN: u8 = 5;
+const END_SESSION: u8 = 6;
 
 impl Command {
     /// Bytes: kind (1), then the fields, fixed width, the body last and without a length.
@@ -71,6 +78,10 @@ impl Command {
             Self::TrimSessions { keep } => {
                 out.put_u8(TRIM_SESSIONS);
                 out.put_u32(*keep);
+            }
+            Self::EndSession { nonce } => {
+                out.put_u8(END_SESSION);
+                out.put_u128(nonce.0);
             }
             Self::SetCheckpointInterval(interval) => {
                 out.put_u8(SET_CHECKPOINT_INTERVAL);
@@ -125,6 +136,11 @@ impl Command {
                 let keep = reader.u32()?;
                 reader.finish()?;
                 Ok(Self::TrimSessions { keep })
+            }
+            END_SESSION => {
+                let nonce = Nonce(reader.u128()?);
+                reader.finish()?;
+                Ok(Self::EndSession { nonce })
             }
             SET_CHECKPOINT_INTERVAL => {
                 let (requests, bytes) = (reader.u64()?, reader.u64()?);

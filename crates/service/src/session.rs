@@ -23,6 +23,8 @@ use crate::kept_replies::KeptReplies;
 const REFUSED_MAX: usize = 64;
 /// How many idle sessions one slot ends; those behind them go with the slots that follow.
 const EXPIRED_MAX: usize = 64;
+/// What a kept reply counts besides its bytes, so that many empty ones are bounded, too.
+const REPLY_COST: u64 = 64;
 
 /// Bounds of the table. Part of the replicated state: replicas that begin with an empty log must
 /// begin with the same, and whoever goes on from a checkpoint goes on with those in it.
@@ -37,6 +39,12 @@ pub struct SessionLimits {
     /// How many bytes of kept replies one session may have before its requests are refused. The
     /// last reply kept may exceed it.
     pub reply_bytes_max: u64,
+    /// How many bytes of kept replies all sessions may have, counted as [`SessionTable::kept_bytes`]
+    /// does, besides those of the session that was used last. Beyond, sessions are ended that keep
+    /// more than their share, which is the `sessions_max`th part of this: the one idle longest first.
+    /// So clients that went without a word cost no more than this, and end no session of a client
+    /// that keeps little.
+    pub reply_bytes_all_max: u64,
     /// For how much decided time a session may go unused before it is ended.
     pub idle_max: Duration,
 }
@@ -58,7 +66,8 @@ impl Default for SessionLimits {
         Self {
             sessions_max: 4096,
             replies_max: 65_536,
-            reply_bytes_max: 256 << 20,
+            reply_bytes_max: 64 << 20,
+            reply_bytes_all_max: 256 << 20,
             // Twice what decided time may jump at a takeover without an operator's word: so a jump
             // alone ends no session that was used in the hour before.
             idle_max: Duration::from_secs(2 * 3600),
@@ -98,6 +107,8 @@ pub struct SessionTable {
     by_use: BTreeSet<(Slot, SessionId)>,
     /// Who was refused a session since the last trim. Invariant: holds no nonce of `by_nonce`.
     refused: BTreeSet<Nonce>,
+    /// Invariant: the sum of what the sessions keep.
+    kept_bytes: u64,
 }
 
 /// Invariants: acknowledged_upto ≤ applied_upto; `replies` holds those to the numbers above
@@ -123,6 +134,7 @@ impl SessionTable {
             by_nonce: BTreeMap::new(),
             by_use: BTreeSet::new(),
             refused: BTreeSet::new(),
+            kept_bytes: 0,
         }
     }
 
@@ -142,6 +154,12 @@ impl SessionTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
+    }
+
+    /// Bytes of the replies that all sessions keep, and 64 for each of them.
+    #[must_use]
+    pub const fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     /// Up to which number the requests of `session` have been applied; `None` for no such session.
@@ -215,21 +233,23 @@ impl SessionTable {
         Some(at)
     }
 
-    /// Says what to do about request `number` of `session`, which stands in slot `at` with decided
+    /// Says what to do about request `number` of session `id`, which stands in slot `at` with decided
     /// time `now`, and frees the replies that it acknowledges.
     pub fn admit(
         &mut self,
-        session: SessionId,
+        id: SessionId,
         number: RequestNumber,
         acknowledged_upto: RequestNumber,
         (at, now): (Slot, Timestamp),
         plants: impl Plants,
     ) -> Admission {
         let limits = self.limits;
-        let Some(session) = self.touch(session, at, now) else {
+        let Some(session) = self.touch(id, at, now) else {
             return Admission::UnknownSession;
         };
-        session.acknowledge(acknowledged_upto);
+        let freed = session.acknowledge(acknowledged_upto);
+        self.kept_bytes -= freed;
+        let session = &self.sessions[&id];
         if number <= session.applied_upto {
             if plants.has(Plant::DuplicateApplied) {
                 return Admission::Apply;
@@ -250,22 +270,53 @@ impl SessionTable {
         Admission::Apply
     }
 
-    /// Notes that request `number` of `session` was carried out and keeps its reply.
+    /// Notes that request `number` of session `id` was carried out and keeps its reply. Where all
+    /// sessions keep too much then, those that make way are appended to `ended`.
     ///
     /// # Panics
     /// If the request was not admitted right before.
-    pub fn keep_reply(&mut self, session: SessionId, number: RequestNumber, reply: Bytes) {
-        let session = self.sessions.get_mut(&session).expect("the request was admitted");
-        Arc::make_mut(session).keep(number, reply);
+    pub fn keep_reply(
+        &mut self,
+        id: SessionId,
+        number: RequestNumber,
+        reply: Bytes,
+        ended: &mut Vec<SessionId>,
+    ) {
+        let session = self.sessions.get_mut(&id).expect("the request was admitted");
+        let session = Arc::make_mut(session);
+        self.kept_bytes -= session.kept_bytes();
+        session.keep(number, reply);
+        self.kept_bytes += session.kept_bytes();
+        while self.kept_bytes > self.limits.reply_bytes_all_max {
+            let Some(other) = self.idlest_with_much(id) else { return };
+            self.end(other);
+            ended.push(other);
+        }
     }
 
-    /// Ends the sessions idle longest, in log order, until at most `keep` are left, and appends
-    /// them to `ended`, the one idle longest first.
+    /// The session idle longest, other than `used`, of those that keep more than their share.
+    fn idlest_with_much(&self, used: SessionId) -> Option<SessionId> {
+        let share = self.limits.reply_bytes_all_max / u64::from(self.limits.sessions_max.max(1));
+        let others = self.by_use.iter().map(|(_, id)| *id).filter(|id| *id != used);
+        others.into_iter().find(|id| self.sessions[id].kept_bytes() > share)
+    }
+
+    /// Ends the sessions idle longest, in log order, so that everybody who was refused one since the
+    /// last trim finds room, but only as long as more than `keep` are left; appends them to `ended`,
+    /// the one idle longest first. So the same command ends nothing more when it comes again.
     pub fn trim(&mut self, keep: u32, ended: &mut Vec<SessionId>) {
+        let over = self.over() as usize;
         self.refused.clear();
-        for _ in 0..self.sessions.len().saturating_sub(keep as usize) {
+        for _ in 0..self.sessions.len().saturating_sub(keep as usize).min(over) {
             ended.extend(self.end_first());
         }
+    }
+
+    /// Ends the session of `nonce`, as its client asked for, and returns which that was.
+    pub fn close(&mut self, nonce: Nonce) -> Option<SessionId> {
+        let id = *self.by_nonce.get(&nonce)?;
+        self.end(id);
+        Some(id)
     }
 
     /// Ends sessions that were not used for as long as [`SessionLimits::idle_max`] at time `now`, the
@@ -288,10 +339,18 @@ impl SessionTable {
 
     /// Ends the session idle longest.
     fn end_first(&mut self) -> Option<SessionId> {
-        let (_, id) = self.by_use.pop_first()?;
-        let session = self.sessions.remove(&id).expect("every session stands in both");
-        self.by_nonce.remove(&session.nonce);
+        let (_, id) = *self.by_use.first()?;
+        self.end(id);
         Some(id)
+    }
+
+    /// Ends a session that there is.
+    fn end(&mut self, id: SessionId) {
+        let session = self.sessions.remove(&id).expect("it was looked up");
+        let stood = self.by_use.remove(&(session.last_use, id));
+        assert!(stood, "session {id} stands in one order and not in the other");
+        self.by_nonce.remove(&session.nonce);
+        self.kept_bytes -= session.kept_bytes();
     }
 
     /// Writes the table, limits included; equal tables write equal bytes.
@@ -299,10 +358,12 @@ impl SessionTable {
     /// # Errors
     /// Those of `to`.
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
-        let SessionLimits { sessions_max, replies_max, reply_bytes_max, idle_max } = self.limits;
+        let SessionLimits { sessions_max, replies_max, .. } = self.limits;
+        let SessionLimits { reply_bytes_max, reply_bytes_all_max, idle_max, .. } = self.limits;
         fields::put_u32(to, sessions_max)?;
         fields::put_u32(to, replies_max)?;
         fields::put_u64(to, reply_bytes_max)?;
+        fields::put_u64(to, reply_bytes_all_max)?;
         fields::put_u64(to, nanos(idle_max))?;
         fields::put_u64(to, self.sessions.len() as u64)?;
         for (id, session) in &self.sessions {
@@ -333,6 +394,7 @@ impl SessionTable {
             sessions_max: fields::u32(from)?,
             replies_max: fields::u32(from)?,
             reply_bytes_max: fields::u64(from)?,
+            reply_bytes_all_max: fields::u64(from)?,
             idle_max: Duration::from_nanos(fields::u64(from)?),
         });
         let invalid = |how: &str| RestoreError::Invalid(how.to_owned());
@@ -340,6 +402,7 @@ impl SessionTable {
             let id = fields::session(from)?;
             let session = Session::read(from)?;
             table.by_use.insert((session.last_use, id));
+            table.kept_bytes = table.kept_bytes.saturating_add(session.kept_bytes());
             let taken = table.by_nonce.insert(session.nonce, id).is_some();
             if table.sessions.insert(id, Arc::new(session)).is_some() || taken {
                 return Err(invalid("two sessions in it have one id or one nonce"));
@@ -417,15 +480,22 @@ impl Session {
         self.applied_upto = number;
     }
 
-    /// A client can only have the replies to what was applied; more is taken as that.
-    fn acknowledge(&mut self, upto: RequestNumber) {
+    /// A client can only have the replies to what was applied; more is taken as that. Returns how
+    /// many bytes are kept no longer.
+    fn acknowledge(&mut self, upto: RequestNumber) -> u64 {
         let upto = upto.min(self.applied_upto);
         if upto <= self.acknowledged_upto {
-            return;
+            return 0;
         }
+        let before = self.kept_bytes();
         let count = upto.0 - self.acknowledged_upto.0;
         self.replies.free(usize::try_from(count).unwrap_or(usize::MAX));
         self.acknowledged_upto = upto;
+        before - self.kept_bytes()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.replies.bytes() + REPLY_COST * self.replies.len() as u64
     }
 
     /// With nothing kept there is always room for one reply, however small the limits: otherwise a

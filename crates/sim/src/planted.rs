@@ -37,6 +37,7 @@ pub fn hunt(plant: Plant, first: u64, count: u64) -> Option<Found> {
 #[must_use]
 pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
     let script = match plant {
+        Plant::AppliedNotLookedAt => scenario::by_name("hanging-service"),
         Plant::NoStepDown => scenario::by_name("deaf-leader"),
         Plant::UncertainCounted | Plant::DamageTakenForTail => scenario::by_name("damaged-copy"),
         Plant::UncertainLeftOutOfTop => scenario::by_name("damaged-end"),

@@ -223,8 +223,10 @@ pub(crate) fn executed(
                     all.push(Observation::Executed { replica, place, session, number, checksum });
                 }
             }
+            // Of what these do only ends of sessions are told.
             Ok(
                 Command::TrimSessions { .. }
+                | Command::EndSession { .. }
                 | Command::SetCheckpointInterval(_)
                 | Command::Begin { .. },
             )

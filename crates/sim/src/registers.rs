@@ -138,6 +138,9 @@ pub struct Request {
     pub mark: bool,
 }
 
+/// A request over which the service panics.
+pub const PANIC: &[u8] = b"panic";
+
 /// How many entries the journal keeps.
 const JOURNAL_MAX: usize = 512;
 
@@ -153,6 +156,10 @@ pub struct Registers {
 
 impl Registers {
     fn change(&mut self, cx: &Context, request: &[u8]) -> Answer {
+        if request == PANIC {
+            // As a panic does, but for the message: it is expected.
+            std::panic::resume_unwind(Box::new("it was told to panic"));
+        }
         let last = self.journal.last().copied().unwrap_or_default();
         self.journal.push(xxh3_64(&[&last.to_le_bytes(), request].concat()));
         if self.journal.len() > JOURNAL_MAX {

@@ -4,8 +4,10 @@
 //! "Omni-Paxos: breaking the barriers of partial connectivity", EuroSys 2023, section 2): whenever
 //! one voting replica is connected to a quorum, the group makes progress after bounded time.
 
+mod ballots;
 mod damage;
 mod ends;
+mod executors;
 mod partitions;
 mod states;
 mod time;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use mainstay_model::time::nanos;
 use mainstay_model::{Plant, Prng};
 
-use crate::fault::{Fault, Target};
+use crate::fault::Fault;
 use crate::network::{Delay, NetworkOptions};
 use crate::plan::Plan;
 use crate::run::{RunOptions, RunReport, build, conclude, report};
@@ -101,7 +103,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 comes back to the other one: it must not go on in its old ballot",
         replicas: 3,
         aim: many_in_flight,
-        script: resumed_ballot,
+        script: ballots::resumed_ballot,
     },
     Scenario {
         name: "two-ballots",
@@ -109,23 +111,23 @@ pub const SCENARIOS: &[Scenario] = &[
                 slots and dies, and both values are reported to the next leader",
         replicas: 3,
         aim: many_in_flight,
-        script: two_ballots,
+        script: ballots::two_ballots,
     },
     Scenario {
         name: "stale-acceptor",
         about: "the leader does not hear of its successor, and goes on proposing to a replica \
                 that has promised the successor",
         replicas: 3,
-        aim: lossy,
-        script: stale_acceptor,
+        aim: ballots::lossy,
+        script: ballots::stale_acceptor,
     },
     Scenario {
         name: "pending-acceptor",
         about: "a follower with a slow disk no longer hears the leader, which still hears it, while \
                 a successor asks it what it has accepted",
         replicas: 3,
-        aim: drifting,
-        script: pending_acceptor,
+        aim: ballots::drifting,
+        script: ballots::pending_acceptor,
     },
     Scenario {
         name: "stale-donor",
@@ -253,6 +255,30 @@ pub const SCENARIOS: &[Scenario] = &[
         script: time::shown_time,
     },
     Scenario {
+        name: "hanging-service",
+        about: "the service of the leader hangs, and those of the others do not: one of them leads soon, \
+                and keeps the office",
+        replicas: 3,
+        aim: executors::steady,
+        script: executors::hanging_service,
+    },
+    Scenario {
+        name: "panicking-service",
+        about: "the service of the leader panics over a request, and those of the others do not: one of \
+                them leads soon, and the first comes back when it is restarted",
+        replicas: 5,
+        aim: executors::steady,
+        script: executors::panicking_service,
+    },
+    Scenario {
+        name: "no-service-executes",
+        about: "the services of all replicas hang: the leader stays, and once they go on, so do the \
+                clients",
+        replicas: 3,
+        aim: executors::steady,
+        script: executors::no_service_executes,
+    },
+    Scenario {
         name: "leader-kill",
         about: "the leader's process is killed and comes back, three times",
         replicas: 3,
@@ -373,6 +399,12 @@ impl Stage {
         self.world.leader().unwrap_or(NodeId(self.world.core.replicas - 1))
     }
 
+    /// The highest ballot that anybody has promised, by its round.
+    fn ballot(&mut self) -> u64 {
+        let replicas = (0..self.world.core.replicas).map(NodeId);
+        replicas.filter_map(|node| self.world.picture(node)).map(|p| p.ballot).max().unwrap_or(0)
+    }
+
     /// Mends everything, then cuts both directions between every two replicas that are not linked.
     fn link_only(&mut self, linked: impl Fn(NodeId, NodeId) -> bool) {
         let all: Vec<NodeId> = (0..self.world.core.replicas).map(NodeId).collect();
@@ -462,98 +494,4 @@ fn all_in_the_log(plan: &mut Plan) {
     many_in_flight(plan);
     plan.group.checkpoints.requests_min = 1_000_000;
     plan.group.checkpoints.requests_max = 1_000_000;
-}
-
-fn resumed_ballot(stage: &mut Stage) {
-    let leader = stage.leader();
-    let (first, second) = followers(stage, leader);
-    let between = |x, y| move |a: NodeId, b: NodeId| (a, b) == (x, y) || (b, a) == (x, y);
-    let target = Target::Node(leader);
-    let factor = 100 * MILLI / stage.disk_latency;
-    stage.now(Fault::SlowDisk { target, length: 60 * MILLI, factor });
-    stage.link_only(between(leader, first));
-    stage.run_for(60 * MILLI);
-    stage.now(Fault::PowerLoss { target, down: MILLI });
-    stage.link_only(between(leader, second));
-    let more = 1 + stage.world.core.prng.below(6);
-    stage.run_until_decided(more);
-    // What is on its way is decided, and nobody else is told.
-    stage.now(Fault::Cut(vec![(leader, second)]));
-    stage.run_for(20 * MILLI);
-    stage.now(Fault::Kill { target, down: 2_000 * MILLI });
-    stage.link_only(between(first, second));
-    stage.run_for(2 * stage.timeout);
-    stage.now(Fault::Mend);
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn two_ballots(stage: &mut Stage) {
-    let leader = stage.leader();
-    stage.link_only(|a, b| a != leader && b != leader);
-    let Some(successor) = stage.wait_for_leader_but(leader) else { return };
-    let between = |x, y| move |a: NodeId, b: NodeId| (a, b) == (x, y) || (b, a) == (x, y);
-    let Some(last) = (0..3).map(NodeId).find(|&node| node != leader && node != successor) else {
-        return;
-    };
-    let more = 1 + stage.world.core.prng.below(6);
-    stage.run_until_decided(more);
-    // What is on its way is decided, and nobody else is told.
-    stage.now(Fault::Cut(vec![(successor, last)]));
-    stage.run_for(20 * MILLI);
-    stage.now(Fault::Kill { target: Target::Node(successor), down: 1_500 * MILLI });
-    stage.link_only(between(leader, last));
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-/// Clocks that run at very different rates: a leader may believe in its office for long after
-/// others have given it up.
-fn drifting(plan: &mut Plan) {
-    many_in_flight(plan);
-    plan.drift_ppm_max = 250_000;
-    plan.link_notice_max = MILLI;
-}
-
-/// The same, and many messages are lost.
-fn lossy(plan: &mut Plan) {
-    drifting(plan);
-    plan.network.loss_ppm = 250_000;
-}
-
-fn stale_acceptor(stage: &mut Stage) {
-    for _ in 0..6 {
-        let leader = stage.leader();
-        let (shared, successor) = followers(stage, leader);
-        // The others see their connections break before the leader gives up.
-        stage.link_only(|a, b| (a, b) == (shared, successor) || (b, a) == (shared, successor));
-        let silence = stage.timeout / 3 + stage.world.core.prng.below(stage.timeout / 2);
-        stage.run_for(silence);
-        stage.link_only(|a, b| (a, b) != (leader, successor) && (b, a) != (leader, successor));
-        stage.run_for(stage.timeout / 2);
-        stage.now(Fault::Mend);
-        stage.run_for(stage.timeout);
-    }
-    stage.world.core.network.calm();
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
-}
-
-fn pending_acceptor(stage: &mut Stage) {
-    for _ in 0..4 {
-        let leader = stage.leader();
-        let (shared, successor) = followers(stage, leader);
-        let (target, length) = (Target::Node(shared), 2 * stage.timeout);
-        let factor = stage.timeout / 2 / stage.disk_latency;
-        stage.now(Fault::SlowDisk { target, length, factor });
-        stage.run_for(stage.timeout / 2);
-        // The shared follower is heard, and does not hear.
-        let cuts = vec![(leader, shared), (leader, successor), (successor, leader)];
-        stage.now(Fault::Cut(cuts));
-        stage.run_for(2 * stage.timeout);
-        stage.now(Fault::Mend);
-        stage.run_for(2 * stage.timeout);
-    }
-    let time = stage.world.core.time();
-    stage.expect_progress(time);
 }

@@ -52,6 +52,8 @@ pub struct Picture {
     pub leads: bool,
     /// Whether it wants to, and waits for promises.
     pub campaigns: bool,
+    /// The round of the highest ballot that it has promised.
+    pub ballot: u64,
     /// The last slot it has applied.
     pub applied: u64,
     /// The digest of its state at that slot.
@@ -77,6 +79,10 @@ pub struct Picture {
 pub enum Harm {
     /// Its state becomes another than the log says, in a way that no answer tells.
     Spoil,
+    /// Whether its service hangs: it has been given a request and does not come back.
+    Hang(bool),
+    /// Its service panics over the next request.
+    Panic,
     /// So many times it gives a piece of another checkpoint than the one asked for.
     WrongPieces(u32),
 }

@@ -16,12 +16,14 @@ pub(crate) const MULTICAST: &str = "multicast";
 /// The most milliseconds between two questions to all; a replica that lags more than that lags for good.
 const INTERVAL_MS_MAX: u64 = 60_000;
 /// The names of the forms of batches.
-pub(super) const ADAPTIVE: &str = "adaptive";
-const FIXED: &str = "fixed";
+pub(crate) const ADAPTIVE: &str = "adaptive";
+pub(crate) const FIXED: &str = "fixed";
 /// What [`FIXED`] batches have if nothing is set, and the most milliseconds that one may fill.
 const BATCH_REQUESTS: usize = 100;
 const BATCH_WAIT_MS: u64 = 1;
-const BATCH_WAIT_MS_MAX: u64 = 1000;
+/// The most requests of a batch that can be asked for.
+pub(crate) const BATCH_REQUESTS_MAX: u64 = 4096;
+pub(crate) const BATCH_WAIT_MS_MAX: u64 = 1000;
 
 /// Who leads, and when that is doubted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

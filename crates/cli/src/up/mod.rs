@@ -116,7 +116,12 @@ fn settings_of(
             policy: options.catch_up.map(|policy| policy.name().to_owned()),
             interval_ms: None,
         },
-        batching: BatchingSettings::default(),
+        batching: BatchingSettings {
+            form: options.batching.map(|form| form.name().to_owned()),
+            requests: options.batch_requests.and_then(|requests| requests.try_into().ok()),
+            wait_ms: options.batch_wait_ms,
+            window: None,
+        },
     }
 }
 

@@ -1,11 +1,16 @@
 //! Leaders that are replaced under load, by death and by command; and those that are not.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use crate::load::{Load, WRITERS};
 use crate::world::cluster::{REPLICAS, signal};
 use crate::world::raw::Raw;
 use crate::world::{Cluster, Counters, Writers, pause, wait_until};
+
+/// After this long a client is told that an outcome is unknown.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLICIES: [&str; 2] = ["trusted-rank", "rotation"];
 
@@ -32,6 +37,43 @@ fn leaders_killed_under_load_lose_nothing_whatever_the_policy() {
         if policy == POLICIES[1] {
             let leader = cluster.wait_until_whole();
             assert_eq!(round % REPLICAS as u64, leader as u64, "round {round} has its own leader");
+        }
+    }
+}
+
+/// What was handed over when its leader went is answered by the next one: nobody waits for a time-out.
+#[test]
+fn what_is_in_flight_when_the_leader_goes_is_told_as_soon_as_another_one_leads() {
+    const ROUNDS: usize = 3;
+    const COMMANDS: usize = 50;
+    let cluster = Cluster::start(&[]);
+    let mut counted = 0;
+    for round in 0..ROUNDS {
+        let (leader, before, followers) = cluster.leader();
+        let mut writer = Raw::connect(cluster.clients_at(followers[0]));
+        let mut reader = Raw::connect(cluster.clients_at(followers[1]));
+        for _ in 0..COMMANDS {
+            writer.command(&["INCR", "n"]);
+            reader.command(&["GET", "n"]);
+        }
+        let sent = Instant::now();
+        // Half of the time it goes silent, and keeps its connections, for so long that another one leads.
+        if round % 2 == 0 {
+            signal(before, Signal::KILL)
+        } else {
+            signal(before, Signal::STOP)
+        }
+        for _ in 0..COMMANDS {
+            counted += 1;
+            assert_eq!(writer.reply(), format!(":{counted}\r\n"));
+            assert!(reader.reply().starts_with('$'), "answered");
+        }
+        println!("round {round}: told after {:?}", sent.elapsed());
+        assert!(sent.elapsed() < OUTCOME_TIMEOUT / 2, "{:?}", sent.elapsed());
+        if round % 2 == 0 {
+            cluster.wait_until_back(leader, before);
+        } else {
+            signal(before, Signal::CONT);
         }
     }
 }

@@ -291,7 +291,7 @@ impl Machine {
 
 const fn sentence(reason: Refusal) -> &'static str {
     match reason {
-        Refusal::NoLeader => "the cluster has no leader at present",
+        Refusal::NoLeader => "the replica hears no leader; another one may",
         Refusal::NotLeader => "the leader refused it",
         Refusal::Busy => "too much is waiting at the replica",
         Refusal::NoRoom => "the replica's disk has no room",

@@ -53,7 +53,8 @@ enum Happening {
     Ask(u64, ClientMessage),
     /// The caller wants something.
     Want(Kind),
-    TrimSessions,
+    /// Every session ends, whatever for.
+    EndSessions,
 }
 
 /// What goes wrong, in thousandths; nothing once the time has come.
@@ -80,6 +81,8 @@ struct World {
     at_client: BytesMut,
     greeted: bool,
     applier: Applier<Plain<Journal>>,
+    /// Every nonce that was registered.
+    nonces: BTreeSet<Nonce>,
     slot: Slot,
     leader: u16,
     /// To whom outcomes of a session are told.
@@ -112,6 +115,7 @@ impl World {
             at_client: BytesMut::new(),
             greeted: false,
             applier: Applier::new(Plain(Journal::default()), limits, NoPlants),
+            nonces: BTreeSet::new(),
             slot: Slot::NONE,
             leader: 0,
             owner: None,
@@ -192,8 +196,10 @@ impl World {
             Happening::Order(from, command) => self.order(from, command),
             Happening::Ask(from, message) => self.replica_takes(from, message),
             Happening::Want(kind) => self.want(kind, effects),
-            Happening::TrimSessions => {
-                self.order(0, Command::TrimSessions { keep: 0 }.encode());
+            Happening::EndSessions => {
+                for nonce in self.nonces.clone() {
+                    self.order(0, Command::EndSession { nonce }.encode());
+                }
             }
             _ => {}
         }
@@ -360,9 +366,14 @@ impl World {
 
     fn submitted(&mut self, serial: u64, command: Bytes) {
         self.owner = Some(serial);
+        if let Ok(Command::Register { nonce }) = Command::decode(command.clone()) {
+            self.nonces.insert(nonce);
+        }
         if self.goes_wrong() && self.prng.chance(1, 2) {
             let subject = match Command::decode(command).expect("is a command") {
-                Command::Register { nonce } => Subject::Register(nonce),
+                Command::Register { nonce } | Command::EndSession { nonce } => {
+                    Subject::Register(nonce)
+                }
                 Command::Request { session, number, .. } => Subject::Request(session, number),
                 Command::TrimSessions { .. }
                 | Command::SetCheckpointInterval(_)
@@ -511,7 +522,7 @@ fn what_callers_are_told_is_true_whatever_goes_wrong() {
         world.faults.for_good = seed % 4 == 0;
         if seed % 3 == 0 {
             for _ in 0..3 {
-                world.after(0, 10_000 * MS, Happening::TrimSessions);
+                world.after(0, 10_000 * MS, Happening::EndSessions);
             }
         }
         world.run();

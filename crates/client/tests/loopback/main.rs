@@ -165,7 +165,7 @@ async fn what_was_never_sent_is_not_done_and_says_why() {
         (Behaviour::NeverAnswers, "it did not answer in time"),
         (Behaviour::Rejects(RejectCode::TooMany, "too many clients"), "too many clients"),
         (Behaviour::Sends(b"HTTP/1.1 400".repeat(10)), "a frame claims"),
-        (Behaviour::AlwaysRefuses, "the cluster has no leader at present"),
+        (Behaviour::AlwaysRefuses, "the replica hears no leader; another one may"),
     ] {
         let address = cluster.serve(0, behaviour).await;
         waiting.push((why, tokio::spawn(told(address))));

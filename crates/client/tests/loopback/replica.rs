@@ -57,6 +57,8 @@ impl Apply for Counter {
 
 struct State {
     applier: Applier<Plain<Counter>>,
+    /// Every nonce that was registered.
+    nonces: BTreeSet<Nonce>,
     slot: Slot,
     leader: u16,
     submissions: u64,
@@ -78,6 +80,7 @@ impl Cluster {
         let service = Plain(Counter::default());
         let state = State {
             applier: Applier::new(service, SessionLimits::default(), NoPlants),
+            nonces: BTreeSet::new(),
             slot: Slot::NONE,
             leader: 0,
             submissions: 0,
@@ -105,7 +108,14 @@ impl Cluster {
     }
 
     pub(crate) fn end_sessions(&self) {
-        self.order(Command::TrimSessions { keep: 0 }.encode());
+        for nonce in self.state().nonces.clone() {
+            self.order(Command::EndSession { nonce }.encode());
+        }
+    }
+
+    /// How many sessions of those that were ever registered still stand.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state().applier.sessions_len()
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -119,6 +129,9 @@ impl Cluster {
 
     fn order(&self, command: Bytes) -> Vec<ReplicaMessage> {
         let mut state = self.state();
+        if let Ok(Command::Register { nonce }) = Command::decode(command.clone()) {
+            state.nonces.insert(nonce);
+        }
         state.slot = state.slot.next();
         let batch = Batch { time: Timestamp(0), requests: vec![command] };
         let (slot, mut applied) = (state.slot, Vec::new());
@@ -232,7 +245,9 @@ impl Connection {
             }
             ClientMessage::Submit { ref command } => {
                 match Command::decode(command.clone()).expect("the client sends commands") {
-                    Command::Register { nonce } => Subject::Register(nonce),
+                    Command::Register { nonce } | Command::EndSession { nonce } => {
+                        Subject::Register(nonce)
+                    }
                     Command::Request { session, number, .. } => Subject::Request(session, number),
                     Command::TrimSessions { .. }
                     | Command::SetCheckpointInterval(_)

@@ -122,6 +122,7 @@ enum Step {
     Ask(usize, Numbered, String),
     Register(u128),
     Trim(u32),
+    End(u128),
     Interval(u64),
     Garbage(Vec<u8>),
     /// The batch is decided, so many nanoseconds after the one before.
@@ -151,6 +152,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         30 => (0..4usize, numbered, lines()).prop_map(|(who, how, line)| Step::Ask(who, how, line)),
         3 => (0..6u128).prop_map(Step::Register),
         1 => (0..3u32).prop_map(Step::Trim),
+        1 => (0..6u128).prop_map(Step::End),
         1 => (1..20u64).prop_map(Step::Interval),
         1 => vec(any::<u8>(), 0..12).prop_map(Step::Garbage),
         12 => after.prop_map(Step::Decide),
@@ -322,6 +324,9 @@ fn run(steps: Vec<Step>) -> Counts {
                 body(&line).and_then(|body| clients.request(who, how, body)).map(|c| c.encode()),
             ),
             Step::Register(nonce) => batch.push(Command::Register { nonce: Nonce(nonce) }.encode()),
+            Step::End(nonce) => {
+                batch.push(Command::EndSession { nonce: Nonce(nonce) }.encode());
+            }
             Step::Trim(keep) => batch.push(Command::TrimSessions { keep }.encode()),
             Step::Interval(requests) => {
                 let interval = CheckpointInterval { requests, bytes: 1 << 20 };

@@ -186,7 +186,7 @@ impl<P: Plants> Replica<P> {
     fn acknowledge(&self, cx: &mut Cx<'_>, to: ReplicaId, m: &Accept) {
         if self.votes {
             let slots = SlotRange { first: m.slot, last: m.slot };
-            let applied_upto = self.log.applied_upto;
+            let applied_upto = self.executed_upto();
             self.send_held(
                 cx,
                 to,

@@ -73,7 +73,7 @@ impl<P: Plants> Replica<P> {
         match self.settings.batching {
             Batching::Adaptive => true,
             Batching::Fixed { requests, wait } => {
-                self.submissions.queue.lanes() >= requests
+                self.submissions.queue.clients(requests) >= requests
                     || self.timer_of_batch(wait).is_some_and(|at| now >= at)
             }
         }

@@ -340,6 +340,9 @@ pub enum Observation {
     /// The leader that this replica follows (or is) changed; `None` while it knows of none. Requests
     /// that are still open should be sent again.
     Leader(Option<Ballot>),
+    /// This replica hears no leader, and reaches it through this one, who does; `None` if it does no
+    /// longer. Requests that are still open should be sent again where there is one.
+    Relay(Option<ReplicaId>),
     /// An input from outside was wrong or too old and was ignored; the reason is named.
     Ignored(&'static str),
     /// A quorum holds a checkpoint of that slot with another digest than this replica's.

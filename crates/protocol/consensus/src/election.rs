@@ -13,8 +13,10 @@ use mainstay_model::{Ballot, Instant, Plants, Prng, ReplicaId, ReplicaSet, Slot}
 
 use crate::door::Observation;
 use crate::message::{Body, Lead, Probe, ProbeReply, StepDown};
+use crate::relay::Relay;
 use crate::replica::{Cx, Office, Replica};
 use crate::settings::LeaderPolicy;
+use crate::stuck::Compared;
 
 /// What a replica knows of leaders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +27,8 @@ pub(crate) struct Election {
     heard_at: Instant,
     /// The leader's decided watermark, whether it had work open, and since when that is so.
     shown: (Slot, bool, Instant),
+    /// How far the leader is itself, beside this replica.
+    pub(crate) compared: Compared,
     /// Whether the leader knows of a quorum with room for entries.
     pub(crate) room: bool,
     /// Leaders that were given up for lack of progress, in a row: each doubles the patience.
@@ -40,6 +44,8 @@ pub(crate) struct Election {
     suspected: ReplicaSet,
     /// When to ask the others; `None` while a leader is heard of.
     due: Option<Instant>,
+    /// While none is heard: who hears one.
+    pub(crate) relay: Option<Relay>,
     /// The number of the last question, and those whose answers can still tell something (how far
     /// away the others are, if nothing else) with the instant of each.
     probe: u64,
@@ -61,6 +67,7 @@ impl Election {
             leader: None,
             heard_at: now,
             shown: (Slot::NONE, false, now),
+            compared: Compared::default(),
             room: true,
             stalls: 0,
             stalled: None,
@@ -68,6 +75,7 @@ impl Election {
             grace: None,
             suspected: ReplicaSet::EMPTY,
             due: None,
+            relay: None,
             probe: 0,
             probes: VecDeque::new(),
             asked_from: 0,
@@ -126,7 +134,7 @@ impl<P: Plants> Replica<P> {
     /// begun; a candidate hears of itself while nobody else can, since its ballot is not durable yet.
     pub(crate) fn hears_leader(&self, now: Instant) -> bool {
         match &self.office {
-            Office::Leader(leader) => !leader.doubts_itself(),
+            Office::Leader(leader) => !leader.doubts_itself() && !self.finds_itself_stuck(now),
             Office::Candidate(candidate) => {
                 candidate.is_writing() && now < candidate.since.after(self.standing_time())
             }
@@ -139,7 +147,12 @@ impl<P: Plants> Replica<P> {
 
     /// Whether it has nothing against the leader that it hears of.
     pub(crate) fn is_content(&self, now: Instant) -> bool {
-        self.hears_leader(now) && !self.finds_slow(now)
+        self.hears_leader(now) && !self.finds_bad(now)
+    }
+
+    /// Whether the leader that is followed shows itself, and yet another one should lead.
+    fn finds_bad(&self, now: Instant) -> bool {
+        self.finds_slow(now) || self.finds_stuck(now)
     }
 
     /// This replica was paused: whoever it follows or waits for has one more time-out, and what it
@@ -155,6 +168,7 @@ impl<P: Plants> Replica<P> {
         election.due = election.due.map(|_| again);
         election.asked_from = election.probe + 1;
         election.silent.clear();
+        self.compare_anew(now);
     }
 
     /// Until when the present leader is believed if it shows nothing more.
@@ -208,7 +222,9 @@ impl<P: Plants> Replica<P> {
             self.leave_office(cx);
             self.give_time(cx.now.monotonic);
             self.election.leader = Some(ballot);
+            self.election.relay = None;
             self.election.shown = (self.log.decided_upto, false, cx.now.monotonic);
+            self.election.compared = Compared::default();
             self.election.room = true;
             self.flush_due = true;
             cx.observe(Observation::Leader(Some(ballot)));
@@ -216,7 +232,7 @@ impl<P: Plants> Replica<P> {
         self.pauses.heard();
         self.election.attempts = 0;
         self.election.grace = None;
-        if !self.finds_slow(cx.now.monotonic) {
+        if !self.finds_bad(cx.now.monotonic) {
             self.election.due = None;
         }
     }
@@ -235,6 +251,7 @@ impl<P: Plants> Replica<P> {
         if m.decided_upto > decided || works != worked || excused {
             self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
         }
+        self.compare_progress(cx.now.monotonic, m);
         self.judge_speed(cx);
     }
 
@@ -292,7 +309,7 @@ impl<P: Plants> Replica<P> {
         if !self.acceptor.room {
             delay += timeout / 2;
         }
-        if self.transfers() {
+        if self.transfers() || self.stands_still(now) {
             delay += timeout;
         }
         delay += self.latencies.disk(now).min(timeout);
@@ -345,6 +362,7 @@ impl<P: Plants> Replica<P> {
         if !self.hears_leader(now) {
             self.give_leader_up(cx);
         }
+        self.forget_old_relay(cx);
         if !self.votes || self.retired {
             self.election.due = None;
             return;
@@ -432,6 +450,7 @@ impl<P: Plants> Replica<P> {
         self.slowness.answered(from, &m, cx.now.monotonic);
         let known = self.election.probes.iter().find(|(number, _)| *number == m.number);
         let Some(at) = known.map(|(_, at)| *at) else { return };
+        self.note_relay(cx, from, &m);
         // Late ones, too: or replicas far apart would never learn how far.
         self.latencies.answered(cx.now.monotonic.since(at));
         let asking = matches!(self.office, Office::Follower)

@@ -171,7 +171,7 @@ impl<P: Plants> Replica<P> {
     /// others that one of them should lead. It never counts its own vote before that is durable, so
     /// this is about speed alone.
     pub(crate) fn judge_own_disk(&mut self, now: Instant) {
-        let rule = self.settings.slow_leader;
+        let (rule, stall_timeout) = (self.settings.slow_leader, self.settings.stall_timeout);
         let (own, owes) = (self.latencies.disk(now), self.latencies.disk_owes(now));
         let (patience, timeout) = (self.disk_patience(), self.election_timeout());
         let decided_upto = self.log.decided_upto;
@@ -209,8 +209,10 @@ impl<P: Plants> Replica<P> {
         };
         let Some(to) =
             better.iter().map(|(_, index)| *index).filter(caught_up).max_by_key(|index| {
-                let disk = leader.peers.get(index).map(|peer| peer.disk).unwrap_or_default();
-                (core::cmp::Reverse(disk), *index)
+                let peer = leader.peers.get(index);
+                let executes = peer.is_some_and(|peer| peer.progress.moves(now, stall_timeout));
+                let disk = peer.map(|peer| peer.disk).unwrap_or_default();
+                (executes, core::cmp::Reverse(disk), *index)
             })
         else {
             return;

@@ -19,6 +19,7 @@ use crate::pace::{Pace, Progress};
 use crate::reads::Rounds;
 use crate::replica::{Cx, Office, Replica};
 use crate::settings::Settings;
+use crate::stuck::Standstill;
 use crate::window::SendWindow;
 
 /// A proposal that is not decided yet.
@@ -101,6 +102,8 @@ pub(crate) struct Leader {
     pub(crate) handing_over: Option<HandOver>,
     /// How its own disk compares with those of the others.
     pub(crate) own_disk: OwnDisk,
+    /// Whether it carries out what others do.
+    pub(crate) stands: Standstill,
     /// It was paused, and leads on only once a quorum has answered this round.
     pub(crate) unconfirmed: Option<u64>,
 }
@@ -151,6 +154,7 @@ impl Leader {
             missing_since: (Slot::NONE, now),
             handing_over: None,
             own_disk: OwnDisk::new(now),
+            stands: Standstill::default(),
             unconfirmed: None,
         }
     }

@@ -159,7 +159,7 @@ pub struct Accepted {
     pub ballot: Ballot,
     /// Which slots.
     pub slots: SlotRange,
-    /// Proof of progress: every slot up to here is applied at the sender.
+    /// Proof of progress, as [`Lead::applied_upto`], at the sender.
     pub applied_upto: Slot,
 }
 
@@ -195,7 +195,8 @@ pub struct Lead {
     pub proposed_upto: Slot,
     /// Proof of progress: every slot up to here is durable at the leader.
     pub durable_upto: Slot,
-    /// Proof of progress: every slot up to here is applied at the leader.
+    /// Proof of progress: every slot up to here is applied at the leader, to a state that is that of
+    /// the others; none while it has no such state.
     pub applied_upto: Slot,
     /// Whether a quorum has room on disk for entries, as far as the leader knows; without it new
     /// requests are not taken, and standing still is no lack of progress.
@@ -217,7 +218,7 @@ pub struct Follow {
     pub decided_upto: Slot,
     /// Every slot up to here is durable at the sender.
     pub durable_upto: Slot,
-    /// Every slot up to here is applied at the sender.
+    /// As [`Lead::applied_upto`], at the sender.
     pub applied_upto: Slot,
     /// Whether the sender has room on disk for entries.
     pub room: bool,
@@ -296,33 +297,38 @@ pub struct Decided {
     pub truncated_upto: Slot,
 }
 
-/// A request, opaque, and what it is called. The name lets a leader order each request once and be
-/// fair to clients; a request without one is nobody's, and like no other.
+/// A request, opaque, and what it is called. The name lets a leader order each request once; a request
+/// without one is like no other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// What it is called.
     pub id: Option<RequestId>,
+    /// Which client it is of, where several clients share what `id` names: as the connections of a
+    /// front do, whose requests have one order. 0 for none.
+    pub client: u64,
     /// What the service is asked.
     pub bytes: Bytes,
 }
 
 impl From<Bytes> for Request {
     fn from(bytes: Bytes) -> Self {
-        Self { id: None, bytes }
+        Self { id: None, client: 0, bytes }
     }
 }
 
 impl From<&'static str> for Request {
     fn from(text: &'static str) -> Self {
-        Self { id: None, bytes: Bytes::from_static(text.as_bytes()) }
+        Self { id: None, client: 0, bytes: Bytes::from_static(text.as_bytes()) }
     }
 }
 
-/// A replica to the leader: requests it was handed.
+/// A replica to the leader, or to one who hears it: requests it was handed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// Recognises the answer.
     pub number: u64,
+    /// Whether one who does not lead is to pass them on to whom it follows: the sender hears no leader.
+    pub relay: bool,
     /// Every slot up to here is applied at the sender: what the leader ordered above it need not be
     /// ordered again for its sake.
     pub applied_upto: Slot,
@@ -342,14 +348,17 @@ pub struct NotLeader {
     pub number: u64,
 }
 
-/// A replica to the leader.
+/// A replica to the leader, or to one who hears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadAsk {
     /// Recognises the answer; answers to earlier numbers are too old for later reads.
     pub number: u64,
+    /// Whether one who does not lead is to ask whom it follows: the sender hears no leader.
+    pub relay: bool,
 }
 
-/// The leader to the asking replica, after a confirming round that started after the question came.
+/// The leader to the asking replica, after a confirming round that started after the question came; also
+/// from one who asked the leader on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadSlot {
     /// The number of the question.

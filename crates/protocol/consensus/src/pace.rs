@@ -42,7 +42,12 @@ impl Progress {
         self.moves(now, patience).then_some(self.applied_upto)
     }
 
-    fn moves(&self, now: Instant, patience: Duration) -> bool {
+    /// How far it is.
+    pub(crate) fn applied_upto(&self) -> Slot {
+        self.applied_upto
+    }
+
+    pub(crate) fn moves(&self, now: Instant, patience: Duration) -> bool {
         self.moved_at.is_some_and(|at| now < at.after(patience))
     }
 }
@@ -94,8 +99,8 @@ impl<P: Plants> Replica<P> {
     /// Whether requests may be proposed as far as those go who carry them out.
     pub(crate) fn keeps_pace(&mut self, now: Instant) -> bool {
         let (own_applied, own_decided) = (self.log.applied_upto, self.log.decided_upto);
+        let executes = self.executed_upto() == own_applied;
         let patience = self.settings.stall_timeout;
-        let executes = !self.checkpoints.diverged() && !self.transfers();
         let configuration = &self.configuration;
         let Office::Leader(leader) = &mut self.office else { return false };
         leader.progress.note(own_applied, own_decided, now);

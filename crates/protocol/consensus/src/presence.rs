@@ -12,7 +12,7 @@ impl<P: Plants> Replica<P> {
     /// Tells all who leads, how far it is, and, with `round`, asks them to confirm it.
     pub(crate) fn show_leader(&mut self, cx: &mut Cx<'_>, round: bool) {
         let decided_upto = self.log.decided_upto;
-        let (durable_upto, applied_upto) = (self.log.durable_upto, self.log.applied_upto);
+        let (durable_upto, applied_upto) = (self.log.durable_upto, self.executed_upto());
         let room = self.quorum_has_room();
         let time = self.clock_to_tell(cx.now);
         let Office::Leader(leader) = &mut self.office else { return };
@@ -54,7 +54,7 @@ impl<P: Plants> Replica<P> {
                 round: m.round,
                 decided_upto: self.log.decided_upto,
                 durable_upto: self.log.durable_upto,
-                applied_upto: self.log.applied_upto,
+                applied_upto: self.executed_upto(),
                 room: self.acceptor.room,
                 clock: cx.now.wall,
                 disk: self.latencies.disk(cx.now.monotonic),
@@ -107,6 +107,7 @@ impl<P: Plants> Replica<P> {
         }
         let timeout = self.election_timeout();
         self.judge_own_disk(now);
+        self.compare_itself(now);
         if let Office::Leader(leader) = &mut self.office {
             leader.rounds.begin();
             // Who is silent has no room as far as anyone can tell.
@@ -177,12 +178,15 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn resign(&mut self, cx: &mut Cx<'_>) {
         let Office::Leader(leader) = &self.office else { return };
         let now = cx.now.monotonic;
-        let timeout = self.election_timeout();
+        let (timeout, patience) = (self.election_timeout(), self.settings.stall_timeout);
         let successor = leader
             .peers
             .iter()
             .filter(|(_, peer)| now < peer.heard_at.after(timeout))
-            .max_by_key(|(index, peer)| (peer.room, peer.decided_upto, **index))
+            .max_by_key(|(index, peer)| {
+                let executes = peer.progress.moves(now, patience);
+                (peer.room, executes, peer.decided_upto, **index)
+            })
             .map(|(index, _)| *index);
         self.resign_to(cx, successor);
     }

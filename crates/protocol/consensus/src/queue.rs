@@ -1,7 +1,8 @@
 //! Requests that wait to be proposed or forwarded, in the order in which they came; where batches
-//! are to be fair, in one lane a client, taken in turn.
+//! are to be fair, in lanes that are taken in turn. What is in one lane stays in order: it is of one
+//! session, though perhaps of several clients.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use mainstay_model::value::REQUEST_HEAD_LEN;
@@ -16,13 +17,25 @@ pub(crate) struct Waiting {
     pub(crate) request: Request,
 }
 
+/// Who asks: a connection of a front, a client with a session of its own, or nobody.
+type Client = (u64, u128);
+
+impl Waiting {
+    fn client(&self) -> Client {
+        match (self.request.client, self.request.id) {
+            (0, id) => (0, id.map_or(0, |id| id.client)),
+            (client, _) => (client, 0),
+        }
+    }
+}
+
 /// How much is taken at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Take {
     pub(crate) requests_max: usize,
     /// With their lengths; one larger request is taken by itself.
     pub(crate) bytes_max: usize,
-    /// At most one request from each lane.
+    /// At most one request of each client.
     pub(crate) one_each: bool,
 }
 
@@ -52,9 +65,17 @@ impl Queue {
         self.bytes
     }
 
-    /// How many lanes hold something.
-    pub(crate) fn lanes(&self) -> usize {
-        self.turns.len()
+    /// How many clients a batch could hold a request of now; no more than `wanted` are counted.
+    pub(crate) fn clients(&self, wanted: usize) -> usize {
+        let mut clients = BTreeSet::new();
+        for queue in self.turns.iter().filter_map(|lane| self.lanes.get(lane)) {
+            for waiting in queue {
+                if clients.len() >= wanted || !clients.insert(waiting.client()) {
+                    break;
+                }
+            }
+        }
+        clients.len()
     }
 
     pub(crate) fn filling_since(&self) -> Option<Instant> {
@@ -72,31 +93,35 @@ impl Queue {
         queue.push_back(waiting);
     }
 
-    /// Takes from the front, as much as `take` allows; at least one if any waits.
+    /// Takes from the front, as much as `take` allows; at least one if any waits. Where each client may
+    /// have one only, a lane whose next request is of a client that has one waits for the next batch.
     pub(crate) fn take(&mut self, take: Take, now: Instant) -> Vec<Waiting> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        let mut lanes = self.turns.len();
-        while taken.len() < take.requests_max.max(1) && lanes > 0 {
+        let mut clients = BTreeSet::new();
+        // How many lanes in a row had nothing to give.
+        let mut passed = 0;
+        while taken.len() < take.requests_max.max(1) && passed < self.turns.len() {
             let Some(lane) = self.turns.front().copied() else { break };
             let Some(queue) = self.lanes.get_mut(&lane) else { break };
             let Some(first) = queue.front() else { break };
+            if take.one_each && !clients.insert(first.client()) {
+                self.turns.rotate_left(1);
+                passed += 1;
+                continue;
+            }
             bytes += first.request.bytes.len() + REQUEST_HEAD_LEN;
             if !taken.is_empty() && bytes > take.bytes_max {
                 break;
             }
+            passed = 0;
             self.len -= 1;
             self.bytes -= first.request.bytes.len();
             taken.extend(queue.pop_front());
-            let emptied = queue.is_empty();
-            if emptied {
+            if queue.is_empty() {
                 self.lanes.remove(&lane);
-            }
-            if emptied || take.one_each {
                 self.turns.pop_front();
-                lanes -= 1;
-            }
-            if !emptied && take.one_each {
-                self.turns.push_back(lane);
+            } else if take.one_each {
+                self.turns.rotate_left(1);
             }
         }
         self.filling_since = (self.len > 0).then_some(now);
@@ -138,9 +163,13 @@ mod tests {
     use mainstay_model::{RequestId, RequestNumber};
 
     const fn waiting(client: u128, number: u64) -> Waiting {
+        of(0, client, number)
+    }
+
+    const fn of(connection: u64, client: u128, number: u64) -> Waiting {
         let id = Some(RequestId { client, number: RequestNumber(number) });
         let bytes = bytes::Bytes::from_static(b"12345678");
-        Waiting { token: None, request: Request { id, bytes } }
+        Waiting { token: None, request: Request { id, client: connection, bytes } }
     }
 
     fn names(taken: &[Waiting]) -> Vec<(u128, u64)> {
@@ -160,6 +189,20 @@ mod tests {
         assert_eq!(names(&queue.take(fair, Instant(6))), [(7, 1), (8, 1)]);
         assert_eq!(names(&queue.take(fair, Instant(6))), [(9, 1), (7, 2)]);
         assert_eq!(names(&queue.take(fair, Instant(6))), [(7, 3)]);
+        assert_eq!(queue, Queue::default());
+    }
+
+    #[test]
+    fn clients_that_share_a_session_have_one_request_each_and_keep_its_order() {
+        let mut queue = Queue::default();
+        for (number, connection) in (1..).zip([1, 2, 3, 2, 4]) {
+            queue.push(7, of(connection, 7, number), Instant(number));
+        }
+        queue.push(8, of(9, 8, 1), Instant(6));
+        let fair = Take { requests_max: 10, bytes_max: 1_000, one_each: true };
+        assert_eq!((queue.clients(10), queue.clients(2)), (4, 2));
+        assert_eq!(names(&queue.take(fair, Instant(7))), [(7, 1), (8, 1), (7, 2), (7, 3)]);
+        assert_eq!(names(&queue.take(fair, Instant(7))), [(7, 4), (7, 5)], "4 before 5");
         assert_eq!(queue, Queue::default());
     }
 

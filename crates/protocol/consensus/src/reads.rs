@@ -7,12 +7,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use mainstay_model::{
-    Ballot, Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Timestamp, Token,
-};
+use mainstay_model::{Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Timestamp, Token};
 
 use crate::door::{Effect, Rejection};
 use crate::message::{Body, NotLeader, ReadAsk, ReadSlot};
+use crate::relay::Way;
 use crate::replica::{Cx, Office, Replica};
 
 /// Who waits for a slot.
@@ -75,17 +74,17 @@ impl Rounds {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     number: u64,
-    ballot: Ballot,
+    way: Way,
     at: Instant,
-    tokens: Vec<Token>,
+    askers: Vec<Asker>,
 }
 
-/// Reads of local clients at a replica that does not lead.
+/// Reads at a replica that does not lead: of local clients, and of replicas that do not hear the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reads {
-    arrived: Vec<Token>,
+    arrived: Vec<Asker>,
     asked: Option<Asked>,
-    /// Since when no leader could be asked.
+    /// Since when no leader that is heard here could be asked, nor anything was answered.
     leaderless_since: Option<Instant>,
 }
 
@@ -93,21 +92,25 @@ impl Reads {
     /// What waited at this replica while it led waits here again.
     pub(crate) fn take_back(&mut self, rounds: Rounds, now: Instant) {
         let askers = rounds.waiting.into_iter().map(|one| one.asker).chain(rounds.arrived);
-        self.arrived.extend(askers.filter_map(|asker| match asker {
-            Asker::Own(token) => Some(token),
-            Asker::Peer(..) => None,
-        }));
+        // Those of other replicas are asked again by these.
+        self.arrived.extend(askers.filter(|asker| matches!(asker, Asker::Own(_))));
         self.leaderless_since = Some(now);
     }
 
     fn len(&self) -> usize {
-        self.arrived.len() + self.asked.as_ref().map_or(0, |asked| asked.tokens.len())
+        self.arrived.len() + self.asked.as_ref().map_or(0, |asked| asked.askers.len())
     }
 
-    fn take_all(&mut self) -> Vec<Token> {
-        let mut tokens = self.asked.take().map_or_else(Vec::new, |asked| asked.tokens);
-        tokens.append(&mut self.arrived);
-        tokens
+    /// Whether this very question waits already: it was sent again.
+    fn holds(&self, asker: Asker) -> bool {
+        let asked = self.asked.as_ref().is_some_and(|asked| asked.askers.contains(&asker));
+        asked || self.arrived.contains(&asker)
+    }
+
+    fn take_all(&mut self) -> Vec<Asker> {
+        let mut askers = self.asked.take().map_or_else(Vec::new, |asked| asked.askers);
+        askers.append(&mut self.arrived);
+        askers
     }
 }
 
@@ -120,43 +123,48 @@ impl<P: Plants> Replica<P> {
         if self.reads.len() + led >= self.settings.queue_requests_max {
             return cx.out.push(Effect::Rejected { token, reason: Rejection::Busy });
         }
-        self.reads.arrived.push(token);
+        self.reads.arrived.push(Asker::Own(token));
         self.flush_due = true;
     }
 
     /// At a follower: one question at a time, for all reads that have arrived.
     pub(crate) fn flush_reads(&mut self, cx: &mut Cx<'_>) {
-        let Some(ballot) = self.election.leader else {
-            if !self.reads.arrived.is_empty() || self.reads.asked.is_some() {
-                self.reads.leaderless_since.get_or_insert(cx.now.monotonic);
-            }
-            return;
-        };
-        self.reads.leaderless_since = None;
-        let stale = self.reads.asked.as_ref().is_none_or(|asked| asked.ballot != ballot);
+        let way = self.way_to_leader();
+        if way.is_some_and(|way| !way.relay) {
+            self.reads.leaderless_since = None;
+        } else if !self.reads.arrived.is_empty() || self.reads.asked.is_some() {
+            // Who says that it hears a leader need not be right: only an answer counts.
+            self.reads.leaderless_since.get_or_insert(cx.now.monotonic);
+        }
+        let Some(way) = way else { return };
+        let stale = self.reads.asked.as_ref().is_none_or(|asked| asked.way != way);
         if !stale || (self.reads.arrived.is_empty() && self.reads.asked.is_none()) {
             return;
         }
-        let tokens = self.reads.take_all();
+        let askers = self.reads.take_all();
         let number = self.next_number();
-        self.reads.asked = Some(Asked { number, ballot, at: cx.now.monotonic, tokens });
-        self.send(cx, ballot.leader, Body::ReadAsk(ReadAsk { number }));
+        self.reads.asked = Some(Asked { number, way, at: cx.now.monotonic, askers });
+        self.send(cx, way.to, Body::ReadAsk(ReadAsk { number, relay: way.relay }));
     }
 
     pub(crate) fn reads_deadline(&self) -> Option<Instant> {
         let again = self.reads.asked.as_ref().map(|a| a.at.after(self.settings.resend_interval));
-        let give_up =
-            self.reads.leaderless_since.map(|since| since.after(self.settings.election_timeout));
+        let give_up = self.reads.leaderless_since.map(|since| since.after(self.election_timeout()));
         again.into_iter().chain(give_up).min()
     }
 
     pub(crate) fn reads_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        let timeout = self.settings.election_timeout;
+        let timeout = self.election_timeout();
         if self.reads.leaderless_since.is_some_and(|since| now >= since.after(timeout)) {
             self.reads.leaderless_since = None;
-            for token in self.reads.take_all() {
-                cx.out.push(Effect::Rejected { token, reason: Rejection::NoLeader });
+            for asker in self.reads.take_all() {
+                match asker {
+                    Asker::Own(token) => {
+                        cx.out.push(Effect::Rejected { token, reason: Rejection::NoLeader });
+                    }
+                    Asker::Peer(peer, number) => self.answer_not_leader(cx, peer, number),
+                }
             }
         }
         let interval = self.settings.resend_interval;
@@ -164,19 +172,27 @@ impl<P: Plants> Replica<P> {
             && now >= asked.at.after(interval)
         {
             asked.at = now;
-            let (to, number) = (asked.ballot.leader, asked.number);
-            self.send(cx, to, Body::ReadAsk(ReadAsk { number }));
+            let (Way { to, relay, .. }, number) = (asked.way, asked.number);
+            self.send(cx, to, Body::ReadAsk(ReadAsk { number, relay }));
         }
     }
 
     pub(crate) fn on_read_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: ReadAsk) {
         let room = self.settings.queue_requests_max;
         let asker = Asker::Peer(from, m.number);
+        let relays = m.relay && self.relays_to(from).is_some();
         match &mut self.office {
             Office::Leader(leader) if leader.rounds.holds(asker) => {}
             Office::Leader(leader) if leader.rounds.len() < room => {
                 leader.rounds.arrived.push(asker);
                 self.flush_due = true;
+            }
+            Office::Follower if relays => {
+                let reads = &mut self.reads;
+                if !reads.holds(asker) && reads.len() < room {
+                    reads.arrived.push(asker);
+                    self.flush_due = true;
+                }
             }
             _ => self.answer_not_leader(cx, from, m.number),
         }
@@ -198,7 +214,7 @@ impl<P: Plants> Replica<P> {
         let Office::Leader(leader) = &mut self.office else { return false };
         let ready = leader.took_over(decided_upto) || early;
         let rounds = &mut leader.rounds;
-        rounds.arrived.extend(own.into_iter().map(Asker::Own));
+        rounds.arrived.extend(own);
         let (false, true, Some((slot, time))) = (rounds.arrived.is_empty(), ready, read_slot)
         else {
             return false;
@@ -235,11 +251,15 @@ impl<P: Plants> Replica<P> {
             if !self.plants.has(Plant::StepWithoutEnd) {
                 leader.rounds.waiting.pop_front();
             }
-            match asker {
-                Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot, time }),
-                Asker::Peer(to, number) => {
-                    self.send(cx, to, Body::ReadSlot(ReadSlot { number, slot, time }));
-                }
+            self.tell_slot(cx, asker, (slot, time));
+        }
+    }
+
+    fn tell_slot(&self, cx: &mut Cx<'_>, asker: Asker, (slot, time): (Slot, Timestamp)) {
+        match asker {
+            Asker::Own(token) => cx.out.push(Effect::ReadAt { token, slot, time }),
+            Asker::Peer(to, number) => {
+                self.send(cx, to, Body::ReadSlot(ReadSlot { number, slot, time }));
             }
         }
     }
@@ -248,8 +268,9 @@ impl<P: Plants> Replica<P> {
         let Some(asked) = self.reads.asked.take_if(|asked| asked.number == m.number) else {
             return self.ignore(cx, "answer to a read that does not wait");
         };
-        for token in asked.tokens {
-            cx.out.push(Effect::ReadAt { token, slot: m.slot, time: m.time });
+        self.reads.leaderless_since = None;
+        for asker in asked.askers {
+            self.tell_slot(cx, asker, (m.slot, m.time));
         }
         self.raise_target(m.slot);
         self.flush_due = true;

@@ -29,6 +29,7 @@ use crate::pause::Pauses;
 use crate::reads::Reads;
 use crate::settings::Settings;
 use crate::slowness::Slowness;
+use crate::stuck::Standstill;
 use crate::submissions::Submissions;
 use crate::transfer::Transfer;
 
@@ -108,6 +109,8 @@ pub struct Replica<P = NoPlants> {
     pub(crate) latencies: Latencies,
     pub(crate) slowness: Slowness,
     pub(crate) pauses: Pauses,
+    /// Whether what is decided is carried out here.
+    pub(crate) execution: Standstill,
     pub(crate) instructions: Instructions,
     pub(crate) giving: Giving,
     /// Work was left for the end of the turn, see [`Replica::deadline`].
@@ -174,6 +177,8 @@ pub struct Status {
     pub ballot: Ballot,
     /// Who leads, as far as it knows.
     pub leader: Option<ReplicaId>,
+    /// It does not hear that leader, and reaches it through this replica.
+    pub relay: Option<ReplicaId>,
     /// The highest slot it has accepted anything in.
     pub accepted: Slot,
     /// Every slot up to here is decided, as far as it knows.
@@ -253,6 +258,7 @@ impl<P: Plants> Replica<P> {
             latencies: Latencies::default(),
             slowness: Slowness::default(),
             pauses: Pauses::new(now.monotonic),
+            execution: Standstill::default(),
             instructions: Instructions::default(),
             giving: Giving::default(),
             flush_due: true,
@@ -274,6 +280,7 @@ impl<P: Plants> Replica<P> {
         self.route(&mut cx, input);
         self.finish(&mut cx);
         self.take_time(now.monotonic);
+        self.note_execution(now.monotonic);
         self.log.evict(self.settings.window_bytes_max, self.outbox.durable());
         self.invariants();
     }
@@ -513,12 +520,13 @@ impl<P: Plants> Replica<P> {
             Office::Leader(leader) => {
                 (Some(self.me), leader.first_blocked(), leader.jump_refused())
             }
-            _ => (self.election.leader.map(|ballot| ballot.leader), None, None),
+            _ => (self.way_to_leader().map(|way| way.ballot.leader), None, None),
         };
         Status {
             role: self.role(),
             ballot: self.acceptor.promised,
             leader,
+            relay: self.relay(),
             accepted: self.log.accepted_upto,
             decided: self.log.decided_upto,
             applied: self.log.applied_upto,

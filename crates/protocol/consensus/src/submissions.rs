@@ -14,11 +14,20 @@ use crate::settings::{Batching, Settings};
 /// How many forwards are remembered so that a refusal can be told to those who submitted.
 const FORWARDS_MAX: usize = 256;
 
+/// Who is told if a forward is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Submitters {
+    /// Clients of this replica.
+    Own(Vec<Token>),
+    /// A replica that does not hear the leader, and the number of its own forward.
+    Peer(ReplicaId, u64),
+}
+
 /// Requests that wait to be proposed or forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Submissions {
     pub(crate) queue: Queue,
-    forwarded: VecDeque<(u64, Vec<Token>)>,
+    forwarded: VecDeque<(u64, Submitters)>,
     /// Since when no leader could be handed what waits.
     leaderless_since: Option<Instant>,
 }
@@ -35,6 +44,13 @@ impl Submissions {
             (Batching::Fixed { .. }, None) | (Batching::Adaptive, _) => 0,
         };
         self.queue.push(lane, waiting, now);
+    }
+
+    fn note_forwarded(&mut self, number: u64, submitters: Submitters) {
+        if self.forwarded.len() >= FORWARDS_MAX {
+            self.forwarded.pop_front();
+        }
+        self.forwarded.push_back((number, submitters));
     }
 
     /// Other replicas' requests are theirs to send again.
@@ -86,13 +102,14 @@ impl<P: Plants> Replica<P> {
         });
     }
 
-    /// At a follower: hands what waits to the leader; without one it waits for one time-out.
+    /// At a follower: hands what waits to the leader, or to one who hears it; without either it waits for
+    /// one time-out.
     pub(crate) fn flush_forwards(&mut self, cx: &mut Cx<'_>) {
         if self.submissions.queue.is_empty() {
             self.submissions.leaderless_since = None;
             return;
         }
-        let Some(ballot) = self.election.leader else {
+        let Some(way) = self.way_to_leader() else {
             self.submissions.leaderless_since.get_or_insert(cx.now.monotonic);
             return;
         };
@@ -109,14 +126,11 @@ impl<P: Plants> Replica<P> {
             }
             let number = self.next_number();
             let tokens = taken.iter().filter_map(|waiting| waiting.token).collect();
-            if self.submissions.forwarded.len() >= FORWARDS_MAX {
-                self.submissions.forwarded.pop_front();
-            }
-            self.submissions.forwarded.push_back((number, tokens));
+            self.submissions.note_forwarded(number, Submitters::Own(tokens));
             let requests = taken.into_iter().map(|waiting| waiting.request).collect();
-            let applied_upto = self.log.applied_upto;
-            let forward = Forward { number, applied_upto, requests };
-            self.send(cx, ballot.leader, Body::Forward(forward));
+            let (relay, applied_upto) = (way.relay, self.log.applied_upto);
+            let forward = Forward { number, relay, applied_upto, requests };
+            self.send(cx, way.to, Body::Forward(forward));
         }
     }
 
@@ -135,6 +149,11 @@ impl<P: Plants> Replica<P> {
     }
 
     pub(crate) fn on_forward(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Forward) {
+        if let (true, Some(leader)) = (m.relay, self.relays_to(from)) {
+            let number = self.next_number();
+            self.submissions.note_forwarded(number, Submitters::Peer(from, m.number));
+            return self.send(cx, leader, Body::Forward(Forward { number, relay: false, ..m }));
+        }
         let len = m.requests.iter().map(|request| request.bytes.len()).sum();
         let takes = match &self.office {
             Office::Leader(leader) => leader.takes_requests() && self.quorum_has_room(),
@@ -160,13 +179,21 @@ impl<P: Plants> Replica<P> {
             // It gave up its ballot and the message saying so was lost.
             self.forget_leader(cx);
         }
+        if !m.leads {
+            self.forget_relay_of(cx, from);
+        }
         let reason = if busy { Rejection::Busy } else { Rejection::NotLeader };
         let forwarded = &mut self.submissions.forwarded;
         if let Some(at) = forwarded.iter().position(|(number, _)| *number == m.number)
-            && let Some((_, tokens)) = forwarded.remove(at)
+            && let Some((_, submitters)) = forwarded.remove(at)
         {
-            for token in tokens {
-                cx.out.push(Effect::Rejected { token, reason });
+            match submitters {
+                Submitters::Own(tokens) => cx
+                    .out
+                    .extend(tokens.into_iter().map(|token| Effect::Rejected { token, reason })),
+                Submitters::Peer(to, number) => {
+                    self.send(cx, to, Body::NotLeader(NotLeader { number, ..m }));
+                }
             }
         }
     }

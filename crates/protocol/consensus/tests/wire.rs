@@ -127,11 +127,11 @@ fn catch_up() -> Vec<Body> {
 fn clients() -> Vec<Body> {
     let b = ballot(9);
     let id = RequestId { client: 0x0102, number: RequestNumber(6) };
-    let requests = vec![Request { id: Some(id), bytes: "a".into() }, Request::from("")];
+    let requests = vec![Request { id: Some(id), client: 77, bytes: "a".into() }, Request::from("")];
     vec![
-        Body::Forward(Forward { number: 7, applied_upto: Slot(3), requests }),
+        Body::Forward(Forward { number: 7, relay: true, applied_upto: Slot(3), requests }),
         Body::NotLeader(NotLeader { ballot: b, leads: false, number: 7 }),
-        Body::ReadAsk(ReadAsk { number: 8 }),
+        Body::ReadAsk(ReadAsk { number: 8, relay: false }),
         Body::ReadSlot(ReadSlot { number: 8, slot: Slot(5), time: Timestamp(95) }),
         Body::Instruct(Instruct { number: 9, instruction: Instruction::LeaderMove { to: 2 } }),
         Body::Instruct(Instruct { number: 9, instruction: Instruction::ConfirmClockJump }),

@@ -189,12 +189,111 @@ fn sessions_end_in_the_order_of_their_last_use_in_the_log() {
     replica.ask(second, 1, "x");
     replica.ask(first, 5, "a gap");
     let ended = [third, second, first].map(|session| Applied::Ended { session });
+    refuse_three(&mut replica);
     assert_eq!(replica.one(&Command::TrimSessions { keep: 0 }), ended);
 
     let [first, second, third] = [1, 2, 3].map(|nonce| replica.open(nonce));
     replica.batch(0, [third, second].map(|id| request(id, 1, 0, "x").encode()).to_vec());
     let ended = [first, second, third].map(|session| Applied::Ended { session });
+    refuse_three(&mut replica);
     assert_eq!(replica.one(&Command::TrimSessions { keep: 0 }), ended, "by age inside a slot");
+}
+
+/// Three more clients want a session, and the table is full.
+fn refuse_three(replica: &mut Replica) {
+    for nonce in [11, 12, 13].map(Nonce) {
+        let refused = [Applied::RegistrationRefused { nonce }];
+        assert_eq!(replica.one(&Command::Register { nonce }), refused);
+    }
+}
+
+#[test]
+fn the_same_trim_ordered_twice_ends_no_session_that_took_the_room() {
+    let mut replica = Replica::new();
+    let [first, second, third] = [1, 2, 3].map(|nonce| replica.open(nonce));
+    replica.ask(first, 1, "a");
+    replica.one(&Command::Register { nonce: Nonce(4) });
+    let trim = replica.applier.trim().unwrap();
+    assert_eq!(replica.one(&trim), [Applied::Ended { session: second }]);
+    // Who was refused takes the room, and then the leader's command comes once more.
+    let fourth = replica.open(4);
+    assert_eq!(replica.one(&trim), []);
+    for session in [first, third, fourth] {
+        assert!(replica.applier.session_applied_upto(session).is_some(), "{session}");
+    }
+}
+
+#[test]
+fn a_client_that_goes_ends_its_session_and_only_its_own() {
+    let mut replica = Replica::new();
+    let [first, second, _] = [1, 2, 3].map(|nonce| replica.open(nonce));
+    replica.ask(first, 1, "size 90");
+    let end = Command::EndSession { nonce: Nonce(1) };
+    assert_eq!(Command::decode(end.encode()), Ok(end.clone()));
+    assert_eq!(replica.one(&end), [Applied::Ended { session: first }]);
+    assert_eq!(replica.one(&end), [], "once");
+    assert_eq!(replica.one(&Command::EndSession { nonce: Nonce(9) }), [], "nobody's");
+    assert_eq!((replica.applier.sessions_len(), replica.applier.kept_bytes()), (2, 0));
+    let number = RequestNumber(2);
+    assert_eq!(replica.ask(first, 2, "late"), [Applied::UnknownSession { session: first, number }]);
+    assert_eq!(replica.ask(second, 1, "a"), [replied(second, 1, "2", false)]);
+    // There is room for another one at once.
+    assert!(replica.open(4) > second);
+}
+
+/// Replies of a thousand clients that came, asked once, and went without a word.
+#[test]
+fn clients_that_went_without_a_word_keep_no_more_than_a_bound_and_end_nobody_who_keeps_little() {
+    const ALL: u64 = 1 << 20;
+    let limits = SessionLimits {
+        sessions_max: 2_000,
+        replies_max: 1_000,
+        reply_bytes_max: 1 << 18,
+        reply_bytes_all_max: ALL,
+        ..LIMITS
+    };
+    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let mut replica = Replica { applier, next: Slot::FIRST };
+    let quiet: Vec<SessionId> = (0..100).map(|nonce| replica.open(nonce)).collect();
+    for session in &quiet {
+        replica.ask(*session, 1, "a");
+    }
+    let (mut most, mut ended) = (0, Vec::new());
+    for nonce in 1_000..2_000 {
+        let session = replica.open(nonce);
+        for applied in replica.ask(session, 1, "size 16384") {
+            if let Applied::Ended { session } = applied {
+                ended.push(session);
+            }
+        }
+        most = most.max(replica.applier.kept_bytes());
+    }
+    assert!(most <= ALL, "{most} bytes");
+    assert!(ended.is_sorted() && ended.len() > 900, "{} ended", ended.len());
+    for session in &quiet {
+        assert_eq!(replica.ask(*session, 1, "a").len(), 1, "kept, and answered from what is kept");
+    }
+    let before = replica.applier.kept_bytes();
+    let mut restored = Vec::new();
+    replica.applier.checkpoint().unwrap().write(&mut restored).unwrap();
+    assert_eq!(Replica::restore(&restored).unwrap().applier.kept_bytes(), before);
+}
+
+#[test]
+fn empty_replies_are_bounded_as_well() {
+    let limits = SessionLimits { replies_max: 10_000, reply_bytes_all_max: 64_000, ..LIMITS };
+    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let mut replica = Replica { applier, next: Slot::FIRST };
+    let [first, second] = [1, 2].map(|nonce| replica.open(nonce));
+    for number in 1..=900 {
+        assert_eq!(replica.ask(first, number, "size 0").len(), 1);
+    }
+    let mut ended = Vec::new();
+    for number in 1..=400 {
+        ended.extend(replica.ask(second, number, "size 0").into_iter().skip(1));
+    }
+    assert_eq!(ended, [Applied::Ended { session: first }]);
+    assert_eq!(replica.applier.kept_bytes(), 400 * 64);
 }
 
 #[test]
@@ -377,7 +476,7 @@ fn equal_logs_have_equal_digests_and_everything_replicated_shows_in_it() {
         &[|r, s| drop(r.ask(s, 1, "a")), |r, s| drop(r.ask(s, 1, "a"))],
         &[|r, s| drop(r.ask(s, 1, "a")), |r, s| drop(r.one(&request(s, 1, 1, "a")))],
         &[|r, _| assert_ne!(r.open(2), SessionId::default())],
-        &[|r, _| drop(r.one(&Command::TrimSessions { keep: 0 }))],
+        &[|r, _| drop(r.one(&Command::EndSession { nonce: Nonce(1) }))],
     ];
     let mut digests: Vec<u64> = steps.iter().map(|steps| digest_after(steps)).collect();
     assert_eq!(digests, steps.iter().map(|steps| digest_after(steps)).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! Random histories: the table of sessions against a twin that forgets nothing, and both halves of
 //! a session over a line that loses, repeats and reorders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mainstay_model::{Nonce, Prng, RequestNumber, SessionId, Slot};
@@ -15,6 +15,8 @@ use crate::world::{LIMITS, Replica, request};
 #[derive(Default)]
 struct Twin {
     sessions: Vec<TwinSession>,
+    /// Who was refused one since the last trim.
+    refused: BTreeSet<Nonce>,
     executed: u64,
 }
 
@@ -39,6 +41,14 @@ impl Twin {
                 self.request(at, session, number.0, acknowledged_upto.0, body).into_iter().collect()
             }
             Command::TrimSessions { keep } => self.trim(keep as usize),
+            Command::EndSession { nonce } => {
+                let standing = self.sessions.iter_mut().find(|s| s.alive && s.nonce == nonce);
+                let ended = standing.map(|session| {
+                    session.alive = false;
+                    Applied::Ended { session: session.id }
+                });
+                ended.into_iter().collect()
+            }
             Command::SetCheckpointInterval(_) | Command::Begin { .. } => Vec::new(),
         }
     }
@@ -50,8 +60,10 @@ impl Twin {
             return Applied::Registered { nonce, session: session.id };
         }
         if self.sessions.iter().filter(|s| s.alive).count() == LIMITS.sessions_max as usize {
+            self.refused.insert(nonce);
             return Applied::RegistrationRefused { nonce };
         }
+        self.refused.remove(&nonce);
         let replies = Vec::new();
         let session = TwinSession {
             nonce,
@@ -112,7 +124,10 @@ impl Twin {
 
     fn trim(&mut self, keep: usize) -> Vec<Applied> {
         let mut ended = Vec::new();
-        while self.sessions.iter().filter(|s| s.alive).count() > keep {
+        let alive = self.sessions.iter().filter(|s| s.alive).count();
+        let wanted = self.refused.len().saturating_sub(LIMITS.sessions_max as usize - alive);
+        self.refused.clear();
+        for _ in 0..wanted.min(alive.saturating_sub(keep)) {
             let idle =
                 self.sessions.iter_mut().filter(|s| s.alive).min_by_key(|s| (s.last_use, s.id));
             let idle = idle.unwrap();
@@ -141,6 +156,7 @@ fn commands() -> impl Strategy<Value = Vec<Vec<Command>>> {
             request(session, number, acknowledged, &body)
         }),
         1 => (0u32..4).prop_map(|keep| Command::TrimSessions { keep }),
+        1 => (0u128..6).prop_map(|nonce| Command::EndSession { nonce: Nonce(nonce) }),
     ];
     prop::collection::vec(prop::collection::vec(command, 0..6), 0..60).prop_map(
         move |mut batches| {

@@ -45,8 +45,13 @@ impl Apply for Journal {
 /// Of decided time.
 pub(crate) const IDLE_MAX: Duration = Duration::from_nanos(1_000);
 
-pub(crate) const LIMITS: SessionLimits =
-    SessionLimits { sessions_max: 3, replies_max: 4, reply_bytes_max: 100, idle_max: IDLE_MAX };
+pub(crate) const LIMITS: SessionLimits = SessionLimits {
+    sessions_max: 3,
+    replies_max: 4,
+    reply_bytes_max: 100,
+    reply_bytes_all_max: 1 << 20,
+    idle_max: IDLE_MAX,
+};
 
 #[derive(Debug)]
 pub(crate) struct Replica<P = NoPlants> {

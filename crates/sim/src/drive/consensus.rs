@@ -95,6 +95,11 @@ pub(crate) struct ReplicaProcess {
     keeping: Keeping,
     pieces: Pieces,
     long: LongFrames,
+    /// Its service hangs.
+    hangs: bool,
+    /// Its service is to panic over the next request, or does so now.
+    wants_panic: bool,
+    panics: bool,
     /// Its state is to be spoiled with the next request.
     wants_spoiling: bool,
     /// An interval that only this replica sets, where that is the planted bug.
@@ -171,6 +176,9 @@ impl ReplicaProcess {
             keeping,
             pieces: Pieces::new(resumable),
             long: LongFrames::default(),
+            hangs: false,
+            wants_panic: false,
+            panics: false,
             wants_spoiling: false,
             local_interval: None,
             front: Front::new(nonce, plants),
@@ -301,7 +309,7 @@ impl ReplicaProcess {
         while self.origins.len() > 4096 {
             self.origins.pop_first();
         }
-        let request = Request { id: Command::request_id(&request), bytes: request };
+        let request = Request { id: Command::request_id(&request), client: 0, bytes: request };
         self.step(cx, Input::Submit { token, request });
     }
 
@@ -349,6 +357,8 @@ impl ReplicaProcess {
         if !self.had_room {
             self.look_for_room(cx);
         }
+        // It may have hung until now.
+        self.execute(cx);
         self.tidy_checkpoints(cx);
         self.set_interval(cx);
         self.close(cx);
@@ -532,6 +542,8 @@ impl Process for ReplicaProcess {
     fn harm(&mut self, harm: Harm) {
         match harm {
             Harm::Spoil => self.wants_spoiling = true,
+            Harm::Hang(hangs) => self.hangs = hangs,
+            Harm::Panic => self.wants_panic = true,
             Harm::WrongPieces(count) => self.pieces.wrong = count,
         }
     }
@@ -541,6 +553,7 @@ impl Process for ReplicaProcess {
         Picture {
             leads: self.role == Role::Leader,
             campaigns: self.role == Role::Candidate,
+            ballot: status.ballot.round,
             applied: self.applier.applied_upto().0,
             digest: self.applier.digest().unwrap_or_default(),
             open: 0,

@@ -142,6 +142,8 @@ impl Front {
     pub fn on_command(&mut self, client: NodeId, command: Bytes) -> bool {
         match Command::decode(command) {
             Ok(Command::Register { nonce }) => self.registrations.insert(nonce.0, client),
+            // Who goes waits for nothing.
+            Ok(Command::EndSession { .. }) => return true,
             Ok(Command::Request { session, number, .. }) => {
                 self.commands.insert((session, number), client)
             }

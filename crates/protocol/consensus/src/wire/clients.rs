@@ -10,12 +10,14 @@ use crate::message::{Forward, Instruct, Instructed, NotLeader, ReadAsk, ReadSlot
 impl Wire for Forward {
     fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
+        out.put_u8(u8::from(self.relay));
         out.put_slot(self.applied_upto);
         put_list(out, &self.requests);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { number: r.u64()?, applied_upto: r.slot()?, requests: list(r, 5)? })
+        let (number, relay) = (r.u64()?, r.flag("relay")?);
+        Ok(Self { number, relay, applied_upto: r.slot()?, requests: list(r, 13)? })
     }
 }
 
@@ -26,6 +28,7 @@ impl Wire for Request {
             out.put_u128(id.client);
             out.put_u64(id.number.0);
         }
+        out.put_u64(self.client);
         out.put_shared(&self.bytes);
     }
 
@@ -35,7 +38,7 @@ impl Wire for Request {
         } else {
             None
         };
-        Ok(Self { id, bytes: r.bytes()? })
+        Ok(Self { id, client: r.u64()?, bytes: r.bytes()? })
     }
 }
 
@@ -54,10 +57,11 @@ impl Wire for NotLeader {
 impl Wire for ReadAsk {
     fn put(&self, out: &mut impl Put) {
         out.put_u64(self.number);
+        out.put_u8(u8::from(self.relay));
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { number: r.u64()? })
+        Ok(Self { number: r.u64()?, relay: r.flag("relay")? })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{accepted, leader_with, proposed};
 
 pub(crate) fn request(client: u128, number: u64) -> Request {
     let id = Some(RequestId { client, number: RequestNumber(number) });
-    Request { id, bytes: Bytes::from(format!("{client}/{number}")) }
+    Request { id, client: 0, bytes: Bytes::from(format!("{client}/{number}")) }
 }
 
 pub(crate) fn submit(a: &mut Alone, client: u128, number: u64) {
@@ -71,6 +71,33 @@ fn a_fixed_batch_holds_at_most_one_request_of_a_client() {
     assert_eq!(batches(&mut a), [["1/3", "3/1", "2/2"]], "each in the order of its numbers");
 }
 
+/// Requests of connections to the replicas of a group: those of one replica are of one session.
+#[test]
+fn a_fixed_batch_counts_the_connections_of_a_front_and_not_its_session() {
+    let (mut a, _) = leader_with(fixed(4, 20));
+    let submit = |a: &mut Alone, session: u128, number: u64, client: u64| {
+        let request = Request { client, ..request(session, number) };
+        a.step(Input::Submit { token: Token(number), request });
+    };
+    for connection in 1..=4 {
+        submit(&mut a, 1, connection, connection);
+    }
+    a.end_turn();
+    assert_eq!(batches(&mut a), [["1/1", "1/2", "1/3", "1/4"]], "full, at once");
+    // The second connection asks twice: what comes behind that in its session keeps its place.
+    for (number, connection) in [(5, 1), (6, 2), (7, 2), (8, 3)] {
+        submit(&mut a, 1, number, connection);
+    }
+    submit(&mut a, 2, 1, 9);
+    a.end_turn();
+    assert!(batches(&mut a).is_empty(), "three of four clients could be in it");
+    submit(&mut a, 3, 1, 10);
+    a.end_turn();
+    assert_eq!(batches(&mut a), [["1/5", "2/1", "3/1", "1/6"]]);
+    a.pass(20);
+    assert_eq!(batches(&mut a), [["1/7", "1/8"]]);
+}
+
 #[test]
 fn a_request_does_not_wait_when_nothing_is_in_flight_and_shares_a_batch_when_the_window_is_full() {
     let settings = Settings { window: Window::Fixed(2), ..Settings::default() };
@@ -124,7 +151,7 @@ fn a_request_that_is_sent_again_is_ordered_once() {
     a.executes = false;
     let forward = |number: u64, applied_upto: u64| {
         let applied_upto = Slot(applied_upto);
-        let forward = Forward { number, applied_upto, requests: vec![request(7, 1)] };
+        let forward = Forward { number, relay: false, applied_upto, requests: vec![request(7, 1)] };
         Body::Forward(forward)
     };
     a.hear(1, forward(1, 1));

@@ -244,7 +244,7 @@ fn a_question_asked_again_waits_once() {
     a.hear(1, Body::Promise(promise(own, 0, Vec::new())));
     a.sync();
     for _ in 0..100 {
-        let ask = mainstay_consensus::message::ReadAsk { number: 7 };
+        let ask = mainstay_consensus::message::ReadAsk { number: 7, relay: false };
         a.hear(1, Body::ReadAsk(ask));
     }
     a.sent();

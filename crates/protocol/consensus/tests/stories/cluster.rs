@@ -333,7 +333,7 @@ impl Cluster {
     pub(crate) fn submit_numbered(&mut self, index: u16, number: u64) {
         let id = RequestId { client: u128::from(index) + 1, number: RequestNumber(number) };
         let bytes = [u64::from(index).to_le_bytes(), number.to_le_bytes()].concat();
-        let request = Request { id: Some(id), bytes: bytes.into() };
+        let request = Request { id: Some(id), client: 0, bytes: bytes.into() };
         self.step(index, Input::Submit { token: Token(number), request });
     }
 

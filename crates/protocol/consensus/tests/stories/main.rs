@@ -3,8 +3,10 @@
 mod cluster;
 mod leader_change;
 mod openings;
+mod relay;
 mod restless;
 mod slow;
+mod stuck;
 mod time;
 mod transfer;
 mod transfer_again;

@@ -10,14 +10,14 @@ use mainstay_service::{CheckpointInterval, Command};
 use super::{EXECUTOR, Origin, ReplicaProcess};
 use crate::context::Cx;
 use crate::record;
-use crate::registers::{Request, encode};
+use crate::registers::{PANIC, Request, encode};
 use crate::wire::Told;
 
 impl ReplicaProcess {
-    /// Whether nothing is applied now, and nothing is read: another state is about to come, or a
-    /// checkpoint has to be taken first.
+    /// Whether nothing is applied now, and nothing is read: another state is about to come, or the
+    /// service does not come back or is gone.
     fn stands(&self) -> bool {
-        self.stopped || self.installing
+        self.stopped || self.installing || self.hangs || self.applier.stopped().is_some()
     }
 
     pub(super) fn execute(&mut self, cx: &mut Cx<'_>) {
@@ -41,7 +41,10 @@ impl ReplicaProcess {
         cx.observe(&Observation::Applied { replica, slot, checksum });
         let (given, spoils) = self.given(cx, slot, &value);
         if let Err(error) = self.applier.apply(slot, &given, &mut applied) {
-            return cx.violated("invariant", format!("replica {replica}: {error}"));
+            if !std::mem::take(&mut self.panics) {
+                return cx.violated("invariant", format!("replica {replica}: {error}"));
+            }
+            return cx.line(format_args!("executes nothing more: {error}"));
         }
         let executed = record::executed(replica, slot, &value, &applied);
         if spoils && executed.iter().any(|one| matches!(one, Observation::Executed { .. })) {
@@ -92,6 +95,10 @@ impl ReplicaProcess {
         let Ok(mut batch) = Batch::decode(value) else { return (value.clone(), false) };
         if let Some(interval) = self.local_interval.take() {
             batch.requests.push(Command::SetCheckpointInterval(interval).encode());
+            return (batch.encode(), false);
+        }
+        if self.wants_panic && replace_body(&mut batch, |_| Some(PANIC.to_vec())) {
+            (self.wants_panic, self.panics) = (false, true);
             return (batch.encode(), false);
         }
         if self.wants_spoiling && cx.closing().is_none() && spoil(&mut batch) {
@@ -166,13 +173,21 @@ impl ReplicaProcess {
 
 /// Changes the first request so that its answer stays what it was, and the state does not.
 fn spoil(batch: &mut Batch) -> bool {
+    replace_body(batch, |body| {
+        let mut asked = postcard::from_bytes::<Request>(body).ok()?;
+        asked.mark = !asked.mark;
+        Some(encode(&asked))
+    })
+}
+
+/// Puts another body in the place of that of the first request for which there is one.
+fn replace_body(batch: &mut Batch, other: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
     for request in &mut batch.requests {
         if let Ok(Command::Request { session, number, acknowledged_upto, body }) =
             Command::decode(request.clone())
-            && let Ok(mut asked) = postcard::from_bytes::<Request>(&body)
+            && let Some(body) = other(&body)
         {
-            asked.mark = !asked.mark;
-            let body = Bytes::from(encode(&asked));
+            let body = Bytes::from(body);
             *request = Command::Request { session, number, acknowledged_upto, body }.encode();
             return true;
         }

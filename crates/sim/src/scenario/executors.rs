@@ -1,0 +1,64 @@
+//! Scenarios in which services execute nothing although their processes live.
+
+use super::{MILLI, Stage};
+use crate::fault::{Fault, Target};
+use crate::plan::Plan;
+use crate::world::{Harm, NodeId};
+
+/// By when a leader that executes nothing is replaced: a stall time-out, twice what an election takes, and
+/// what passes until there is something to execute.
+const REPLACED_WITHIN: u64 = 6_000 * MILLI;
+
+/// There is always somebody who asks something.
+pub(super) fn steady(plan: &mut Plan) {
+    plan.workload.operations = 250;
+    plan.workload.read_percent = 10;
+}
+
+fn harm(stage: &mut Stage, node: NodeId, harm: Harm) {
+    stage.now(Fault::Harm { target: Target::Node(node), harm });
+}
+
+/// Waits until somebody else leads, which must be soon, and demands that it goes on leading.
+fn expect_replaced(stage: &mut Stage, old: NodeId) {
+    let leads = |stage: &mut Stage| stage.world.leader().filter(|node| *node != old);
+    let replaced = stage.run_until(REPLACED_WITHIN, |stage| leads(stage).is_some());
+    stage.demand(replaced, "a leader that executes nothing keeps its office");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+    let ballot = stage.ballot();
+    stage.run_for(4_000 * MILLI);
+    let kept = stage.ballot() == ballot;
+    stage.demand(kept, "leaders change again although the new one executes");
+}
+
+pub(super) fn hanging_service(stage: &mut Stage) {
+    let leader = stage.leader();
+    harm(stage, leader, Harm::Hang(true));
+    expect_replaced(stage, leader);
+    harm(stage, leader, Harm::Hang(false));
+}
+
+pub(super) fn panicking_service(stage: &mut Stage) {
+    let leader = stage.leader();
+    harm(stage, leader, Harm::Panic);
+    expect_replaced(stage, leader);
+    stage.now(Fault::Kill { target: Target::Node(leader), down: MILLI });
+    stage.run_for(10 * MILLI);
+}
+
+pub(super) fn no_service_executes(stage: &mut Stage) {
+    let all: Vec<NodeId> = (0..stage.world.core.replicas).map(NodeId).collect();
+    for node in &all {
+        harm(stage, *node, Harm::Hang(true));
+    }
+    let (leader, ballot) = (stage.leader(), stage.ballot());
+    stage.run_for(12_000 * MILLI);
+    let stays = (stage.leader(), stage.ballot()) == (leader, ballot);
+    stage.demand(stays, "leaders change although no service executes");
+    for node in &all {
+        harm(stage, *node, Harm::Hang(false));
+    }
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
