@@ -19,11 +19,13 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `farewell` | how a session ends that is of no more use |
 //! | `receive` | what the replica that is asked says |
 //! | `hearing` | what comes of one request at several replicas |
 //! | `watchers` | the connections to the others |
 //! | `votes` | which reply a quorum gave |
 
+mod farewell;
 mod hearing;
 mod receive;
 #[cfg(test)]
@@ -230,19 +232,6 @@ impl Machine {
     /// Takes what is to be sent on the connection.
     pub(crate) fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
-    }
-
-    /// Nothing more will be asked: ends the session, where a replica is there that can be told. True if
-    /// that was sent, and there is something to wait for until [`Machine::has_ended`].
-    pub(crate) fn end(&mut self) -> bool {
-        let sent = self.send_farewell();
-        self.ending = sent;
-        sent
-    }
-
-    /// Whether the end of the session was told, or nobody is there any more who could.
-    pub(crate) fn has_ended(&self) -> bool {
-        !self.ending || !matches!(self.link, Link::Up { .. })
     }
 
     /// Whether nobody waits for anything.
@@ -556,13 +545,6 @@ impl Machine {
         for query in self.queries.values_mut() {
             query.after = RequestNumber(0);
         }
-    }
-
-    fn send_farewell(&mut self) -> bool {
-        let farewell = self.session.farewell().filter(|_| matches!(self.link, Link::Up { .. }));
-        let Some(command) = farewell else { return false };
-        self.send_message(&ClientMessage::Submit { command });
-        true
     }
 
     fn expire(&mut self, token: Token, effects: &mut Vec<Effect>) {

@@ -428,6 +428,7 @@ impl World {
             self.core.node(node).disk.keep_power();
             if let Some(process) = &mut self.processes[usize::from(node.0)] {
                 process.harm(Harm::WrongPieces(0));
+                process.harm(Harm::Hang(false));
             }
             if !stay.contains(&node) {
                 self.core.node(node).held_down = true;

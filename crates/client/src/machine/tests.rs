@@ -2,6 +2,7 @@
 //! connections, commands are lost, delayed, ordered twice and refused, replicas name each other as
 //! leaders, sessions are ended. What the callers are told must be true.
 
+mod journal;
 mod scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,36 +11,13 @@ use bytes::BytesMut;
 use mainstay_model::{
     Batch, ConfigurationId, Epoch, NoPlants, Prng, ReplicaId, SessionId, Slot, Timestamp,
 };
-use mainstay_service::contract::Apply;
 use mainstay_service::native::{Refusal, ReplicaMessage, Subject};
-use mainstay_service::{Applied, Applier, Command, Context, Plain, QueryContext, SessionLimits};
-use serde::{Deserialize, Serialize};
+use mainstay_service::{Applied, Applier, Command, Plain, SessionLimits};
 
 use super::*;
+use journal::{Journal, numbers};
 
 const MS: u64 = 1_000_000;
-
-/// Keeps every number it was given, in order, and answers how many it has.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Journal(Vec<u64>);
-
-impl Apply for Journal {
-    fn apply(&mut self, _: &Context, request: &[u8], reply: &mut Vec<u8>) {
-        if let Ok(number) = request.try_into() {
-            self.0.push(u64::from_le_bytes(number));
-        }
-        reply.extend_from_slice(&(self.0.len() as u64).to_le_bytes());
-    }
-
-    fn query(&self, _: &QueryContext, _: &[u8], reply: &mut Vec<u8>) {
-        self.0.iter().for_each(|number| reply.extend_from_slice(&number.to_le_bytes()));
-    }
-}
-
-fn numbers(bytes: &[u8]) -> Vec<u64> {
-    let number = |chunk: &[u8]| u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-    bytes.chunks(8).map(number).collect()
-}
 
 #[derive(Clone, Debug)]
 enum Happening {

@@ -263,3 +263,16 @@ async fn settings_are_checked() {
     let none = Client::new(settings).expect_err("no patience at all");
     assert_eq!(none.to_string(), "the setting 'patience' is empty or zero; give it a value");
 }
+
+/// Whoever goes leaves nothing behind at the replicas: no session, and no reply that is kept for it.
+#[tokio::test]
+async fn a_client_that_is_dropped_ends_its_session() {
+    let cluster = Cluster::new();
+    let address = cluster.serve(0, Behaviour::Works).await;
+    for _ in 0..100 {
+        count(&client(std::slice::from_ref(&address))).await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(30), cluster.until_sessions(0)).await;
+    ended.expect("every session ends");
+    assert_eq!(cluster.count(), 100);
+}

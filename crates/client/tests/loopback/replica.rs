@@ -1,5 +1,6 @@
 //! Servers on the loopback that share one counter, as the replicas of a cluster do.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::hello::{HELLO, Hello, REJECT, Reject, RejectCode, Role};
 use mainstay_model::{
-    Batch, ClusterId, ConfigurationId, Epoch, GroupId, NoPlants, ReplicaId, Slot, Timestamp,
+    Batch, ClusterId, ConfigurationId, Epoch, GroupId, NoPlants, Nonce, ReplicaId, Slot, Timestamp,
 };
 use mainstay_service::contract::Apply;
 use mainstay_service::native::{ClientMessage, PREFACE, Refusal, ReplicaMessage, Subject};
@@ -72,6 +73,8 @@ pub(crate) struct Cluster {
     state: Arc<Mutex<State>>,
     /// Counts how often every connection was to be closed.
     closing: watch::Sender<u64>,
+    /// How many sessions there are.
+    sessions: watch::Sender<usize>,
 }
 
 impl Cluster {
@@ -87,7 +90,12 @@ impl Cluster {
             connections: [0; 3],
         };
         let id = ClusterId(u128::from(CLUSTERS.fetch_add(1, Ordering::Relaxed)));
-        Self { id, state: Arc::new(Mutex::new(state)), closing: watch::channel(0).0 }
+        Self {
+            id,
+            state: Arc::new(Mutex::new(state)),
+            closing: watch::channel(0).0,
+            sessions: watch::channel(0).0,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,9 +121,10 @@ impl Cluster {
         }
     }
 
-    /// How many sessions of those that were ever registered still stand.
-    pub(crate) fn sessions(&self) -> usize {
-        self.state().applier.sessions_len()
+    /// Waits until there are as many sessions.
+    pub(crate) async fn until_sessions(&self, wanted: usize) {
+        let mut sessions = self.sessions.subscribe();
+        sessions.wait_for(|sessions| *sessions == wanted).await.expect("the cluster is there");
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -136,6 +145,7 @@ impl Cluster {
         let batch = Batch { time: Timestamp(0), requests: vec![command] };
         let (slot, mut applied) = (state.slot, Vec::new());
         state.applier.apply(slot, &batch.encode(), &mut applied).expect("the batch is whole");
+        self.sessions.send_replace(state.applier.sessions_len());
         applied.into_iter().map(ReplicaMessage::Outcome).collect()
     }
 

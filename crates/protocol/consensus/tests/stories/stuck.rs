@@ -1,5 +1,4 @@
-//! Leaders that are alive and carry nothing out. Each story names the threads of users of other systems
-//! that it answers.
+//! Leaders that are alive and carry nothing out.
 
 use crate::cluster::{Cluster, MS};
 use crate::ready;
@@ -30,7 +29,7 @@ fn others(index: u16) -> [u16; 2] {
 
 #[test]
 fn a_leader_whose_service_hangs_loses_its_office_to_one_that_executes() {
-    // hashicorp/raft#503, etcd#14338: heartbeats go on while nothing is applied.
+    // hashicorp/raft#503: heartbeats go on while nothing is applied.
     let mut c = Cluster::new(3, 81);
     let leader = ready(&mut c);
     c.slow_service.insert(leader, FOR_EVER);
