@@ -177,7 +177,7 @@ fn without_a_quorum_commands_are_refused_and_open_ones_uncertain() {
     }
     cluster.run(0);
     let status = cluster.until(0, |s| s.replica.state == StateName::Starting);
-    assert!(status.warnings.iter().any(|w| w.contains("no quorum")), "{status:?}");
+    assert!(status.warnings.iter().any(|w| w.contains("hears no leader")), "{status:?}");
     let mut client = cluster.client(0);
     assert_eq!(client.call("set a 1"), "-Unavailable");
     assert_eq!(client.call("get a"), "-Unavailable");

@@ -189,7 +189,7 @@ fn a_move_that_cannot_be_says_why_and_changes_nothing() {
     // A halted process is nobody to move to, and the group says so in bounded time.
     let pid = cluster.pid(others[0]);
     signal(pid, Signal::STOP);
-    pause(std::time::Duration::from_secs(1));
+    pause(Duration::from_secs(1));
     let halted = move_to(others[0]);
     signal(pid, Signal::CONT);
     let told = String::from_utf8_lossy(&halted.stderr).into_owned();
@@ -210,7 +210,7 @@ fn a_follower_that_was_halted_accuses_nobody() {
     for round in 0..4 {
         let pid = cluster.pid(followers[round % followers.len()]);
         signal(pid, Signal::STOP);
-        pause(std::time::Duration::from_millis(1500));
+        pause(Duration::from_millis(1500));
         signal(pid, Signal::CONT);
         load.goes_on();
     }
@@ -227,7 +227,7 @@ fn all_halted_at_once_go_on_with_the_same_leader() {
     let pids: Vec<_> = (0..REPLICAS).map(|index| cluster.pid(index)).collect();
     for _ in 0..3 {
         pids.iter().for_each(|&pid| signal(pid, Signal::STOP));
-        pause(std::time::Duration::from_secs(2));
+        pause(Duration::from_secs(2));
         pids.iter().for_each(|&pid| signal(pid, Signal::CONT));
         for index in 0..REPLICAS {
             wait_until("a write is acknowledged", || {
