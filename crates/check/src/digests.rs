@@ -29,6 +29,11 @@ impl Property for Digests {
                 self.spoiled.insert(replica);
                 return Ok(());
             }
+            // Until then nobody could know. What it executes from now on is right.
+            Observation::Diverged { replica } => {
+                self.spoiled.remove(&replica);
+                return Ok(());
+            }
             Observation::Installed { replica, checkpoint, .. } => {
                 self.spoiled.remove(&replica);
                 (replica, checkpoint.slot, checkpoint.digest)
@@ -84,6 +89,19 @@ mod tests {
         };
         assert!(made(8));
         assert!(!made(9));
+    }
+
+    #[test]
+    fn a_state_that_was_found_out_is_never_gone_back_to() {
+        let mut property = Digests::default();
+        let mut tell = |observation| property.observe(&observation).is_ok();
+        let (replica, other, slot) = (replica(0), replica(1), Slot(4));
+        tell(Observation::Digest { replica: other, slot, digest: 8 });
+        tell(Observation::Spoiled { replica });
+        assert!(tell(Observation::Digest { replica, slot, digest: 9 }));
+        tell(Observation::Diverged { replica });
+        assert!(tell(Observation::Digest { replica, slot, digest: 8 }));
+        assert!(!tell(Observation::Digest { replica, slot, digest: 9 }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! When a checkpoint is due is a function of the log: in the same slots at every replica. None is
-//! skipped: a replica makes them in the order in which they were due, or starts again (Castro and
+//! skipped: a replica makes them in the order in which they were due, says that one could not be
+//! written and makes way for later ones, or starts again (Castro and
 //! Liskov, "Practical Byzantine fault tolerance", OSDI 1999, section 4.3: checkpoints are produced at
 //! agreed sequence numbers).
 
@@ -48,6 +49,14 @@ impl Property for DueCheckpoints {
                 match owed.len() {
                     ..=OWED_MAX => Ok(()),
                     count => Err(format!("replica {replica} owes {count} checkpoints: {owed:?}")),
+                }
+            }
+            Observation::GivenUp { replica, slot } => {
+                match self.owed.entry(replica).or_default().pop_front() {
+                    Some(owed) if owed == slot => Ok(()),
+                    owed => Err(format!(
+                        "replica {replica} gave up a checkpoint of slot {slot}, and owed {owed:?}"
+                    )),
                 }
             }
             Observation::Checkpointed { replica, checkpoint } => {

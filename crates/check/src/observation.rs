@@ -143,6 +143,13 @@ pub enum Observation {
         /// Which.
         checkpoint: CheckpointId,
     },
+    /// A replica gave a checkpoint up that it owed: it could not be written, and later ones wait.
+    GivenUp {
+        /// Where.
+        replica: ReplicaId,
+        /// The slot.
+        slot: Slot,
+    },
     /// A replica took over a checkpoint of others, and holds it durably.
     Installed {
         /// Where.
@@ -164,6 +171,12 @@ pub enum Observation {
     /// What no program guards against has changed the state of a replica. It holds a state of its own
     /// from now on, until it takes over another one.
     Spoiled {
+        /// Where.
+        replica: ReplicaId,
+    },
+    /// A replica has found out that its state is not that of the others, and that is noted. From now on
+    /// it goes on from nothing that it made of a wrong state.
+    Diverged {
         /// Where.
         replica: ReplicaId,
     },

@@ -41,7 +41,7 @@ impl StoreCheckpoint {
 }
 
 impl Checkpoint for StoreCheckpoint {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let mut head = Vec::with_capacity(HEAD_LEN);
         head.put(MAGIC);
         head.put_u32(VERSION);
@@ -50,18 +50,15 @@ impl Checkpoint for StoreCheckpoint {
         head.put_u32(crc32fast::hash(&head));
         to.write_all(&head)?;
         let (mut block, mut entries) = (Vec::new(), 0);
-        // Each part goes as soon as it is written: what changes in it afterwards is not copied.
-        for part in self.keys.into_parts() {
-            for (place, entry) in part.iter() {
-                block.put_bytes(place.key.as_bytes());
-                block.put_bytes(entry.value.as_bytes());
-                block.put_u64(entry.expiry.map_or(0, Expiry::ms));
-                entries += 1;
-                if block.len() >= BLOCK_LEN {
-                    write_block(entries, &block, to)?;
-                    block.clear();
-                    entries = 0;
-                }
+        for (key, entry) in self.keys.iter() {
+            block.put_bytes(key);
+            block.put_bytes(entry.value.as_bytes());
+            block.put_u64(entry.expiry.map_or(0, Expiry::ms));
+            entries += 1;
+            if block.len() >= BLOCK_LEN {
+                write_block(entries, &block, to)?;
+                block.clear();
+                entries = 0;
             }
         }
         if entries > 0 {

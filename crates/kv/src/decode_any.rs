@@ -68,7 +68,7 @@ pub fn reply(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     if let Ok(mut store) = Store::restore(&mut &bytes[..]) {
         let mut again = Vec::new();
-        mainstay_service::Checkpoint::write(store.checkpoint(), &mut again)
+        mainstay_service::Checkpoint::write(&store.checkpoint(), &mut again)
             .expect("a vector takes every byte");
         assert!(bytes.starts_with(&again));
     }

@@ -145,11 +145,6 @@ impl Keyspace {
         }
     }
 
-    /// Its parts in their order, one by one: what was taken and let go of is no longer shared.
-    pub(crate) fn into_parts(self) -> impl Iterator<Item = Arc<Shard>> {
-        self.shards.into_vec().into_iter()
-    }
-
     /// The key that stands `nth` in the order of all; costs a step for each part, and for each leaf of
     /// one.
     pub(crate) fn nth(&self, mut nth: u64) -> Option<&[u8]> {

@@ -125,6 +125,13 @@ plants! {
     LateCheckpointSkipped = "late-checkpoint-skipped" in "checkpoints", expect "due-checkpoints";
     /// A checkpoint that could not be written, for want of room, is not tried again.
     CheckpointGivenUp = "checkpoint-given-up" in "checkpoints", expect "due-checkpoints|liveness";
+    /// A replica that finds its state wrong goes on holding those of its checkpoints which are older than
+    /// the one that a quorum contradicts, though no quorum has confirmed them.
+    UnconfirmedKept = "unconfirmed-kept" in "checkpoints", expect "digests";
+    /// A replica that finds its state wrong does not note that on disk.
+    DivergenceForgotten = "divergence-forgotten" in "checkpoints", expect "digests";
+    /// A checkpoint that the service refuses is taken for a damaged one, and removed.
+    RefusedRemoved = "refused-removed" in "checkpoints", expect "liveness";
     /// A leader changes the interval of checkpoints at its own replica only.
     IntervalNotDecided = "interval-not-decided" in "checkpoints", expect "due-checkpoints|digests";
     /// A fetched checkpoint is taken over although its content is not what its name says.

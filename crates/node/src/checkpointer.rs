@@ -1,26 +1,30 @@
 //! The checkpoint thread: writes what the executor hands out, while that goes on executing.
 //!
 //! Two states at most are out of the executor's hands: one being written, one waiting. A third has to
-//! wait until the first is done, and so has execution; ordering and voting go on.
+//! wait until the first is done, and so has execution; ordering and voting go on. One that cannot be
+//! written is tried again, and nothing waits for it ([`Unwritten`]).
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use mainstay_model::{CheckpointId, Slot};
-use mainstay_service::{ApplierCheckpoint, Checkpoint};
-use mainstay_storage::{CheckpointError, Checkpoints, Disk};
+use mainstay_model::{CheckpointId, NoPlants, Slot};
+use mainstay_service::{ApplierCheckpoint, Checkpoint, Unwritten};
+use mainstay_storage::{CheckpointError, Checkpoints, Disk, Life};
 
 use crate::disk::{DiskTask, Event};
 use crate::queue::{Inbox, Queue};
 
-/// How many states wait to be written, besides the one that is being written.
-const WAITING_MAX: usize = 1;
-/// How often it is looked whether what waits for the disk is still wanted.
+/// How often it is looked whether what waits is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long until one is tried again that found no room.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
+/// How long, at first and at most, until one is tried again that failed otherwise.
+const FAILURE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What tells slow work that nobody wants it any more.
 #[derive(Debug, Default)]
@@ -52,8 +56,10 @@ impl Wanted {
 
 /// A state to be written.
 pub(crate) struct ToWrite<C> {
-    /// Which life of the executor's state it comes from.
+    /// Which life of the executor's state it comes from, for the protocol thread,
     pub(crate) generation: u64,
+    /// and for the folder.
+    pub(crate) life: Life,
     pub(crate) state: ApplierCheckpoint<C>,
 }
 
@@ -68,14 +74,130 @@ pub(crate) fn folder_failure(error: &CheckpointError) -> Option<Event> {
     }
 }
 
+/// The states between the executor and the checkpoint thread.
+struct Between<C> {
+    unwritten: Unwritten<ToWrite<C>>,
+    /// Nobody can hand out anything more.
+    is_closed: bool,
+}
+
+struct Shared<C> {
+    between: Mutex<Between<C>>,
+    changed: Condvar,
+}
+
+impl<C> Shared<C> {
+    fn lock(&self) -> MutexGuard<'_, Between<C>> {
+        self.between.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        between: MutexGuard<'a, Between<C>>,
+        longest: Duration,
+    ) -> MutexGuard<'a, Between<C>> {
+        let waited = self.changed.wait_timeout(between, longest);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The executor's end: hands states out. Dropped, it ends the checkpoint thread.
+pub(crate) struct HandOut<C>(Arc<Shared<C>>);
+
+/// The checkpoint thread's end.
+pub(crate) struct States<C>(Arc<Shared<C>>);
+
 /// The way to the checkpoint thread.
-pub(crate) fn channel<C>() -> (SyncSender<ToWrite<C>>, Receiver<ToWrite<C>>) {
-    sync_channel(WAITING_MAX)
+pub(crate) fn channel<C>() -> (HandOut<C>, States<C>) {
+    let between = Between { unwritten: Unwritten::new(NoPlants), is_closed: false };
+    let shared = Arc::new(Shared { between: Mutex::new(between), changed: Condvar::new() });
+    (HandOut(Arc::clone(&shared)), States(shared))
+}
+
+impl<C> HandOut<C> {
+    /// Hands a state out; gives it back if it has to wait.
+    pub(crate) fn offer(&self, state: ToWrite<C>) -> Result<(), ToWrite<C>> {
+        let offered = self.0.lock().unwritten.offer(state);
+        self.0.changed.notify_all();
+        offered
+    }
+
+    /// Waits until a state can be handed out, as long as anything is wanted.
+    pub(crate) fn wait_to_offer(&self, mut state: ToWrite<C>, wanted: &Wanted) {
+        let mut between = self.0.lock();
+        while !wanted.is_ended() {
+            match between.unwritten.offer(state) {
+                Ok(()) => break,
+                Err(back) => state = back,
+            }
+            between = self.0.wait(between, LOOK_INTERVAL);
+        }
+        self.0.changed.notify_all();
+    }
+}
+
+impl<C> Drop for HandOut<C> {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl<C> States<C> {
+    /// The state to write next, once there is one; `None` once there will be none.
+    pub(crate) fn next(&self) -> Option<ToWrite<C>> {
+        let mut between = self.0.lock();
+        loop {
+            if let Some(state) = between.unwritten.take() {
+                self.0.changed.notify_all();
+                return Some(state);
+            }
+            if between.is_closed {
+                return None;
+            }
+            between = self.0.wait(between, LOOK_INTERVAL);
+        }
+    }
+
+    /// The same, without waiting; the one before is done.
+    #[cfg(test)]
+    pub(crate) fn try_next(&self) -> Option<ToWrite<C>> {
+        let mut between = self.0.lock();
+        between.unwritten.end();
+        between.unwritten.take()
+    }
+
+    /// Whether the one at work, which failed, is tried again; not before `pause` is over.
+    fn pause(&self, pause: Duration, wanted: impl Fn() -> bool) -> bool {
+        let until = Instant::now() + pause;
+        let mut between = self.0.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if between.unwritten.is_given_up() || between.is_closed || !wanted() {
+                return false;
+            }
+            if left.is_zero() {
+                return between.unwritten.try_again();
+            }
+            between = self.0.wait(between, left.min(LOOK_INTERVAL));
+        }
+    }
+
+    fn failed(&self) -> bool {
+        let tried_again = self.0.lock().unwritten.failed();
+        self.0.changed.notify_all();
+        tried_again
+    }
+
+    fn end(&self) {
+        self.0.lock().unwritten.end();
+        self.0.changed.notify_all();
+    }
 }
 
 /// Writes until nobody can hand out anything more.
 pub(crate) struct CheckpointThread<C, D: Disk> {
-    pub(crate) states: Receiver<ToWrite<C>>,
+    pub(crate) states: States<C>,
     pub(crate) checkpoints: Checkpoints<D>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     /// To the owner of the log.
@@ -106,35 +228,65 @@ impl<W: Write> Write for Interruptible<'_, W> {
 impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
     /// The thread's body.
     pub(crate) fn run(self) {
-        while let Ok(ToWrite { generation, state }) = self.states.recv() {
-            let slot = state.slot();
-            if !self.wanted.wants(generation) {
-                continue;
-            }
-            let event = match self.write(generation, state) {
-                Ok(checkpoint) => {
-                    let bytes = self.checkpoints.content_len(checkpoint).unwrap_or(0);
-                    Event::Checkpointed { generation, checkpoint, bytes }
-                }
-                Err(_) if !self.wanted.wants(generation) => continue,
-                Err(error) => folder_failure(&error)
-                    .unwrap_or_else(|| Event::CheckpointFailed { slot, why: error.to_string() }),
-            };
-            self.inbox.push(event, 0);
+        while let Some(state) = self.states.next() {
+            self.keep_trying(&state);
+            self.states.end();
         }
     }
 
+    /// Writes a state until it is durable, not wanted any more, or has to make way for later ones.
+    fn keep_trying(&self, to_write: &ToWrite<C>) {
+        let ToWrite { generation, state, .. } = to_write;
+        let (generation, slot) = (*generation, state.slot());
+        let wanted = || self.wanted.wants(generation);
+        let (mut bytes, mut told, mut pause_next) = (0, String::new(), FAILURE_PAUSE_MIN);
+        while wanted() {
+            let error = match self.write(to_write, &mut bytes) {
+                Ok(checkpoint) => {
+                    let bytes = self.checkpoints.content_len(checkpoint).unwrap_or(0);
+                    return self
+                        .inbox
+                        .push(Event::Checkpointed { generation, checkpoint, bytes }, 0);
+                }
+                Err(CheckpointError::Overtaken(_)) => return,
+                Err(_) if !wanted() => return,
+                Err(error) => error,
+            };
+            if let Some(failure) = folder_failure(&error) {
+                return self.inbox.push(failure, 0);
+            }
+            let why = error.to_string();
+            if why != told {
+                told.clone_from(&why);
+                self.inbox.push(Event::CheckpointFailed { slot, why }, 0);
+            }
+            let pause = match error {
+                CheckpointError::NoRoom { .. } => ROOM_PAUSE,
+                _ => pause_next,
+            };
+            pause_next = FAILURE_PAUSE_MAX.min(pause_next * 2);
+            if !self.states.failed() || !self.states.pause(pause, wanted) {
+                return;
+            }
+        }
+    }
+
+    /// Writes a state once. `bytes` is how many it needs at least, as far as that is known from before.
     fn write(
         &self,
-        generation: u64,
-        state: ApplierCheckpoint<C>,
+        to_write: &ToWrite<C>,
+        bytes: &mut u64,
     ) -> Result<CheckpointId, CheckpointError> {
-        let slot = state.slot();
-        let mut writer = self.checkpoints.writer(slot)?;
+        let ToWrite { generation, life, state } = to_write;
+        let (generation, slot) = (*generation, state.slot());
+        let mut writer = self.checkpoints.writer(slot, *life)?;
+        // What found no room before is not written all over again to find that out.
+        writer.reserve(*bytes)?;
         let mut to = Interruptible { to: &mut writer, wanted: &self.wanted, generation };
-        // What the service panics over here is a copy, which goes; its state is not touched.
+        // What the service panics over here is a copy; its state is not touched.
         let written = catch_unwind(AssertUnwindSafe(|| state.write(&mut to)))
             .unwrap_or_else(|_| Err(io::Error::other("the service panicked over it")));
+        *bytes = writer.bytes().max(*bytes);
         match written {
             Ok(digest) => {
                 self.note_decided(generation, slot)?;

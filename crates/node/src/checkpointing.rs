@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Input, ReadPurpose, Role};
+use mainstay_consensus::{Input, Installed, ReadPurpose, Role};
 use mainstay_model::{CheckpointId, Entry, Instant, Slot};
 use mainstay_service::{CheckpointInterval, Command};
 
@@ -19,6 +19,8 @@ use crate::disk::DiskTask;
 use crate::executor::{Executed, ExecutorTask};
 use crate::front::Front;
 use crate::node::{INTERVAL_TOKEN, Node};
+use crate::restart::Restored;
+use crate::restoring::Unfit;
 use crate::stretch::Stretch;
 use crate::transfers::TransferTask;
 
@@ -57,7 +59,9 @@ pub(crate) struct Checkpointing {
     /// Why the last piece that was fetched could not be kept.
     pub(crate) fetch_trouble: Option<String>,
     /// Why the last checkpoint that was fetched is not used.
-    pub(crate) unused: Option<String>,
+    pub(crate) unused: Option<Unfit>,
+    /// Why a checkpoint of its own is not used, though all of it is there.
+    pub(crate) refused: Option<String>,
 }
 
 impl Checkpointing {
@@ -79,6 +83,7 @@ impl Checkpointing {
             trouble: None,
             fetch_trouble: None,
             unused: None,
+            refused: None,
         }
     }
 
@@ -139,7 +144,7 @@ impl<F: Front> Node<F> {
     }
 
     /// The state of this replica is not that of the others.
-    pub(crate) fn stop_executing(&mut self, at: Slot, wrong: Vec<CheckpointId>) {
+    pub(crate) fn stop_executing(&mut self, at: Slot, right: Option<CheckpointId>) {
         tracing::error!(
             "the state of this replica is not that of the others: they agree on another digest of \
              the checkpoint at slot {at}; it executes nothing more, goes on voting, and fetches \
@@ -148,7 +153,7 @@ impl<F: Front> Node<F> {
         // What is being written now is wrong, too.
         self.checkpointing.wanted.begin(self.checkpointing.generation + 1);
         self.executor.add(ExecutorTask::Stop, 0);
-        self.transfer(TransferTask::Remove(wrong));
+        self.transfer(TransferTask::Distrust { right });
     }
 
     /// The executor has another state than the one before. What was delivered until now was for that one.
@@ -159,21 +164,22 @@ impl<F: Front> Node<F> {
     }
 
     /// The executor has its first state.
-    pub(crate) fn restored(&mut self, restored: Result<Option<(CheckpointId, u64)>, String>) {
-        let from = match restored {
-            Ok(from) => from.map(|(from, bytes)| {
-                self.checkpointing.bytes = bytes;
-                from
-            }),
+    pub(crate) fn restored(&mut self, restored: Result<Restored, String>) {
+        let Restored { from, is_expected, refused } = match restored {
+            Ok(restored) => restored,
             Err(what) => {
-                self.failure = Some(NodeError::Damaged { what });
+                self.failure = Some(NodeError::NoState { what });
                 return;
             }
         };
         self.checkpointing.restoring = false;
-        if from.map_or(Slot::NONE, |from| from.slot) != self.machines.replica.status().checkpoint {
+        self.checkpointing.refused = refused;
+        if let Some((_, bytes)) = from {
+            self.checkpointing.bytes = bytes;
+        }
+        if !is_expected {
             self.begin_generation();
-            self.machines.step(Input::Unrestored { instead: from });
+            self.machines.step(Input::Unrestored { instead: from.map(|(from, _)| from) });
         }
         if let Some(checkpoint) = self.checkpointing.begun_after.take() {
             self.begun_after(checkpoint);
@@ -184,11 +190,13 @@ impl<F: Front> Node<F> {
         if generation != self.checkpointing.generation
             || self.machines.replica.status().diverged.is_some()
         {
-            return self.transfer(TransferTask::Remove(vec![checkpoint]));
+            // What is wrong of it is on the way out, see `TransferTask::Distrust`; and of the same name
+            // there may be a right one by now.
+            return tracing::debug!("the checkpoint of slot {} came too late", checkpoint.slot);
         }
         tracing::info!("the checkpoint of slot {} is durable: {bytes} bytes", checkpoint.slot);
         self.checkpointing.bytes = bytes;
-        self.checkpointing.trouble = None;
+        (self.checkpointing.trouble, self.checkpointing.refused) = (None, None);
         // Whoever executes needs nothing of the others.
         (self.checkpointing.fetch_trouble, self.checkpointing.unused) = (None, None);
         self.checkpointing.stretch.was_written();
@@ -197,7 +205,8 @@ impl<F: Front> Node<F> {
 
     pub(crate) fn checkpoint_failed(&mut self, slot: Slot, why: String) {
         tracing::error!(
-            "the checkpoint of slot {slot} was not written, and the log is kept: {why}"
+            "the checkpoint of slot {slot} was not written, and the log is kept; it is tried again: \
+             {why}"
         );
         self.checkpointing.trouble = Some(why);
     }
@@ -215,16 +224,20 @@ impl<F: Front> Node<F> {
     }
 
     /// A fetched checkpoint stands, or is not what it should be.
-    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: Result<u64, String>) {
+    pub(crate) fn fetched(&mut self, checkpoint: CheckpointId, installed: Result<u64, Unfit>) {
         match installed {
             Ok(bytes) => {
                 self.checkpointing.bytes = bytes;
                 self.checkpointing.installing = true;
                 self.disk.add(DiskTask::BeginAfter(checkpoint), 0);
             }
-            Err(why) => {
-                self.checkpointing.unused = Some(why);
-                self.machines.step(Input::Installed { checkpoint, installed: false });
+            Err(unfit) => {
+                let outcome = match unfit {
+                    Unfit::Refused(_) => Installed::Refused,
+                    Unfit::Damaged(_) | Unfit::Unwanted => Installed::Spoiled,
+                };
+                self.checkpointing.unused = Some(unfit);
+                self.machines.step(Input::Installed { checkpoint, outcome });
             }
         }
     }
@@ -245,7 +258,7 @@ impl<F: Front> Node<F> {
         self.checkpointing.installing = false;
         self.checkpointing.unused = None;
         self.stopped = None;
-        self.machines.step(Input::Installed { checkpoint, installed: true });
+        self.machines.step(Input::Installed { checkpoint, outcome: Installed::Stands });
         for from in std::mem::take(&mut self.checkpointing.late_reads) {
             let (purpose, entries) = (ReadPurpose::Deliver, Vec::new());
             self.machines.step(Input::LogRead { from, purpose, entries });

@@ -14,6 +14,8 @@ use mainstay_storage::{AppendError, Disk, Log};
 use crate::config::KeepSettings;
 use crate::executor::Executed;
 use crate::queue::{Inbox, Queue, Taken};
+use crate::restart::Restored;
+use crate::restoring::Unfit;
 use crate::transfers::TransferTask;
 
 /// How often a full disk is looked at again.
@@ -53,9 +55,8 @@ pub(crate) enum Event {
     BegunAfter(CheckpointId),
     /// What the executor did.
     Executed(Executed),
-    /// The executor has its first state, which is that of this checkpoint of so many bytes, or that of
-    /// an empty log; the sentence says why nothing can be executed.
-    Restored(Result<Option<(CheckpointId, u64)>, String>),
+    /// The executor has its first state; the sentence says why nothing can be executed.
+    Restored(Result<Restored, String>),
     /// A checkpoint of a state of this generation is durable, with so many bytes.
     Checkpointed { generation: u64, checkpoint: CheckpointId, bytes: u64 },
     /// A checkpoint could not be written; the sentence says why.
@@ -65,8 +66,8 @@ pub(crate) enum Event {
     /// Whether a fetched piece is kept; the sentence says why not.
     ChunkStored { checkpoint: CheckpointId, chunk: u32, stored: Result<(), String> },
     /// A fetched checkpoint of so many bytes stands on disk, and its state waits for the executor; or
-    /// the sentence says why not.
-    Fetched { checkpoint: CheckpointId, installed: Result<u64, String> },
+    /// why not.
+    Fetched { checkpoint: CheckpointId, installed: Result<u64, Unfit> },
     /// What the name of a peer's host stands for, or why it stands for nothing.
     Found { peer: ReplicaId, addresses: Result<Vec<SocketAddr>, String> },
     /// A thread ended, expectedly or not.
@@ -97,6 +98,8 @@ pub(crate) struct DiskThread<D: Disk> {
     begins_after: Option<CheckpointId>,
     /// Likewise that this is decided.
     decided: Option<(Slot, SyncSender<()>)>,
+    /// Likewise that this need not be kept.
+    discards: Option<(Slot, Option<Slot>)>,
     keep: KeepSettings,
     told: LogState,
 }
@@ -120,6 +123,7 @@ impl<D: Disk> DiskThread<D> {
             stuck_mark: None,
             begins_after: None,
             decided: None,
+            discards: None,
             keep,
             told,
         }
@@ -139,8 +143,10 @@ impl<D: Disk> DiskThread<D> {
     pub(crate) fn run(mut self) -> Option<String> {
         let mut tasks = Vec::new();
         loop {
-            let waits =
-                self.stuck_mark.is_some() || self.begins_after.is_some() || self.decided.is_some();
+            let waits = self.stuck_mark.is_some()
+                || self.begins_after.is_some()
+                || self.decided.is_some()
+                || self.discards.is_some();
             let room = self.told.has_room && !waits;
             let taken = self.tasks.take(&mut tasks, (!room).then_some(ROOM_INTERVAL));
             let result = self.turn(&mut tasks);
@@ -156,7 +162,6 @@ impl<D: Disk> DiskThread<D> {
 
     fn turn(&mut self, tasks: &mut Vec<DiskTask>) -> Result<(), String> {
         let mut reads = Vec::new();
-        let mut discard = None;
         for task in tasks.drain(..) {
             match task {
                 DiskTask::Persist { mark, mut records } => {
@@ -170,7 +175,9 @@ impl<D: Disk> DiskThread<D> {
                 DiskTask::Read { from, upto, bytes_max, purpose } => {
                     reads.push((from, upto, bytes_max, purpose));
                 }
-                DiskTask::Discard { upto, wanted_above } => discard = Some((upto, wanted_above)),
+                DiskTask::Discard { upto, wanted_above } => {
+                    self.discards = Some((upto, wanted_above));
+                }
                 DiskTask::BeginAfter(checkpoint) => self.begins_after = Some(checkpoint),
                 DiskTask::NoteDecided { slot, done } => self.decided = Some((slot, done)),
             }
@@ -181,7 +188,7 @@ impl<D: Disk> DiskThread<D> {
         }
         self.begin_after()?;
         self.note_decided()?;
-        if let Some((upto, wanted_above)) = discard {
+        if let Some((upto, wanted_above)) = self.discards.take() {
             self.discard(upto, wanted_above)?;
         }
         self.log.prepare().map_err(|error| error.to_string())?;
@@ -242,6 +249,7 @@ impl<D: Disk> DiskThread<D> {
     /// beyond the cap, also what a transfer wants.
     fn discard(&mut self, upto: Slot, wanted_above: Option<Slot>) -> Result<(), String> {
         let before = self.log.truncated_upto(GroupId::FIRST);
+        let last = upto;
         let unwanted = wanted_above.map_or(upto, |above| above.min(upto));
         let mut unwanted_files = Vec::new();
         let keep = self.keep;
@@ -249,8 +257,8 @@ impl<D: Disk> DiskThread<D> {
         for (upto, keep_bytes) in [(unwanted, keep.lagging_bytes), (upto, cap)] {
             match self.log.give_up(GroupId::FIRST, upto, keep_bytes) {
                 Ok(mut names) => unwanted_files.append(&mut names),
-                // Tried again with the next checkpoint; until then the log is longer.
-                Err(error @ AppendError::NoRoom { .. }) => tracing::warn!("{error}"),
+                // Tried again; until then the log is longer.
+                Err(AppendError::NoRoom { .. }) => self.discards = Some((last, wanted_above)),
                 Err(error) => return Err(error.to_string()),
             }
         }

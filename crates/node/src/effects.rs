@@ -60,7 +60,7 @@ impl<F: Front> Node<F> {
             Effect::Discard { upto, wanted_above, stable } => {
                 self.discard(upto, wanted_above, stable);
             }
-            Effect::StopExecuting { at, wrong } => self.stop_executing(at, wrong),
+            Effect::StopExecuting { at, right } => self.stop_executing(at, right),
             Effect::Instructed { instruction, outcome } => self.instructed(instruction, outcome),
             Effect::Observe(observation) => self.observe(observation),
         }

@@ -39,6 +39,11 @@ pub enum NodeError {
         /// Which file, where and why.
         what: String,
     },
+    /// There is no state to go on from: checkpoints cannot be restored, and the log before them is gone.
+    NoState {
+        /// Which, why, and what to do.
+        what: String,
+    },
     /// The operating system refused something a node cannot do without.
     System {
         /// What it was asked for.
@@ -60,7 +65,7 @@ impl NodeError {
             // Who may not take the port now may not later either; whatever else holds it may let go.
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => 2,
             Self::Listen { .. } => 1,
-            Self::Damaged { .. } => 3,
+            Self::Damaged { .. } | Self::NoState { .. } => 3,
             Self::Disk { .. } => 4,
             Self::System { .. } | Self::Panic(_) => 1,
         }
@@ -91,6 +96,9 @@ impl fmt::Display for NodeError {
                 "a decided record could not be read back from the log, so this replica stops: \
                  {what}; what starting it again says about the damage tells what to do"
             ),
+            Self::NoState { what } => {
+                write!(f, "this replica has no state to go on from, so it stops: {what}")
+            }
             Self::System { what, error } => write!(f, "{what} failed: {error}"),
             Self::Panic(thread) => write!(
                 f,

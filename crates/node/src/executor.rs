@@ -5,7 +5,6 @@
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,9 @@ use bytes::Bytes;
 use mainstay_model::{CheckpointId, Nonce, RequestNumber, SessionId, Slot, Timestamp, Value};
 use mainstay_service::native::KEPT_BYTES_MAX;
 use mainstay_service::{Applied, Applier, CheckpointInterval, Service};
+use mainstay_storage::Life;
 
-use crate::checkpointer::{ToWrite, Wanted};
+use crate::checkpointer::{HandOut, ToWrite, Wanted};
 use crate::disk::Event;
 use crate::front::Failure;
 use crate::queue::{Inbox, Queue, Taken};
@@ -155,7 +155,7 @@ pub(crate) struct ExecutorLinks<S: Service> {
     pub(crate) tasks: Arc<Queue<ExecutorTask>>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     /// To the checkpoint thread.
-    pub(crate) states: SyncSender<ToWrite<S::Checkpoint>>,
+    pub(crate) states: HandOut<S::Checkpoint>,
     /// From the transfer thread.
     pub(crate) handover: Handover<S>,
     pub(crate) wanted: Arc<Wanted>,
@@ -164,11 +164,13 @@ pub(crate) struct ExecutorLinks<S: Service> {
 /// Owns the service until the queue is closed and empty.
 pub(crate) struct ExecutorThread<S: Service> {
     applier: Applier<S>,
-    /// Which life of the state this is; what was delivered to another one is not applied.
+    /// Which life of the state this is; what was delivered to another one is not applied,
     generation: u64,
+    /// and checkpoints of another one do not count.
+    life: Life,
     /// The state is not that of the others.
     diverged: bool,
-    states: SyncSender<ToWrite<S::Checkpoint>>,
+    states: HandOut<S::Checkpoint>,
     handover: Handover<S>,
     wanted: Arc<Wanted>,
     pause_max: Duration,
@@ -188,10 +190,10 @@ pub(crate) struct ExecutorThread<S: Service> {
 }
 
 impl<S: Service> ExecutorThread<S> {
-    /// Goes on from `applier`, a state of this generation.
+    /// Goes on from `applier`, a state of this generation and life.
     pub(crate) fn new(
         applier: Applier<S>,
-        generation: u64,
+        (generation, life): (u64, Life),
         links: ExecutorLinks<S>,
         patience: Duration,
     ) -> Self {
@@ -199,6 +201,7 @@ impl<S: Service> ExecutorThread<S> {
         Self {
             applier,
             generation,
+            life,
             diverged: false,
             states,
             handover,
@@ -337,26 +340,25 @@ impl<S: Service> ExecutorThread<S> {
         let state = self.applier.checkpoint();
         self.pause_max = self.pause_max.max(began.elapsed());
         let Some(state) = state else { return };
-        let state = ToWrite { generation: self.generation, state };
+        let state = ToWrite { generation: self.generation, life: self.life, state };
         // It may be durable, and allow the log to be given up, before anything is told after this.
         self.answer_waiting();
         self.tell();
-        let Err(TrySendError::Full(state)) = self.states.try_send(state) else { return };
+        let Err(state) = self.states.offer(state) else { return };
         self.waits += 1;
         tracing::info!(
             "execution waits: two checkpoints before that of slot {} are still being written",
             state.state.slot()
         );
-        // The thread is gone only when the node ends.
-        let _ = self.states.send(state);
+        self.states.wait_to_offer(state, &self.wanted);
     }
 
     /// Goes on from what the transfer thread has restored.
     fn adopt(&mut self, generation: u64, checkpoint: CheckpointId) {
         let handed = self.handover.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(applier) = handed else { return };
+        let Some((applier, life)) = handed else { return };
         self.tell();
-        self.applier = applier;
+        (self.applier, self.life) = (applier, life);
         self.generation = generation;
         self.diverged = false;
         self.stopped_told = false;

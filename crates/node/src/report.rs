@@ -4,6 +4,7 @@ use mainstay_consensus::{ClockOff, Role as OrderingRole, Status};
 
 use crate::front::Front;
 use crate::node::Node;
+use crate::restoring::Unfit;
 use crate::status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
     TransferStatus,
@@ -169,8 +170,7 @@ impl<F: Front> Node<F> {
         }
         if let Some(why) = &self.checkpointing.trouble {
             warnings.push(format!(
-                "the last checkpoint could not be written, so the log is kept; the next one is tried \
-                 when it is due: {why}"
+                "the last checkpoint could not be written, so the log is kept; it is tried again: {why}"
             ));
         }
         if let Some(why) = &self.checkpointing.fetch_trouble {
@@ -178,11 +178,19 @@ impl<F: Front> Node<F> {
                 "what is fetched of the others' checkpoint could not be kept; it is tried again: {why}"
             ));
         }
-        if let Some(why) = &self.checkpointing.unused {
-            warnings.push(format!(
+        match &self.checkpointing.unused {
+            Some(Unfit::Refused(why)) => warnings.push(format!(
+                "this replica executes nothing: what a majority holds was fetched and is whole, and this \
+                 program cannot restore it; start the program that wrote it: {why}"
+            )),
+            Some(Unfit::Damaged(why)) => warnings.push(format!(
                 "the checkpoint that was fetched of the others cannot be used, and is fetched anew; if \
                  this goes on, compare the programs of the replicas: {why}"
-            ));
+            )),
+            Some(Unfit::Unwanted) | None => {}
+        }
+        if let Some(why) = &self.checkpointing.refused {
+            warnings.push(format!("{why}; an older one and the log behind it serve"));
         }
         let interval = self.checkpointing.interval.map_or(0, |interval| interval.bytes);
         let usual = self.config.keep.lagging_bytes.saturating_add(interval.saturating_mul(3));

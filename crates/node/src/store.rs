@@ -94,6 +94,7 @@ impl<D: Disk + Clone> Store<D> {
             if id.slot > self.recovered.decided_upto {
                 if let Err(error) = self.read_through(id) {
                     tracing::error!("the checkpoint of slot {} cannot be used: {error}", id.slot);
+                    self.checkpoints.note_damaged(id);
                     self.unreadable.push((id, error.to_string()));
                     continue;
                 }

@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 
 use mainstay_service::{Checkpoint, Service};
 use mainstay_storage::{Checkpoints, Disk, Log};
 
 use crate::NodeError;
-use crate::checkpointer::{CheckpointThread, ToWrite, Wanted, channel};
+use crate::checkpointer::{CheckpointThread, States, Wanted, channel};
 use crate::config::NodeConfig;
 use crate::disk::{DiskTask, DiskThread, Event};
 use crate::executor::{ExecutorLinks, ExecutorTask, ExecutorThread};
+use crate::overdue::Overdue;
 use crate::queue::{Inbox, Queue};
 use crate::restart::Origin;
+use crate::restoring::Restoring;
 use crate::store::Store;
 use crate::system;
-use crate::transfers::{Handover, Restoring, TransferTask, TransferThread};
+use crate::transfers::{Handover, TransferTask, TransferThread};
 
 /// The threads and the ways to them. Dropped early, it ends them.
 pub(crate) struct Threads {
@@ -56,7 +57,7 @@ impl Threads {
             sessions: config.sessions,
             checkpoints: checkpoints.clone(),
             from,
-            unusable: unreadable,
+            damaged: unreadable,
             truncated_upto: recovered.truncated_upto,
             has_peers: config.configuration.replicas.len() > 1,
             restoring: restoring.clone(),
@@ -83,6 +84,7 @@ impl Threads {
             restoring,
             handover,
             holds: BTreeMap::new(),
+            overdue: Overdue::default(),
             pausing: None,
         };
         threads.start_other("transfer", move || {
@@ -109,15 +111,15 @@ impl Threads {
         let patience = config.limits.outcome_timeout * 2;
         self.start_other("executor", move || {
             // Without a state the node ends.
-            if let Some((applier, generation)) = origin.restore(&links.inbox) {
-                ExecutorThread::new(applier, generation, links, patience).run();
+            if let Some((applier, lives)) = origin.restore(&links.inbox) {
+                ExecutorThread::new(applier, lives, links, patience).run();
             }
         })
     }
 
     fn start_checkpointer<C: Checkpoint, D: Disk>(
         &mut self,
-        states: Receiver<ToWrite<C>>,
+        states: States<C>,
         checkpoints: Checkpoints<D>,
     ) -> Result<(), NodeError> {
         let (inbox, wanted) = (Arc::clone(&self.inbox), Arc::clone(&self.wanted));

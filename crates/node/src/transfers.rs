@@ -2,19 +2,19 @@
 //! of the whole, and removes what is not wanted any more. None of that delays the log or the protocol.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_model::{CheckpointId, NoPlants, ReplicaId, Slot};
+use mainstay_model::{CheckpointId, ReplicaId, Slot};
 use mainstay_service::{Applier, Service};
-use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming};
+use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming, Life};
 
-use crate::checkpointer::{Wanted, folder_failure};
+use crate::checkpointer::folder_failure;
 use crate::disk::{DiskTask, Event};
+use crate::overdue::{OVERDUE_PAUSE, Overdue};
 use crate::queue::{Inbox, Queue, Taken};
+use crate::restoring::{Restoring, Unfit};
 
 /// How long a checkpoint is kept after a piece of it was last asked for.
 const HOLD_TIME: Duration = Duration::from_secs(30);
@@ -31,8 +31,8 @@ pub(crate) enum TransferTask {
     Store { checkpoint: CheckpointId, total: u64, chunk: u32, bytes: Bytes },
     /// All of it is there: restore it, compare it, give it its name.
     Install { checkpoint: CheckpointId },
-    /// These hold a state that is not the group's.
-    Remove(Vec<CheckpointId>),
+    /// The state of this replica is not the group's: of its checkpoints only those up to `right` are.
+    Distrust { right: Option<CheckpointId> },
     /// Note what is stable; then the log may give these slots up.
     Discard { upto: Slot, wanted_above: Option<Slot>, stable: Option<CheckpointId> },
     /// The log has given these up; the oldest first.
@@ -46,76 +46,8 @@ pub(crate) struct Pausing {
     events: Vec<Event>,
 }
 
-/// How a state is made out of the content of a checkpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Restoring {
-    pub(crate) wanted: Arc<Wanted>,
-}
-
-/// Where a restored state waits for the executor.
-pub(crate) type Handover<S> = Arc<Mutex<Option<Applier<S>>>>;
-
-/// Reads, or writes, until the node ends.
-struct Interruptible<'a, T> {
-    inner: T,
-    wanted: &'a Wanted,
-}
-
-impl<T> Interruptible<'_, T> {
-    fn check(&self) -> io::Result<()> {
-        if self.wanted.is_ended() { Err(io::Error::other("the node ends")) } else { Ok(()) }
-    }
-}
-
-impl<R: Read> Read for Interruptible<'_, R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.read(to)
-    }
-}
-
-impl<W: Write> Write for Interruptible<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl Restoring {
-    /// Restores `checkpoint` and compares slot and digest of what came of it with its name. An error
-    /// says in one sentence why that is not the state it should be.
-    pub(crate) fn restore<S: Service>(
-        &self,
-        checkpoint: CheckpointId,
-        content: impl Read,
-    ) -> Result<Applier<S>, String> {
-        let mut from = Interruptible { inner: content, wanted: &self.wanted };
-        let mut applier =
-            Applier::restore(&mut from, NoPlants).map_err(|error| error.to_string())?;
-        let slot = applier.applied_upto();
-        if slot != checkpoint.slot {
-            return Err(format!("it holds the state of slot {slot}"));
-        }
-        let panicked = || "the service panicked over what was restored".to_owned();
-        let state = applier.checkpoint().ok_or_else(panicked)?;
-        // Written to nowhere: that takes long for a large state, and the node may end meanwhile.
-        let mut to = Interruptible { inner: io::sink(), wanted: &self.wanted };
-        let written = catch_unwind(AssertUnwindSafe(|| state.write(&mut to)));
-        let digest = written.map_err(|_| panicked())?.map_err(|error| error.to_string())?;
-        if digest != checkpoint.digest {
-            return Err(format!(
-                "the digest of what was restored is {digest:016x}, not {:016x}: the checkpoint is \
-                 another one, or the service does not restore all of what it wrote",
-                checkpoint.digest
-            ));
-        }
-        Ok(applier)
-    }
-}
+/// Where a restored state waits for the executor, with its life in the folder.
+pub(crate) type Handover<S> = Arc<Mutex<Option<(Applier<S>, Life)>>>;
 
 /// Owns what is being fetched, until the queue is closed.
 pub(crate) struct TransferThread<S: Service, D: Disk> {
@@ -133,6 +65,7 @@ pub(crate) struct TransferThread<S: Service, D: Disk> {
     pub(crate) handover: Handover<S>,
     /// What is being given to others, and when it was last asked for.
     pub(crate) holds: BTreeMap<CheckpointId, (Hold<D>, Instant)>,
+    pub(crate) overdue: Overdue,
     /// Nothing is stored at present; all else goes on.
     pub(crate) pausing: Option<Pausing>,
 }
@@ -145,13 +78,16 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
             let hold = (!self.holds.is_empty()).then_some(HOLD_TIME);
             let pausing = self.pausing.as_ref();
             let pause = pausing.map(|p| p.until.saturating_duration_since(Instant::now()));
-            let taken = self.tasks.take(&mut tasks, hold.into_iter().chain(pause).min());
+            let overdue = self.overdue.is_some().then_some(OVERDUE_PAUSE);
+            let wake = hold.into_iter().chain(pause).chain(overdue).min();
+            let taken = self.tasks.take(&mut tasks, wake);
             for task in tasks.drain(..) {
                 if !self.restoring.wanted.is_ended() {
                     self.carry_out(task);
                 }
             }
             self.let_go();
+            self.catch_up();
             self.tell_after_pause();
             if taken == Taken::Closed {
                 return;
@@ -179,50 +115,36 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
             }
             TransferTask::Install { checkpoint } => {
                 let installed = self.install(checkpoint);
-                if let Err(why) = &installed {
-                    tracing::error!(
-                        "the fetched checkpoint of slot {} is not used, and is fetched anew: {why}",
-                        checkpoint.slot
-                    );
-                }
-                let why = installed.clone().err();
-                self.tell_fetched(Event::Fetched { checkpoint, installed }, why);
-            }
-            TransferTask::Discard { upto, wanted_above, stable } => {
-                match stable.map_or(Ok(()), |stable| self.checkpoints.note_stable(stable)) {
-                    Ok(()) => {
-                        self.forget_fetched(upto);
-                        self.log.push(&mut vec![DiskTask::Discard { upto, wanted_above }], 0);
-                    }
-                    // Tried again with the next checkpoint; until then the log is longer.
-                    Err(error) => {
-                        tracing::warn!("the log is kept: {error}");
-                        self.look_at(&error);
-                    }
-                }
-                self.tidy();
-            }
-            TransferTask::RemoveFiles(names) => {
-                if let Err(error) = names.iter().try_for_each(|name| self.disk.remove(name)) {
-                    tracing::warn!(
-                        "what the log has given up is still there, and goes at the next start: {error}"
-                    );
-                }
-                if let Err(source) = self.disk.sync_folder() {
-                    let file = String::new();
-                    self.look_at(&CheckpointError::Io { file, tried: "sync", source });
-                }
-            }
-            TransferTask::Remove(wrong) => {
-                for checkpoint in wrong {
-                    if let Err(error) = self.checkpoints.remove(checkpoint) {
+                let why = match &installed {
+                    Ok(_) | Err(Unfit::Unwanted) => None,
+                    Err(Unfit::Damaged(why)) => {
                         tracing::error!(
-                            "the wrong checkpoint of slot {} is still there: {error}",
+                            "the fetched checkpoint of slot {} is not used, and is fetched anew: {why}",
                             checkpoint.slot
                         );
-                        self.look_at(&error);
+                        Some(why.clone())
                     }
-                }
+                    Err(Unfit::Refused(why)) => {
+                        tracing::error!(
+                            "the fetched checkpoint of slot {} is whole, and not used yet: {why}",
+                            checkpoint.slot
+                        );
+                        Some(why.clone())
+                    }
+                };
+                self.tell_fetched(Event::Fetched { checkpoint, installed }, why);
+            }
+            TransferTask::Distrust { right } => {
+                self.overdue.distrust = Some(right);
+                self.catch_up();
+            }
+            TransferTask::Discard { upto, wanted_above, stable } => {
+                self.overdue.discard = Some((upto, wanted_above, stable));
+                self.catch_up();
+            }
+            TransferTask::RemoveFiles(mut names) => {
+                self.overdue.files.append(&mut names);
+                self.catch_up();
             }
         }
     }
@@ -247,19 +169,9 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     }
 
     /// Ends the node where the log cannot trust its folder any more.
-    fn look_at(&self, error: &CheckpointError) {
+    pub(crate) fn look_at(&self, error: &CheckpointError) {
         if let Some(failure) = folder_failure(error) {
             self.inbox.push(failure, 0);
-        }
-    }
-
-    /// This replica's own state is stable at `slot`: what was fetched up to there, when the log turned out
-    /// to be had after all, only takes space.
-    fn forget_fetched(&mut self, slot: Slot) {
-        drop(self.incoming.take_if(|incoming| incoming.partial().id.slot <= slot));
-        if let Err(error) = self.checkpoints.forget_partial(slot) {
-            tracing::warn!("what was fetched before is still there: {error}");
-            self.look_at(&error);
         }
     }
 
@@ -311,32 +223,43 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     }
 
     /// Returns how many bytes the checkpoint has.
-    fn install(&mut self, checkpoint: CheckpointId) -> Result<u64, String> {
+    fn install(&mut self, checkpoint: CheckpointId) -> Result<u64, Unfit> {
+        // Else, after a crash, what is wrong here could be taken for right.
+        self.distrust().map_err(|error| Unfit::Refused(error.to_string()))?;
         let incoming = self.incoming.take().filter(|incoming| incoming.partial().id == checkpoint);
-        let Some(incoming) = incoming else {
-            return Err("its pieces are not here".to_owned());
+        let Some(mut incoming) = incoming else {
+            return Err(Unfit::Damaged("its pieces are not here".to_owned()));
         };
-        let sentence = |error: CheckpointError| {
-            self.look_at(&error);
-            error.to_string()
+        let unfit = match self.restoring.restore(checkpoint, || incoming.open_content()) {
+            Ok(applier) => match incoming.install() {
+                Ok(life) => {
+                    let bytes = incoming.partial().total;
+                    let handover =
+                        &mut *self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+                    *handover = Some((applier, life));
+                    return Ok(bytes);
+                }
+                Err(error) => {
+                    self.look_at(&error);
+                    match incoming.is_kept() {
+                        true => Unfit::Refused(error.to_string()),
+                        false => Unfit::Damaged(error.to_string()),
+                    }
+                }
+            },
+            Err(unfit) => unfit,
         };
-        let content = incoming.open_content().map_err(sentence)?;
-        match self.restoring.restore(checkpoint, content) {
-            Ok(applier) => {
-                let bytes = incoming.partial().total;
-                incoming.install().map_err(sentence)?;
-                *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(applier);
-                Ok(bytes)
-            }
-            Err(why) if self.restoring.wanted.is_ended() => Err(why),
-            Err(why) => {
+        match unfit {
+            Unfit::Refused(_) => self.incoming = Some(incoming),
+            Unfit::Damaged(_) => {
                 if let Err(error) = incoming.abandon() {
                     tracing::error!("what was fetched is still there: {error}");
                     self.look_at(&error);
                 }
-                Err(why)
             }
+            Unfit::Unwanted => {}
         }
+        Err(unfit)
     }
 
     /// Lets go of what nobody has asked for lately.
@@ -348,7 +271,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
         }
     }
 
-    fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         if let Err(error) = self.checkpoints.tidy() {
             tracing::warn!("an older checkpoint is still there: {error}");
             self.look_at(&error);
@@ -358,9 +281,12 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::{self, Read, Write};
 
-    use mainstay_model::{ClusterId, GroupId};
+    use super::*;
+    use crate::checkpointer::Wanted;
+
+    use mainstay_model::{ClusterId, GroupId, NoPlants};
     use mainstay_service::{Checkpoint, Context, QueryContext, RestoreError};
     use mainstay_storage::{CheckpointOptions, MemoryDisk};
 
@@ -394,7 +320,7 @@ mod tests {
     }
 
     impl Checkpoint for Large {
-        fn write(self, to: &mut dyn Write) -> io::Result<()> {
+        fn write(&self, to: &mut dyn Write) -> io::Result<()> {
             let mut written = WRITTEN.lock().unwrap();
             let piece = vec![7; 1 << 20];
             for _ in 0..16 {
@@ -425,6 +351,7 @@ mod tests {
             restoring: Restoring { wanted: Arc::default() },
             handover: Arc::default(),
             holds: BTreeMap::new(),
+            overdue: Overdue::default(),
             pausing: None,
         }
     }
@@ -449,7 +376,8 @@ mod tests {
     }
 
     fn write(thread: &Thread, slot: u64) {
-        let writer = thread.checkpoints.writer(Slot(slot)).expect("a writer");
+        let writer =
+            thread.checkpoints.writer(Slot(slot), thread.checkpoints.life()).expect("a writer");
         writer.finish(1).expect("it is written");
     }
 
@@ -484,6 +412,44 @@ mod tests {
         running.join().expect("no panic");
     }
 
+    /// After a crash nothing else would tell that they are wrong.
+    #[test]
+    fn nothing_is_installed_before_what_is_wrong_is_put_aside() {
+        let disk = MemoryDisk::default();
+        let mut thread = thread(&disk);
+        write(&thread, 5);
+        write(&thread, 8);
+        disk.fail_after(Some(0));
+        thread.carry_out(TransferTask::Distrust { right: Some(id(5)) });
+        thread.carry_out(TransferTask::Install { checkpoint: id(9) });
+        let told = thread.pausing.as_ref().map(|pausing| &pausing.events[..]);
+        let Some([Event::Fetched { installed: Err(Unfit::Refused(_)), .. }]) = told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(thread.checkpoints.held(), [id(5), id(8)], "the disk refuses");
+        disk.fail_after(None);
+        thread.catch_up();
+        assert_eq!(thread.checkpoints.held(), [id(5)]);
+        assert!(!thread.overdue.is_some());
+    }
+
+    /// Nothing else would ever ask for it: a full log accepts nothing that makes another checkpoint due.
+    #[test]
+    fn what_the_disk_refused_is_done_later() {
+        let disk = MemoryDisk::with_files([("log-0000000001", Vec::new())]);
+        let mut thread = thread(&disk);
+        write(&thread, 5);
+        disk.fail_after(Some(0));
+        thread.carry_out(discard(5));
+        thread.carry_out(TransferTask::RemoveFiles(vec!["log-0000000001".to_owned()]));
+        assert_eq!((thread.log.len(), thread.checkpoints.stable()), (0, None));
+        disk.fail_after(None);
+        thread.catch_up();
+        assert_eq!((thread.log.len(), thread.checkpoints.stable()), (1, Some(id(5))));
+        assert!(!disk.list().unwrap().contains(&"log-0000000001".to_owned()));
+        assert!(!thread.overdue.is_some());
+    }
+
     #[test]
     fn a_node_ends_although_it_pauses_after_a_failure() {
         let disk = MemoryDisk::default();
@@ -503,7 +469,8 @@ mod tests {
     #[test]
     fn every_piece_that_is_asked_for_is_answered() {
         let mut thread = thread(&MemoryDisk::default());
-        let mut writer = thread.checkpoints.writer(Slot(5)).expect("a writer");
+        let mut writer =
+            thread.checkpoints.writer(Slot(5), thread.checkpoints.life()).expect("a writer");
         writer.write_all(&[3; 600]).expect("written");
         writer.finish(1).expect("it is written");
         let to = ReplicaId::default();
@@ -544,7 +511,7 @@ mod tests {
         let mut thread = thread(&disk);
         write(&thread, 5);
         write(&thread, 8);
-        thread.checkpoints.remove(id(8)).expect("it goes");
+        thread.checkpoints.note_damaged(id(8));
         thread.carry_out(discard(8));
         assert_eq!(thread.log.len(), 0);
         thread.carry_out(discard(5));
@@ -554,15 +521,17 @@ mod tests {
     /// The system tells of a failed sync once: if nobody told the log, its names might not last.
     #[test]
     fn a_folder_that_cannot_be_synced_ends_the_node_whoever_notices() {
-        let tasks = [TransferTask::RemoveFiles(Vec::new()), TransferTask::Remove(vec![id(8)])];
+        let tasks = [
+            TransferTask::RemoveFiles(vec!["log-0000000001".to_owned()]),
+            TransferTask::Distrust { right: Some(id(5)) },
+        ];
         for task in tasks.into_iter().chain([discard(8)]) {
             let disk = MemoryDisk::default();
             let mut thread = thread(&disk);
             write(&thread, 5);
             write(&thread, 8);
             // Removing a file, or making one, comes first.
-            let before = u64::from(!matches!(task, TransferTask::RemoveFiles(_)));
-            disk.fail_after(Some(before));
+            disk.fail_after(Some(1));
             thread.carry_out(task);
             disk.fail_after(None);
             let told = told(&thread.inbox);
@@ -575,13 +544,14 @@ mod tests {
         let disk = MemoryDisk::default();
         let thread = thread(&disk);
         let mut applier = Applier::new(Large, Default::default(), NoPlants);
-        let mut writer = thread.checkpoints.writer(Slot::NONE).expect("a writer");
+        let mut writer =
+            thread.checkpoints.writer(Slot::NONE, thread.checkpoints.life()).expect("a writer");
         let digest = applier.checkpoint().expect("a state").write(&mut writer).expect("written");
         let checkpoint = writer.finish(digest).expect("it is written");
         *WRITTEN.lock().unwrap() = (Some(Arc::clone(&thread.restoring.wanted)), 0);
-        let content = thread.checkpoints.open_content(checkpoint).expect("it is there");
-        let restored = thread.restoring.restore::<Large>(checkpoint, content);
-        assert!(restored.is_err_and(|why| why.contains("the node ends")));
+        let open = || thread.checkpoints.open_content(checkpoint);
+        let restored = thread.restoring.restore::<Large, _>(checkpoint, open);
+        assert_eq!(restored.err(), Some(Unfit::Unwanted));
         let written = WRITTEN.lock().unwrap().1;
         assert!((1..16).contains(&written), "{written}");
     }

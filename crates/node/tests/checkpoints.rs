@@ -124,6 +124,7 @@ fn a_replica_whose_state_differs_is_found_and_fetches_that_of_the_others() {
     for index in 0..3 {
         cluster.until(index, |s| s.replica.state == StateName::Active);
         assert_eq!(cluster.client(index).call("get odd"), "+right");
+        assert_eq!(files(&cluster, index, "unusable-"), [""; 0], "what is right is in place");
     }
     write_until(&cluster, 0, || (0..3).all(|index| is_past(&cluster, index, 0)));
 }

@@ -8,7 +8,8 @@ use harness::{Cluster, RESTORES_FAIL};
 use mainstay_node::{KeepSettings, StateName};
 use mainstay_service::CheckpointInterval;
 
-/// It fetches again and again, and its status says why.
+/// Its status says why, and it does not fetch the same again and again: once the service takes it, it
+/// serves.
 #[test]
 fn whoever_cannot_use_what_it_fetched_says_so() {
     let mut cluster = Cluster::prepare(3);
@@ -31,10 +32,11 @@ fn whoever_cannot_use_what_it_fetched_says_so() {
         let has = |warnings: &[String]| warnings.iter().any(|warning| warning.contains(words));
         cluster.until(2, |s| has(&s.warnings));
     };
-    told("cannot be used, and is fetched anew");
+    told("this replica executes nothing");
     told("no state of this service");
     RESTORES_FAIL.store(false, Ordering::Relaxed);
     let status = cluster.until(2, |s| s.replica.state == StateName::Active);
     assert_eq!(status.warnings, [""; 0]);
     assert_eq!(cluster.client(2).call("get key-7"), format!("+{value}"));
+    assert_eq!(harness::logged(&["the checkpoint of slot", "is being fetched"]), 1);
 }

@@ -480,7 +480,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         let service = self.service.as_mut().ok()?;
         let digest = catching(|| {
             let mut hash = Hashing(Xxh3::new());
-            write_content(&mut hash, head, &sessions, service.checkpoint())
+            write_content(&mut hash, head, &sessions, &service.checkpoint())
                 .expect("a hash takes any bytes");
             hash.0.digest()
         });

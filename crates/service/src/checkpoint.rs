@@ -11,7 +11,7 @@
 
 use std::io::{self, Read, Write};
 
-use mainstay_model::{Slot, Timestamp};
+use mainstay_model::{CheckpointId, Slot, Timestamp};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::contract::{Checkpoint, RestoreError, Secret};
@@ -56,12 +56,12 @@ impl<C: Checkpoint> ApplierCheckpoint<C> {
     ///
     /// # Errors
     /// Those of `to`.
-    pub fn write(self, to: &mut dyn Write) -> io::Result<u64> {
+    pub fn write(&self, to: &mut dyn Write) -> io::Result<u64> {
         for field in [MARK, FORMAT, self.service_version] {
             fields::put_u32(to, field)?;
         }
         let mut pieces = Pieces { to, buffer: Vec::with_capacity(PIECE_MAX), hash: Xxh3::new() };
-        write_content(&mut pieces, self.head, &self.sessions, self.service)?;
+        write_content(&mut pieces, self.head, &self.sessions, &self.service)?;
         pieces.end()
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn write_content(
     to: &mut dyn Write,
     head: Head,
     sessions: &SessionTable,
-    service: impl Checkpoint,
+    service: &impl Checkpoint,
 ) -> io::Result<()> {
     fields::put_u64(to, head.slot.0)?;
     fields::put_u64(to, head.time.0)?;
@@ -89,12 +89,21 @@ pub(crate) struct Content<S> {
     pub(crate) service: S,
 }
 
-/// Reads what [`ApplierCheckpoint::write`] wrote; `restore` reads the service's part.
-pub(crate) fn read<S>(
-    source: &mut dyn Read,
-    service_version: u32,
-    restore: impl FnOnce(&mut dyn Read) -> Result<S, RestoreError>,
-) -> Result<Content<S>, RestoreError> {
+/// Reads a checkpoint of any service from front to back, and tells what it is of: the slot and the
+/// digest of its content. What cannot be restored from it is then not for want of any byte.
+///
+/// # Errors
+/// [`RestoreError`]: it cannot be read, or is not what was written.
+pub fn identify(source: &mut dyn Read) -> Result<CheckpointId, RestoreError> {
+    read_head(source)?;
+    let mut pieces = PieceReader::new(source);
+    let slot = Slot(fields::u64(&mut pieces)?);
+    io::copy(&mut pieces, &mut io::sink())?;
+    Ok(CheckpointId { slot, digest: pieces.hash.digest() })
+}
+
+/// Reads what stands before the pieces; returns the version of the service.
+fn read_head(source: &mut dyn Read) -> Result<u32, RestoreError> {
     let invalid = |how: String| Err(RestoreError::Invalid(how));
     if fields::u32(source)? != MARK {
         return invalid("it does not begin like a checkpoint".to_owned());
@@ -103,14 +112,22 @@ pub(crate) fn read<S>(
     if format != FORMAT {
         return invalid(format!("its format is {format}, this program reads format {FORMAT}"));
     }
-    let version = fields::u32(source)?;
+    Ok(fields::u32(source)?)
+}
+
+/// Reads what [`ApplierCheckpoint::write`] wrote; `restore` reads the service's part.
+pub(crate) fn read<S>(
+    source: &mut dyn Read,
+    service_version: u32,
+    restore: impl FnOnce(&mut dyn Read) -> Result<S, RestoreError>,
+) -> Result<Content<S>, RestoreError> {
+    let version = read_head(source)?;
     if version != service_version {
-        return invalid(format!(
+        return Err(RestoreError::Invalid(format!(
             "it was written by version {version} of the service, this is version {service_version}"
-        ));
+        )));
     }
-    let mut pieces =
-        PieceReader { source, piece: Vec::new(), at: 0, hash: Xxh3::new(), ended: false };
+    let mut pieces = PieceReader::new(source);
     let slot = Slot(fields::u64(&mut pieces)?);
     let time = Timestamp(fields::u64(&mut pieces)?);
     let executed_upto = Slot(fields::u64(&mut pieces)?);
@@ -192,7 +209,11 @@ struct PieceReader<'a> {
     ended: bool,
 }
 
-impl PieceReader<'_> {
+impl<'a> PieceReader<'a> {
+    fn new(source: &'a mut dyn Read) -> Self {
+        Self { source, piece: Vec::new(), at: 0, hash: Xxh3::new(), ended: false }
+    }
+
     fn next_piece(&mut self) -> io::Result<()> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let len = fields::u32(self.source)? as usize;

@@ -187,9 +187,15 @@ fn passes_errors_on<S: Service>(run: &mut Run<S>) -> Result<(), Violation> {
         return Ok(());
     }
     for room in [0, bytes.len() / 2, bytes.len() - 1] {
-        let result = run.calm(|service| service.checkpoint().write(&mut Full { room }))?;
+        let checkpoint = run.calm(Service::checkpoint)?;
+        let result = run.calm(|_| checkpoint.write(&mut Full { room }))?;
         let seen = format!("a checkpoint went well whose writer failed after {room} bytes");
         run.demand(Rule::Reported, result.is_err(), &seen)?;
+        let mut again = Vec::new();
+        let result = run.calm(|_| checkpoint.write(&mut again))?;
+        let seen =
+            "a checkpoint was other bytes when it was written again, after its writer had failed";
+        run.demand(Rule::Apart, result.is_ok() && again == bytes, seen)?;
         let source = &mut Torn { rest: &bytes[..room] };
         let result = run.calm(|_| S::restore(source))?;
         let seen = format!("a restore went well whose reader failed after {room} bytes");

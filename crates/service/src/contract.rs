@@ -77,11 +77,12 @@ pub trait Service: Sized + Send + 'static {
 
 /// A copy of a service's state that can be written elsewhere.
 pub trait Checkpoint: Send + 'static {
-    /// Writes the whole state. Equal states write equal bytes.
+    /// Writes the whole state. Equal states write equal bytes, and so does the same one every time:
+    /// where there was no room, it is asked again.
     ///
     /// # Errors
     /// Those of `to`.
-    fn write(self, to: &mut dyn Write) -> io::Result<()>;
+    fn write(&self, to: &mut dyn Write) -> io::Result<()>;
 }
 
 /// Random bits that all replicas of a group share and that no client learns: drawn by the first leader,
@@ -236,7 +237,7 @@ impl<T: Apply> Service for Plain<T> {
 pub struct PlainCheckpoint<T>(T);
 
 impl<T: Serialize + Send + 'static> Checkpoint for PlainCheckpoint<T> {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let bytes = postcard::to_stdvec(&self.0).map_err(io::Error::other)?;
         to.write_all(&bytes)
     }

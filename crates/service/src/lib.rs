@@ -53,6 +53,7 @@
 //! | [`applier`] | [`Applier`]: sessions, time and service, applied as one |
 //! | [`interval`] | [`CheckpointInterval`]: when a checkpoint is due |
 //! | [`checkpoint`] | [`ApplierCheckpoint`]: all of it, written as one |
+//! | [`unwritten`] | [`Unwritten`]: states on their way to the disk |
 //! | [`native`] | the native client protocol |
 //! | `fields` | the fixed-width fields of a checkpoint |
 //! | [`client_session`] | [`ClientSession`]: the client's half of a session, as a pure machine |
@@ -70,6 +71,7 @@ pub mod interval;
 mod kept_replies;
 pub mod native;
 pub mod session;
+pub mod unwritten;
 
 pub use applier::{Applied, Applier, ApplyError};
 pub use checkpoint::{ApplierCheckpoint, time_of};
@@ -80,3 +82,4 @@ pub use contract::{
 };
 pub use interval::CheckpointInterval;
 pub use session::{Admission, SessionLimits, SessionTable};
+pub use unwritten::Unwritten;

@@ -29,6 +29,7 @@ const WRITES_PART: u8 = 9;
 const READS_PART: u8 = 10;
 const BEHIND: u8 = 11;
 const REFUSES_ITS_OWN: u8 = 12;
+const WRITES_ONCE: u8 = 13;
 
 /// How often each word was said, and by when it is forgotten; one flaw at most.
 #[derive(Debug, Default)]
@@ -137,7 +138,7 @@ struct Page<const FLAW: u8> {
 }
 
 impl<const FLAW: u8> Checkpoint for Page<FLAW> {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let write = |to: &mut dyn Write| {
             for number in self.numbers {
                 to.write_all(&number.to_le_bytes())?;
@@ -152,6 +153,9 @@ impl<const FLAW: u8> Checkpoint for Page<FLAW> {
             Ok(())
         };
         let written = write(to);
+        if FLAW == WRITES_ONCE {
+            self.words.lock().unwrap().clear();
+        }
         if FLAW == WRITES_PART { Ok(()) } else { written }
     }
 }
@@ -181,6 +185,7 @@ fn each_flaw_is_found_by_its_rule() {
     assert_eq!(violation::<REFUSES_ITS_OWN>().rule, Rule::Restored);
     assert_eq!(violation::<BEHIND>().rule, Rule::Restored);
     assert_eq!(violation::<SHARES>().rule, Rule::Apart);
+    assert_eq!(violation::<WRITES_ONCE>().rule, Rule::Apart);
     assert_eq!(violation::<WRITES_PART>().rule, Rule::Reported);
     assert_eq!(violation::<READS_PART>().rule, Rule::Reported);
 }

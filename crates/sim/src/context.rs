@@ -67,6 +67,11 @@ impl<'a> Cx<'a> {
         self.core.node(self.node).disk_slowness
     }
 
+    /// Whether the program that runs here can restore no checkpoint.
+    pub fn refuses(&mut self) -> bool {
+        self.core.node(self.node).refuses
+    }
+
     /// How many times longer the executor takes than usual.
     pub fn executor_slowness(&mut self) -> u64 {
         self.core.node(self.node).executor_slowness

@@ -253,8 +253,7 @@ impl State {
     fn grow(&mut self, id: u64, len: u64) -> io::Result<()> {
         let total = self.len();
         let capacity = self.capacity;
-        let content = self.content(id)?;
-        let more = len.saturating_sub(content.cache.len() as u64);
+        let more = len.saturating_sub(self.content(id)?.cache.len() as u64);
         if more == 0 {
             return Ok(());
         }
@@ -262,7 +261,7 @@ impl State {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        content.cache.resize(len, 0);
+        self.content(id)?.cache.resize(len, 0);
         Ok(())
     }
 }

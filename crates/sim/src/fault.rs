@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use mainstay_model::Prng;
+use mainstay_storage::Disk;
 
 use crate::process::Ending;
 use crate::world::{Event, Harm, NodeId, STEP_COST, World};
 
 /// How long a process has to hand over when it is asked to stop, in nanoseconds.
 const HAND_OVER: u64 = 30_000_000;
+
+/// How long until another program runs, in nanoseconds.
+const CHANGE_OF_PROGRAM: u64 = 10_000_000;
 
 /// Which replica a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +137,13 @@ pub enum Fault {
         /// How long.
         length: u64,
     },
+    /// The process ends, and is started with a program that can restore no checkpoint.
+    OtherProgram {
+        /// Whose.
+        target: Target,
+        /// Until it ends, and the right program is started.
+        length: u64,
+    },
     /// The machine loses power in the middle of whatever is done to its disk: after so many more
     /// changes of it.
     PowerLossInside {
@@ -166,6 +177,11 @@ pub enum Fault {
         target: Target,
         /// As near to the end of the log as can be, or anywhere.
         last: bool,
+    },
+    /// A bit of the newest checkpoint flips; the replica is then restarted.
+    RotCheckpoint {
+        /// Whose.
+        target: Target,
     },
     /// The calendar clock jumps.
     JumpWall {
@@ -209,16 +225,19 @@ pub enum Ended {
     FullDisk,
     /// Its disk had no room for checkpoints.
     NoCheckpoints,
+    /// Its program could restore no checkpoint.
+    OtherProgram,
 }
 
 impl Ended {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Pause,
         Self::Slow,
         Self::SlowDisk,
         Self::SlowExecutor,
         Self::FullDisk,
         Self::NoCheckpoints,
+        Self::OtherProgram,
     ];
 }
 
@@ -298,6 +317,15 @@ impl World {
             }
             Fault::Harm { target, harm } => self.harm(target, harm),
             Fault::Rot { target, last } => self.rot(target, last),
+            Fault::RotCheckpoint { target } => {
+                let node = self.aim(target);
+                let names = self.core.node(node).disk.list().unwrap_or_default();
+                let newest =
+                    |name: &&String| name.starts_with("checkpoint-") && name.ends_with(".ms");
+                if let Some(newest) = names.iter().rev().find(newest) {
+                    self.rot_file(node, false, |name| name == newest);
+                }
+            }
             Fault::FailSync { target } => {
                 let node = self.aim(target);
                 self.core.line(node, format_args!("its next sync will fail"));
@@ -320,7 +348,8 @@ impl World {
             | Fault::SlowDisk { .. }
             | Fault::SlowExecutor { .. }
             | Fault::FullDisk { .. }
-            | Fault::NoCheckpoints { .. } => self.begin(&fault),
+            | Fault::NoCheckpoints { .. }
+            | Fault::OtherProgram { .. } => self.begin(&fault),
             Fault::End(node, ended) => self.finish(node, ended),
             Fault::Heal { core } => self.heal(&core),
         }
@@ -342,6 +371,7 @@ impl World {
             Fault::SlowExecutor { target, length, .. } => (target, length, Ended::SlowExecutor),
             Fault::FullDisk { target, length } => (target, length, Ended::FullDisk),
             Fault::NoCheckpoints { target, length } => (target, length, Ended::NoCheckpoints),
+            Fault::OtherProgram { target, length } => (target, length, Ended::OtherProgram),
             _ => return,
         };
         let node = self.aim(target);
@@ -354,6 +384,10 @@ impl World {
             Fault::SlowDisk { factor, .. } => state.disk_slowness = factor,
             Fault::SlowExecutor { factor, .. } => state.executor_slowness = factor,
             Fault::NoCheckpoints { .. } => state.disk.refuse_new(Some("checkpoint-")),
+            Fault::OtherProgram { .. } => {
+                state.refuses = true;
+                self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
+            }
             _ => state.disk.set_full(true),
         }
         self.core.plan(self.core.time + length, Fault::End(node, ended));
@@ -369,6 +403,11 @@ impl World {
             Ended::SlowExecutor => state.executor_slowness = 1,
             Ended::FullDisk => state.disk.set_full(false),
             Ended::NoCheckpoints => state.disk.refuse_new(None),
+            Ended::OtherProgram => {
+                if std::mem::take(&mut state.refuses) {
+                    self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
+                }
+            }
         }
         self.pump(node);
     }
@@ -389,9 +428,13 @@ impl World {
         if !self.core.budget.take(node) {
             return;
         }
+        self.rot_file(node, last, |name| name != "identity");
+    }
+
+    fn rot_file(&mut self, node: NodeId, last: bool, wanted: impl Fn(&str) -> bool) {
         // All of a checkpoint has a checksum that is not part of it.
         let is_whole = |name: &str| name.ends_with(".ms") || name.ends_with(".part");
-        let hit = self.core.node(node).disk.rot(last, |name| name != "identity", is_whole);
+        let hit = self.core.node(node).disk.rot(last, wanted, is_whole);
         if let Some((file, offset)) = hit {
             self.core.line(node, format_args!("a bit of {file} flips at byte {offset}"));
             self.end(node, Ending::PowerLost, Some(20_000_000));

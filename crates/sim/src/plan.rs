@@ -322,6 +322,7 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
             keep_bytes: *prng.pick(&[0, 0, 12_000]).unwrap_or(&0),
             wanted_bytes_max: *prng.pick(&[0, 100_000]).unwrap_or(&0),
         },
+        log_bytes_max: None,
     }
 }
 

@@ -231,8 +231,8 @@ impl Service for Registers {
 }
 
 impl Checkpoint for Registers {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
-        to.write_all(&encode(&self))
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(&encode(self))
     }
 }
 

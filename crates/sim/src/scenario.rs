@@ -199,6 +199,30 @@ pub const SCENARIOS: &[Scenario] = &[
         script: states::diverged,
     },
     Scenario {
+        name: "diverged-late",
+        about: "a wrong state is found out only at its second checkpoint, what is fetched instead rots at \
+                once, and the replica restarts: nothing that no quorum confirmed may serve it",
+        replicas: 3,
+        aim: states::long_memory,
+        script: states::diverged_late,
+    },
+    Scenario {
+        name: "other-program",
+        about: "all replicas are started with a program that can restore no checkpoint, and then with the \
+                right one again",
+        replicas: 3,
+        aim: states::busy,
+        script: states::other_program,
+    },
+    Scenario {
+        name: "no-checkpoints",
+        about: "no replica can write a checkpoint until the bounded logs are full; then they can again, and \
+                nobody starts anything anew",
+        replicas: 3,
+        aim: states::short_log,
+        script: states::no_checkpoints,
+    },
+    Scenario {
         name: "restarts",
         about: "one replica after the other is killed, over and over, while logs are discarded: what was \
                 promised must outlive the segment that it was written in",

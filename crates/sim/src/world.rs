@@ -68,6 +68,8 @@ pub struct Picture {
     pub truncated: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
+    /// Whether its log has room for entries.
+    pub has_room: bool,
     /// How many checkpoints it holds.
     pub checkpoints: usize,
     /// What time it is for its group, as far as it knows, in nanoseconds.
@@ -196,6 +198,8 @@ pub(crate) struct Node {
     pub(crate) disk_slowness: u64,
     /// How many times longer its executor takes than usual.
     pub(crate) executor_slowness: u64,
+    /// Its program can restore no checkpoint.
+    pub(crate) refuses: bool,
     busy_until: u64,
     pub(crate) inbox: VecDeque<Event>,
     wake_at: Option<u64>,
@@ -482,6 +486,7 @@ impl Node {
             step_cost: STEP_COST,
             disk_slowness: 1,
             executor_slowness: 1,
+            refuses: false,
             busy_until: 0,
             inbox: VecDeque::new(),
             wake_at: None,

@@ -7,8 +7,10 @@
 mod content;
 mod decode;
 mod error;
+mod folder;
 mod incoming;
 mod layout;
+mod unusable;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -19,24 +21,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use mainstay_model::{CheckpointId, ClusterId, GroupId, Slot};
 
-use crate::disk::{Disk, DiskFile};
-use crate::error::is_no_room;
+use crate::disk::Disk;
 pub use content::Content;
 pub(crate) use decode::decode_any;
 pub use error::CheckpointError;
+use folder::{Folder, failed};
 pub use incoming::{Incoming, Partial};
-use layout::{
-    Fault, Head, file_name, id_of, incoming_id_of, incoming_name, is_temporary, stable_id_of,
-    stable_name,
-};
+use layout::{Head, file_name, incoming_name};
 pub use writer::CheckpointWriter;
 
 /// After how many bytes a file that is written or fetched is synced. Every piece of it is on its way to
 /// the disk as soon as it is written, so that little is left to do then, even on a slow disk; a sync
 /// of every piece would make those of the log, on the same disk, wait for their turn far more often.
 const SYNC_BYTES: u64 = 32 << 20;
-/// How many of the newest checkpoints are kept.
-const KEPT: usize = 2;
 
 /// How the checkpoints of a group are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,22 +73,16 @@ pub struct Checkpoints<D: Disk> {
     folder: Arc<Mutex<Folder<D>>>,
 }
 
-#[derive(Debug)]
-struct Folder<D> {
-    disk: D,
-    options: CheckpointOptions,
-    /// The durable ones.
-    held: BTreeMap<CheckpointId, Head>,
-    /// Damaged ones: they go with the ones they are older than.
-    damaged: Vec<CheckpointId>,
-    /// How many holds there are on each.
-    holds: BTreeMap<CheckpointId, u64>,
-    /// What was fetched of one, as long as nobody goes on with it.
-    partial: Option<Head>,
-    /// The newest one that was noted as stable.
-    stable: Option<CheckpointId>,
-    is_writing: bool,
-    is_fetching: bool,
+/// Which life of the replica's state something comes from: another one begins when the state turns
+/// out wrong, and when that of a fetched checkpoint takes its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Life(u64);
+
+impl Life {
+    fn begin_next(&mut self) -> Self {
+        self.0 += 1;
+        *self
+    }
 }
 
 /// Keeps a checkpoint while it lives.
@@ -99,15 +90,6 @@ struct Folder<D> {
 pub struct Hold<D: Disk> {
     checkpoints: Checkpoints<D>,
     id: CheckpointId,
-}
-
-fn failed(file: &str, tried: &'static str, source: io::Error) -> CheckpointError {
-    let file = file.to_owned();
-    if is_no_room(&source) {
-        CheckpointError::NoRoom { file, source }
-    } else {
-        CheckpointError::Io { file, tried, source }
-    }
 }
 
 impl<D: Disk> Clone for Checkpoints<D> {
@@ -137,6 +119,9 @@ impl<D: Disk> Checkpoints<D> {
             options,
             held: BTreeMap::new(),
             damaged: Vec::new(),
+            unusable: Vec::new(),
+            distrust_after: None,
+            life: Life::default(),
             holds: BTreeMap::new(),
             partial: None,
             stable: None,
@@ -144,6 +129,7 @@ impl<D: Disk> Checkpoints<D> {
             is_fetching: false,
         };
         let reports = folder.read_names()?;
+        folder.distrust()?;
         Ok((Self { folder: Arc::new(Mutex::new(folder)) }, reports))
     }
 
@@ -191,15 +177,15 @@ impl<D: Disk> Checkpoints<D> {
         self.lock().held.get(&id).map(|head| head.total)
     }
 
-    /// Begins to write the checkpoint after `slot`.
+    /// Begins to write the checkpoint after `slot`, of the state of this life.
     ///
     /// # Errors
     /// [`CheckpointError::Busy`] while another is being written; others see [`CheckpointError`].
-    pub fn writer(&self, slot: Slot) -> Result<CheckpointWriter<D>, CheckpointError> {
+    pub fn writer(&self, slot: Slot, life: Life) -> Result<CheckpointWriter<D>, CheckpointError> {
         if std::mem::replace(&mut self.lock().is_writing, true) {
             return Err(CheckpointError::Busy("written"));
         }
-        let writer = CheckpointWriter::begin(self.clone(), slot);
+        let writer = CheckpointWriter::begin(self.clone(), slot, life);
         if writer.is_err() {
             self.lock().is_writing = false;
         }
@@ -258,13 +244,13 @@ impl<D: Disk> Checkpoints<D> {
         })
     }
 
-    /// Removes a checkpoint for good, on hold or not: its digest was contradicted by a quorum, or it is
-    /// damaged.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Io`].
-    pub fn remove(&self, id: CheckpointId) -> Result<(), CheckpointError> {
-        self.lock().remove(&[id])
+    /// A checkpoint turned out to be damaged: it is not held any more. Its file goes once there is a
+    /// later one.
+    pub fn note_damaged(&self, id: CheckpointId) {
+        let mut folder = self.lock();
+        if folder.held.remove(&id).is_some() {
+            folder.damaged.push(id);
+        }
     }
 
     /// Removes older checkpoints that were on hold, and no longer are. Making a new one does so, too.
@@ -407,19 +393,14 @@ impl<D: Disk> Checkpoints<D> {
         Ok(true)
     }
 
-    /// Gives a file that is synced the name of its checkpoint, durably; then older ones go.
-    fn put_in_place(&self, from: &str, to: &str, head: Head) -> Result<(), CheckpointError> {
+    /// Puts one of this replica's own in place, unless another state has taken the place of the one
+    /// that it is of.
+    fn put_in_place(&self, from: &str, head: Head, life: Life) -> Result<(), CheckpointError> {
         let mut folder = self.lock();
-        let same_slot = folder.held.keys().filter(|held| held.slot == head.id.slot);
-        let replaced: Vec<_> = same_slot.filter(|&&held| held != head.id).copied().collect();
-        folder.remove(&replaced)?;
-        let renamed = folder.disk.rename(from, to);
-        renamed.map_err(|source| failed(from, "rename", source))?;
-        folder.sync()?;
-        folder.held.insert(head.id, head);
-        // The new one is durable, whatever becomes of the old ones: the next one tries again.
-        let _ = folder.tidy(Some(head.id));
-        Ok(())
+        if life != folder.life {
+            return Err(CheckpointError::Overtaken(head.id));
+        }
+        folder.put_in_place(from, head)
     }
 
     /// Nothing is being written any more; `temporary` is not wanted, if it is still there.
@@ -437,145 +418,6 @@ impl<D: Disk> Checkpoints<D> {
         let mut folder = self.lock();
         folder.is_fetching = false;
         folder.partial = left;
-    }
-}
-
-impl<D: Disk> Folder<D> {
-    fn sync(&self) -> Result<(), CheckpointError> {
-        self.disk.sync_folder().map_err(|source| failed("", "sync", source))
-    }
-
-    /// Takes note of every file; returns why some are not used.
-    fn read_names(&mut self) -> Result<Vec<CheckpointError>, CheckpointError> {
-        let names = self.disk.list().map_err(|source| failed("", "list", source))?;
-        let mut reports = Vec::new();
-        let mut unwanted = Vec::new();
-        for name in names {
-            if let Some(id) = id_of(&name) {
-                match self.read_head(&name, id) {
-                    Ok(Some(head)) => {
-                        self.held.insert(id, head);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        if matches!(error, CheckpointError::Damaged { .. }) {
-                            self.damaged.push(id);
-                        }
-                        reports.push(error);
-                    }
-                }
-            } else if let Some(id) = incoming_id_of(&name) {
-                // Names ascend: the last one is the newest.
-                match self.read_head(&name, id) {
-                    Ok(Some(head)) if head.chunk_bytes > 0 => {
-                        unwanted.extend(self.partial.map(|older| incoming_name(older.id)));
-                        self.partial = Some(head);
-                    }
-                    Ok(None) => {}
-                    _ => unwanted.push(name),
-                }
-            } else if let Some(id) = stable_id_of(self.options.group, &name) {
-                // Likewise.
-                let group = self.options.group;
-                unwanted.extend(self.stable.map(|older| stable_name(group, older)));
-                self.stable = Some(id);
-            } else if is_temporary(&name) {
-                unwanted.push(name);
-            }
-        }
-        for name in unwanted {
-            self.disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
-        }
-        // A name that can be read need not be durable yet.
-        self.sync()?;
-        Ok(reports)
-    }
-
-    /// The head of a file that should hold `id`; `None` if it belongs to another group.
-    fn read_head(&self, name: &str, id: CheckpointId) -> Result<Option<Head>, CheckpointError> {
-        let file = || name.to_owned();
-        let damaged = |offset, found| CheckpointError::Damaged { file: file(), offset, found };
-        let opened = self.disk.open(name).map_err(|source| failed(name, "open", source))?;
-        let read = Head::read(&opened).map_err(|source| failed(name, "read", source))?;
-        let head = match read {
-            Ok(head) => head,
-            Err(Fault::Bad) => return Err(damaged(0, "its head is unreadable")),
-            Err(Fault::Newer(found)) => {
-                let known = u32::from(layout::VERSION);
-                return Err(CheckpointError::NewerFormat { file: file(), found, known });
-            }
-        };
-        let options = self.options;
-        let (found, expected) = (head.service_version, options.service_version);
-        if head.cluster != options.cluster {
-            let found = (head.cluster, head.group);
-            let expected = (options.cluster, options.group);
-            return Err(CheckpointError::Foreign { file: file(), found, expected });
-        }
-        if head.group != options.group {
-            return Ok(None);
-        }
-        if found != expected {
-            return Err(CheckpointError::OtherService { file: file(), found, expected });
-        }
-        if head.id != id {
-            return Err(damaged(0, "it holds another checkpoint than its name says"));
-        }
-        let len = opened.len().map_err(|source| failed(name, "read", source))?;
-        if len < head.file_len() {
-            return Err(damaged(len, "it is cut off"));
-        }
-        Ok(Some(head))
-    }
-
-    /// Removes checkpoints, whether there are any such or not.
-    fn remove(&mut self, ids: &[CheckpointId]) -> Result<(), CheckpointError> {
-        let mut is_changed = false;
-        for id in ids {
-            let is_damaged = self.damaged.contains(id);
-            if is_damaged || self.held.contains_key(id) {
-                let name = file_name(*id);
-                self.disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
-                self.held.remove(id);
-                self.damaged.retain(|damaged| damaged != id);
-                is_changed = true;
-            }
-        }
-        if is_changed { self.sync() } else { Ok(()) }
-    }
-
-    fn note_stable(&mut self, id: CheckpointId) -> Result<(), CheckpointError> {
-        if self.stable.is_some_and(|stable| stable >= id) {
-            return Ok(());
-        }
-        if !self.held.contains_key(&id) {
-            return Err(CheckpointError::Gone(id));
-        }
-        let name = stable_name(self.options.group, id);
-        match self.disk.create(&name) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(failed(&name, "make", source)),
-        }
-        self.sync()?;
-        if let Some(older) = self.stable.replace(id) {
-            // If it stays, or comes back, the later one counts.
-            let _ = self.disk.remove(&stable_name(self.options.group, older));
-        }
-        Ok(())
-    }
-
-    /// Removes all but the newest, what is stable or on hold, and `kept`.
-    fn tidy(&mut self, kept: Option<CheckpointId>) -> Result<(), CheckpointError> {
-        let older = self.held.keys().rev().skip(KEPT);
-        let is_free = |id: &&CheckpointId| {
-            !self.holds.contains_key(id) && Some(**id) != kept && Some(**id) != self.stable
-        };
-        let newest = self.held.keys().next_back();
-        let is_older = |damaged: &&CheckpointId| newest.is_some_and(|newest| *damaged < newest);
-        let damaged = self.damaged.iter().filter(is_older);
-        let free: Vec<_> = older.filter(is_free).chain(damaged).copied().collect();
-        self.remove(&free)
     }
 }
 

@@ -70,6 +70,7 @@ pub fn tests<T: Place>() -> Vec<(&'static str, Test<T>)> {
         ("a checkpoint comes back", checkpoints::comes_back::<T>),
         ("the stable checkpoint stays", checkpoints::stable_one_stays::<T>),
         ("two checkpoints are kept, and those on hold", checkpoints::two_are_kept::<T>),
+        ("what comes after the last right checkpoint is unusable", checkpoints::wrong_ones::<T>),
         ("an unfinished checkpoint leaves nothing", checkpoints::unfinished::<T>),
         ("a checkpoint is handed out in chunks", checkpoints::chunks::<T>),
         ("damage to a checkpoint is told", checkpoints::damaged::<T>),

@@ -61,7 +61,7 @@ mod scan;
 
 pub use checkpoints::{
     CheckpointError, CheckpointOptions, CheckpointWriter, Checkpoints, Content, Hold, Incoming,
-    Partial,
+    Life, Partial,
 };
 pub use decode::decode_any;
 pub use disk::{Disk, DiskFile};

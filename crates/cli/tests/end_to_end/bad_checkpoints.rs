@@ -28,7 +28,7 @@ fn foreign(folder: &Path, cluster: ClusterId, service_version: u32) -> PathBuf {
     let disk = RealDisk::create(folder).expect("a folder");
     let options = CheckpointOptions::new(cluster, GroupId::FIRST, service_version);
     let (checkpoints, _) = Checkpoints::open(disk, options).expect("an empty folder");
-    let mut writer = checkpoints.writer(Slot(1 << 40)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(1 << 40), checkpoints.life()).expect("a writer");
     writer.write_all(b"the state of something else").expect("room");
     writer.finish(7).expect("room");
     let names = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());

@@ -7,6 +7,11 @@ use mainstay_model::{Batch, NoPlants};
 use mainstay_service::{Apply, Command, Context, Plain};
 use serde::{Deserialize, Serialize};
 
+/// The life of a state that was not fetched.
+fn first() -> (u64, Life) {
+    (0, Life::default())
+}
+
 /// Counts what it is asked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Counter {
@@ -69,14 +74,14 @@ fn a_session_younger_than_the_state_that_is_adopted_has_not_ended() {
     let links = links();
     let (inbox, handover) = (Arc::clone(&links.inbox), Arc::clone(&links.handover));
     let state = applier(Counter::default(), 3);
-    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let mut thread = ExecutorThread::new(state, first(), links, Duration::from_secs(1));
     let gone = SessionId { slot: Slot(1), position: 7 };
     thread.carry_out(ExecutorTask::WatchNonce(Nonce(3)));
     for watched in [session(1), session(3), gone] {
         thread.carry_out(ExecutorTask::Watch(watched));
     }
     thread.carry_out(ExecutorTask::Stop);
-    *handover.lock().unwrap() = Some(applier(Counter::default(), 2));
+    *handover.lock().unwrap() = Some((applier(Counter::default(), 2), Life::default()));
     let checkpoint = CheckpointId { slot: Slot(2), digest: 0 };
     thread.carry_out(ExecutorTask::Adopt { generation: 1, checkpoint });
     let outcomes: Vec<_> = told(&inbox).into_iter().flat_map(|e| e.outcomes).collect();
@@ -99,14 +104,14 @@ fn what_a_checkpoint_covers_is_told_before_it_is_handed_out() {
     links.states = states;
     let inbox = Arc::clone(&links.inbox);
     let state = applier(Counter::default(), 1);
-    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let mut thread = ExecutorThread::new(state, first(), links, Duration::from_secs(1));
     let often = CheckpointInterval { requests: 1, ..CheckpointInterval::default() };
     let commands = [Command::SetCheckpointInterval(often), Command::Register { nonce: Nonce(7) }];
     let mut handed_out = 0;
     for (slot, command) in (2..).zip(&commands) {
         let value = value(slot, command);
         thread.carry_out(ExecutorTask::Deliver { generation: 0, slot: Slot(slot), value });
-        if let Ok(due) = written.try_recv() {
+        if let Some(due) = written.try_next() {
             let applied = told(&inbox).last().map(|executed| executed.applied);
             let slot = due.state.slot();
             assert!(applied >= Some(slot), "{applied:?} was told, and the checkpoint is of {slot}");
@@ -121,7 +126,7 @@ fn whoever_asks_a_wrong_state_for_kept_replies_is_told_so() {
     let links = links();
     let inbox = Arc::clone(&links.inbox);
     let state = applier(Counter::default(), 1);
-    let mut thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let mut thread = ExecutorThread::new(state, first(), links, Duration::from_secs(1));
     thread.carry_out(ExecutorTask::Stop);
     let (session, after) = (session(1), RequestNumber(0));
     thread.carry_out(ExecutorTask::Kept { connection: 5, session, after });
@@ -136,7 +141,7 @@ fn what_waits_when_the_node_ends_is_not_carried_out() {
     let (tasks, wanted) = (Arc::clone(&links.tasks), Arc::clone(&links.wanted));
     let counter = Counter::default();
     let state = applier(counter.clone(), 1);
-    let thread = ExecutorThread::new(state, 0, links, Duration::from_secs(1));
+    let thread = ExecutorThread::new(state, first(), links, Duration::from_secs(1));
     let request = |number| Command::Request {
         session: session(1),
         number: RequestNumber(number),

@@ -56,8 +56,14 @@ impl<'de> Deserialize<'de> for Registers {
     }
 }
 
+/// Whether no checkpoint can be written.
+pub static WRITES_FAIL: AtomicBool = AtomicBool::new(false);
+
 impl Serialize for Registers {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if WRITES_FAIL.load(Ordering::Relaxed) {
+            return Err(serde::ser::Error::custom("asked to fail"));
+        }
         let mut map = to.serialize_map(Some(self.0.len()))?;
         for (number, (name, value)) in self.0.iter().enumerate() {
             match self.0.get("checkpoint").map(String::as_str) {

@@ -59,16 +59,9 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// `own` is what the world holds, `truncated_upto` what the log has discarded, `stable` what is
-    /// known to have been stable.
-    pub(crate) fn new(
-        own: Vec<CheckpointId>,
-        truncated_upto: Slot,
-        stable: impl Iterator<Item = CheckpointId>,
-    ) -> Self {
-        // A log that begins right after a checkpoint was cut there because that one was stable.
-        let cut = own.iter().copied().filter(|own| own.slot == truncated_upto);
-        let agreed = cut.chain(stable).map(|stable| (stable.slot, stable.digest)).collect();
+    /// `own` is what the world holds, `stable` what is known to have been stable.
+    pub(crate) fn new(own: Vec<CheckpointId>, stable: impl Iterator<Item = CheckpointId>) -> Self {
+        let agreed = stable.map(|stable| (stable.slot, stable.digest)).collect();
         let mut new = Self {
             own,
             announced: BTreeMap::new(),
@@ -216,9 +209,8 @@ impl Checkpoints {
 impl<P: Plants> Replica<P> {
     /// A checkpoint of this replica's own is durable.
     pub(crate) fn on_checkpointed(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
-        if let Some(at) = self.checkpoints.diverged {
-            // It was being written when this replica stopped executing.
-            return cx.out.push(Effect::StopExecuting { at, wrong: Vec::from([checkpoint]) });
+        if self.checkpoints.diverged() {
+            return self.ignore(cx, "checkpoint of a state that turned out wrong");
         }
         let own = &mut self.checkpoints.own;
         if own.last().is_some_and(|last| last.slot >= checkpoint.slot) {
@@ -359,12 +351,18 @@ impl<P: Plants> Replica<P> {
             }
             return;
         };
-        let (good, wrong) = own.iter().partition(|own| own.slot < at);
-        self.checkpoints.own = good;
+        // Nobody knows since when: what no quorum has confirmed may be wrong as well.
+        let confirmed = |own: &&CheckpointId| own.slot < at && self.checkpoints.is_agreed(**own);
+        let right = if self.plants.has(Plant::UnconfirmedKept) {
+            own.iter().rev().find(|own| own.slot < at).copied()
+        } else {
+            own.iter().rev().find(confirmed).copied()
+        };
+        self.checkpoints.own.retain(|own| Some(*own) <= right);
         self.checkpoints.diverged = Some(at);
         self.checkpoints.diverged_times += 1;
         let times = self.checkpoints.diverged_times;
-        cx.out.push(Effect::StopExecuting { at, wrong });
+        cx.out.push(Effect::StopExecuting { at, right });
         cx.observe(Observation::Diverged { at, times });
         self.begin_transfer_after(cx, times - 1);
     }
@@ -401,9 +399,11 @@ impl<P: Plants> Replica<P> {
                 set.remove(self.me.index);
             });
         }
-        // Those above are of no use either.
+        // Those above are of no use either; and whether this one is was found out meanwhile, if at all.
         self.checkpoints.own.retain(|own| Some(*own) < instead);
-        self.checkpoints.own.extend(instead);
+        if !self.checkpoints.diverged() {
+            self.checkpoints.own.extend(instead);
+        }
         self.restart_delivery(instead.map_or(Slot::NONE, |checkpoint| checkpoint.slot));
         self.flush_due = true;
     }

@@ -127,14 +127,12 @@ pub enum Input {
         /// Whether it is kept; `false` where the disk has no room, or refused it.
         stored: bool,
     },
-    /// What came of [`Effect::Install`]. If it was installed, it is durable, the log has been told
-    /// that it begins after it, and the executor goes on from it; everything delivered before is
-    /// forgotten, and of a checkpoint of the state before nothing is told any more.
+    /// What came of [`Effect::Install`].
     Installed {
         /// Which.
         checkpoint: CheckpointId,
-        /// Whether its content is what its name says, and stands.
-        installed: bool,
+        /// What.
+        outcome: Installed,
     },
     /// The operator, or the end of the process, asks this replica not to lead: if it leads, it steps
     /// down and names a successor; it does not try to lead again.
@@ -151,6 +149,20 @@ pub enum Input {
     ConfirmClockJump,
     /// The instant of [`crate::Replica::deadline`] has come.
     Deadline,
+}
+
+/// What came of a fetched checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Installed {
+    /// It is durable, the log has been told that it begins after it, and the executor goes on from
+    /// it; everything delivered before is forgotten, and of a checkpoint of the state before nothing
+    /// is told any more.
+    Stands,
+    /// Its content is not what its name says, or the disk did not keep it; what was fetched is gone.
+    Spoiled,
+    /// It is whole, and kept; but the service cannot make a state of it, or the disk has no room for
+    /// what is left to do.
+    Refused,
 }
 
 /// Everything a replica may ask of its world, carried out in order.
@@ -227,19 +239,24 @@ pub enum Effect {
         bytes: Bytes,
     },
     /// All pieces are stored: check the whole, make it this replica's own checkpoint, tell the log
-    /// that it begins after it, and let the executor go on from it: [`Input::Installed`]. One whose
-    /// content is not what its name says is deleted.
+    /// that it begins after it, and let the executor go on from it: [`Input::Installed`]. Asked for
+    /// again, after a pause, where the service refused it.
     Install {
         /// Which.
         checkpoint: CheckpointId,
     },
     /// This replica's state is not that of the others: stop executing. Ordering and voting go on,
     /// and a checkpoint of the others is fetched.
+    ///
+    /// Of its own checkpoints only those up to `right` are known to be right. The world notes that
+    /// durably, so that no other one is ever restored or told of again, also after a restart, and
+    /// none that is still being written counts; nothing is installed before. It deletes them only
+    /// once another one is installed, or stable.
     StopExecuting {
         /// The checkpoint at which a quorum agreed on another digest.
         at: Slot,
-        /// Checkpoints of this replica's own that hold the wrong state: they are to be removed.
-        wrong: Vec<CheckpointId>,
+        /// The last one of this replica's own before it that a quorum is known to have held.
+        right: Option<CheckpointId>,
     },
     /// The read may be carried out once the executor has applied this slot, and nothing is due by the
     /// time that it is shown (then a tick is on its way).

@@ -140,7 +140,9 @@ mod transfer;
 mod window;
 pub mod wire;
 
-pub use door::{Effect, Input, Instruction, Observation, ReadPurpose, Refusal, Rejection, Role};
+pub use door::{
+    Effect, Input, Installed, Instruction, Observation, ReadPurpose, Refusal, Rejection, Role,
+};
 pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};
 pub use settings::{Batching, CatchUpPolicy, LeaderPolicy, Settings, SlowLeader, Window};

@@ -253,7 +253,7 @@ impl<P: Plants> Replica<P> {
             reads: Reads::default(),
             wake: None,
             leader_clock: None,
-            checkpoints: Checkpoints::new(held, truncated_upto, known_stable),
+            checkpoints: Checkpoints::new(held, known_stable),
             transfer: Transfer::new(partial),
             latencies: Latencies::default(),
             slowness: Slowness::default(),
@@ -312,8 +312,8 @@ impl<P: Plants> Replica<P> {
             Input::ChunkStored { checkpoint, chunk, stored } => {
                 self.on_chunk_stored(cx, checkpoint, chunk, stored);
             }
-            Input::Installed { checkpoint, installed } => {
-                self.on_installed(cx, checkpoint, installed);
+            Input::Installed { checkpoint, outcome } => {
+                self.on_installed(cx, checkpoint, outcome);
             }
             Input::Retire => self.on_retire(cx),
             Input::LeaderMove { to } => self.on_instruction(cx, Instruction::LeaderMove { to }),

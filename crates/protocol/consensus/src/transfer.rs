@@ -13,7 +13,7 @@ use core::time::Duration;
 use mainstay_model::time::nanos;
 use mainstay_model::{CheckpointId, Instant, Plant, Plants, ReplicaId, Slot};
 
-use crate::door::{Effect, Observation};
+use crate::door::{Effect, Installed, Observation};
 use crate::fetch::{Fetch, Taken};
 use crate::message::{Body, CheckpointAsk, Chunk, ChunkAsk, ChunkRefusal, ChunkRefused};
 use crate::replica::{Cx, PartialCheckpoint, Replica};
@@ -242,13 +242,13 @@ impl<P: Plants> Replica<P> {
             return self.ask_for_checkpoints(cx);
         }
         let Some(fetch) = &mut self.transfer.fetch else { return };
+        let now = cx.now.monotonic;
         if fetch.complete() {
-            if !core::mem::replace(&mut fetch.installing, true) {
+            if now >= self.transfer.not_before && !core::mem::replace(&mut fetch.installing, true) {
                 cx.out.push(Effect::Install { checkpoint: fetch.checkpoint });
             }
             return;
         }
-        let now = cx.now.monotonic;
         while let Some((chunk, to)) = self.next_ask(now) {
             let Some(fetch) = &mut self.transfer.fetch else { return };
             fetch.ask(chunk, to.index, now);
@@ -311,7 +311,8 @@ impl<P: Plants> Replica<P> {
         let donors = fetch.deadline(looked_at, self.patience());
         let leader = Some(self.transfer.leader_from).filter(|at| *at > looked_at);
         let leader = leader.filter(|_| fetch.next_piece().is_some());
-        [paced, donors, leader].into_iter().flatten().chain([ask]).min()
+        let again = Some(not_before).filter(|at| *at > looked_at && fetch.complete());
+        [paced, donors, leader, again].into_iter().flatten().chain([ask]).min()
     }
 
     pub(crate) fn transfer_tick(&mut self, cx: &mut Cx<'_>) {
@@ -443,9 +444,15 @@ impl<P: Plants> Replica<P> {
 
     /// What was being fetched is of no use: it is begun anew, after a pause.
     fn fail_transfer(&mut self, cx: &mut Cx<'_>) {
-        let pause = self.patience() * (1 << self.transfer.failures.min(DOUBLINGS_MAX));
-        self.transfer.failures += 1;
+        let pause = self.failure_pause();
         self.begin_transfer_after_pause(cx, pause);
+    }
+
+    /// How long nothing is tried after one more failure.
+    fn failure_pause(&mut self) -> Duration {
+        let doublings = self.transfer.failures.min(DOUBLINGS_MAX);
+        self.transfer.failures = self.transfer.failures.saturating_add(1);
+        self.patience() * (1 << doublings)
     }
 
     /// Another donor is asked first.
@@ -487,17 +494,31 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// What was fetched is whole, and no donor could give anything better: it is installed later, or a
+    /// newer one is fetched instead, but never the same one again.
+    fn put_install_off(&mut self, cx: &mut Cx<'_>) {
+        self.ignore(cx, "fetched checkpoint that the service refuses");
+        self.transfer.not_before = cx.now.monotonic.after(self.failure_pause());
+        if let Some(fetch) = &mut self.transfer.fetch {
+            fetch.installing = false;
+        }
+    }
+
     pub(crate) fn on_installed(
         &mut self,
         cx: &mut Cx<'_>,
         checkpoint: CheckpointId,
-        installed: bool,
+        outcome: Installed,
     ) {
         let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint);
         assert!(fetched == Some(checkpoint), "the world installed what was not fetched");
-        if !installed {
-            self.ignore(cx, "fetched checkpoint whose content is not what its digest says");
-            return self.fail_transfer(cx);
+        match outcome {
+            Installed::Stands => {}
+            Installed::Spoiled => {
+                self.ignore(cx, "fetched checkpoint whose content is not what its digest says");
+                return self.fail_transfer(cx);
+            }
+            Installed::Refused => return self.put_install_off(cx),
         }
         cx.observe(Observation::Transferred { slot: checkpoint.slot });
         self.transfer = self.transfer.ended();

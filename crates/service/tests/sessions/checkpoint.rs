@@ -3,7 +3,8 @@
 use std::io::{self, Read, Write};
 
 use mainstay_model::plant::Planted;
-use mainstay_model::{NoPlants, Slot, Timestamp, Value};
+use mainstay_model::{CheckpointId, NoPlants, Slot, Timestamp, Value};
+use mainstay_service::checkpoint::identify;
 use mainstay_service::{
     Applier, Checkpoint, Command, Context, Plain, QueryContext, RestoreError, Secret, Service,
     SessionLimits,
@@ -48,6 +49,25 @@ fn a_restored_replica_goes_on_as_if_nothing_had_been() {
     }
     assert_eq!(after.applier.digest(), before.applier.digest());
     assert_eq!(after.query("last"), before.query("last"), "time and seed, too");
+}
+
+/// What a service refuses need not be damaged: that is told without asking it.
+#[test]
+fn a_checkpoint_is_identified_without_its_service() {
+    let mut replica = replica();
+    let (bytes, digest) = (written(&mut replica), replica.applier.digest().unwrap());
+    let whole = CheckpointId { slot: replica.applier.applied_upto(), digest };
+    assert_eq!(identify(&mut &bytes[..]).unwrap(), whole);
+    let mut other = bytes.clone();
+    other[8] ^= 1;
+    assert!(Replica::restore(&other).is_err(), "of another version of the service");
+    assert_eq!(identify(&mut &other[..]).unwrap(), whole);
+    for at in (0..8).chain(12..bytes.len()) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        assert!(identify(&mut &damaged[..]).is_err(), "byte {at}");
+        assert!(identify(&mut &bytes[..at]).is_err(), "cut off at {at}");
+    }
 }
 
 #[test]
@@ -123,7 +143,7 @@ struct Careless {
 struct CarelessCheckpoint;
 
 impl Checkpoint for CarelessCheckpoint {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&vec![7; 200_000])
     }
 }

@@ -68,7 +68,7 @@ impl Service for Alarms {
 struct Times(Vec<u64>);
 
 impl Checkpoint for Times {
-    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         self.0.iter().try_for_each(|time| to.write_all(&time.to_le_bytes()))
     }
 }

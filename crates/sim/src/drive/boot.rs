@@ -33,6 +33,8 @@ pub struct GroupOptions {
     pub apply_latency: u64,
     /// How often checkpoints are made, and how much of the log is kept.
     pub checkpoints: CheckpointPlan,
+    /// The most bytes that the log may have.
+    pub log_bytes_max: Option<u64>,
 }
 
 /// How often checkpoints are made, and how much of the log is kept.
@@ -104,7 +106,7 @@ impl GroupBoot {
             recovered.accepted.keys().collect::<Vec<_>>(),
             if identity.amnesiac { ", amnesiac" } else { "" }
         ));
-        let kept = Kept::open(cx, &self.group, me, disk).map_err(|error| error.to_string())?;
+        let kept = Kept::open(cx, &self.group, me, disk, recovered.truncated_upto)?;
         let slot = kept.checkpoint.map_or(Slot::NONE, |checkpoint| checkpoint.slot);
         if slot > recovered.decided_upto {
             go_on_after(&mut log, &mut recovered, slot).map_err(|error| error.to_string())?;
@@ -170,6 +172,7 @@ fn open_log(
 ) -> Result<(Log<SimDisk, Planted>, Recovered), OpenError> {
     let options = LogOptions {
         begun: identity.log_begun,
+        bytes_max: group.log_bytes_max,
         segment_bytes: LogOptions::SEGMENT_BYTES_MIN,
         on_damage: OnDamage::Report,
         ..LogOptions::new(group.cluster, identity.me)

@@ -273,7 +273,7 @@ impl ReplicaProcess {
                     self.discard(cx);
                 }
             }
-            Effect::StopExecuting { at, wrong } => self.stop_executing(cx, at, &wrong),
+            Effect::StopExecuting { at, right } => self.stop_executing(cx, at, right),
             Effect::Instructed { instruction, outcome } => {
                 cx.line(format_args!("{instruction:?}: {outcome:?}"));
             }
@@ -561,7 +561,8 @@ impl Process for ReplicaProcess {
             fetches: status.transfer.is_some(),
             truncated: self.log.truncated_upto(GroupId::FIRST).0,
             log_bytes: self.log.bytes(),
-            checkpoints: self.keeping.held.held().len(),
+            has_room: self.had_room,
+            checkpoints: self.keeping.held.held().len() + self.keeping.held.unusable().len(),
             time: self.machine.time().0,
         }
     }

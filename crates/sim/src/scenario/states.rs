@@ -1,9 +1,14 @@
 //! Scenarios about states: checkpoints, their transfer, and the clocks they depend on.
 
+use mainstay_storage::LogOptions;
+
 use super::{MILLI, Stage, followers, many_in_flight};
-use crate::fault::{Fault, Target};
+use crate::fault::{Ended, Fault, Target};
 use crate::plan::Plan;
 use crate::world::{Harm, NodeId};
+
+/// A log of some segments.
+const SHORT_LOG: u64 = 8 * LogOptions::SEGMENT_BYTES_MIN;
 
 /// Many requests, and checkpoints in quick succession.
 pub(super) fn busy(plan: &mut Plan) {
@@ -22,6 +27,20 @@ pub(super) fn many_pieces(plan: &mut Plan) {
     busy(plan);
     plan.workload.operations = 250;
     plan.group.disk_latency = 3 * MILLI;
+}
+
+/// The same, and much of the log is kept for whoever lags.
+pub(super) fn long_memory(plan: &mut Plan) {
+    busy(plan);
+    plan.workload.operations = 400;
+    plan.group.checkpoints.keep_bytes = 200_000;
+}
+
+/// The same, and the log may not be long.
+pub(super) fn short_log(plan: &mut Plan) {
+    busy(plan);
+    plan.workload.operations = 600;
+    plan.group.log_bytes_max = Some(SHORT_LOG);
 }
 
 /// Many leases, and clocks that run a tenth too fast or too slow.
@@ -182,6 +201,69 @@ pub(super) fn diverged(stage: &mut Stage) {
         stage.world.core.recorder.counts.installs > before.installs
     });
     stage.demand(healed, "who has diverged takes over no state");
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+/// The others make several checkpoints that one does not hear of; then its state is spoiled, and it goes
+/// through their log.
+pub(super) fn diverged_late(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (hit, other) = followers(stage, leader);
+    stage.world.core.budget.damaged_max = 1;
+    let stable = |stage: &mut Stage, node| stage.world.picture(node).map_or(0, |p| p.stable);
+    let begun = stage.run_until(10_000 * MILLI, |stage| stable(stage, hit) > 0);
+    stage.demand(begun, "no checkpoint becomes stable");
+    stage.link_only(|a, b| a != hit && b != hit);
+    for _ in 0..4 {
+        let last = stable(stage, other);
+        stage.run_until(3_000 * MILLI, |stage| stable(stage, other) > last);
+    }
+    let before = stage.world.core.recorder.counts;
+    stage.now(Fault::Harm { target: Target::Node(hit), harm: Harm::Spoil });
+    stage.now(Fault::Mend);
+    let found = stage.run_until(10_000 * MILLI, |stage| {
+        stage.world.core.recorder.counts.diverged > before.diverged
+    });
+    if !found {
+        // It was so far behind that it was given the state of the others, and nothing to spoil.
+        return;
+    }
+    if stage.world.core.prng.chance(1, 3) {
+        stage.now(Fault::Kill { target: Target::Node(hit), down: 20 * MILLI });
+    }
+    let healed = stage.run_until(10_000 * MILLI, |stage| {
+        stage.world.core.recorder.counts.installs > before.installs
+    });
+    if healed {
+        stage.now(Fault::RotCheckpoint { target: Target::Node(hit) });
+    }
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn other_program(stage: &mut Stage) {
+    let all = || (0..3).map(NodeId);
+    let given_up = stage.run_until(20_000 * MILLI, |stage| {
+        all().all(|node| stage.world.picture(node).is_some_and(|picture| picture.truncated > 0))
+    });
+    stage.demand(given_up, "nobody gives anything of its log up");
+    let length = 600 * MILLI;
+    all().for_each(|node| stage.now(Fault::OtherProgram { target: Target::Node(node), length }));
+    stage.run_for(length + 400 * MILLI);
+    let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+pub(super) fn no_checkpoints(stage: &mut Stage) {
+    let all = || (0..3).map(NodeId);
+    let length = 60_000 * MILLI;
+    all().for_each(|node| stage.now(Fault::NoCheckpoints { target: Target::Node(node), length }));
+    let full = stage.run_until(30_000 * MILLI, |stage| {
+        all().all(|node| stage.world.picture(node).is_some_and(|picture| !picture.has_room))
+    });
+    stage.demand(full, "a bounded log without checkpoints is never full");
+    all().for_each(|node| stage.now(Fault::End(node, Ended::NoCheckpoints)));
     let time = stage.world.core.time();
     stage.expect_progress(time);
 }

@@ -87,6 +87,8 @@ pub enum CheckpointError {
         /// The limit.
         max: u64,
     },
+    /// It holds the state of an earlier life.
+    Overtaken(CheckpointId),
     /// Another one is being written or fetched.
     Busy(&'static str),
 }
@@ -165,6 +167,12 @@ impl fmt::Display for CheckpointError {
                 f,
                 "the checkpoint at slot {} ({:016x}) is said to have {total} bytes, more than the \
                  {max} allowed: raise the limit or ask another donor",
+                id.slot, id.digest
+            ),
+            Self::Overtaken(id) => write!(
+                f,
+                "the checkpoint at slot {} ({:016x}) is of a state that another one has taken the place \
+                 of: it is not wanted any more",
                 id.slot, id.digest
             ),
             Self::Busy(what) => {

@@ -4,8 +4,8 @@ use std::io;
 
 use mainstay_model::{CheckpointId, Slot};
 
-use super::layout::{Head, block_bytes_for, file_name, incoming_name};
-use super::{CheckpointError, Checkpoints, Content, SYNC_BYTES, failed};
+use super::layout::{Head, block_bytes_for, incoming_name};
+use super::{CheckpointError, Checkpoints, Content, Life, SYNC_BYTES, failed};
 use crate::disk::{Disk, DiskFile};
 
 /// A checkpoint that was fetched in part.
@@ -114,6 +114,12 @@ impl<D: Disk> Incoming<D> {
         Partial { id, total, chunk_bytes, complete: self.complete_count }
     }
 
+    /// Whether what was fetched is still there; it goes where it cannot be synced.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// How many chunks the whole has; none if it is empty.
     #[must_use]
     pub fn chunks(&self) -> u64 {
@@ -219,18 +225,18 @@ impl<D: Disk> Incoming<D> {
     }
 
     /// Makes it one of the held checkpoints, durably; it replaces another of the same slot. Whoever
-    /// does so has compared its digest with that of a quorum, so it is noted as stable.
+    /// does so has compared its digest with that of a quorum, so it is noted as stable. A life of the
+    /// state begins with it, and nothing of the one before is put in place any more.
     ///
     /// # Errors
-    /// [`CheckpointError::Incomplete`], and others; what was fetched stays.
-    pub fn install(mut self) -> Result<CheckpointId, CheckpointError> {
+    /// [`CheckpointError::Incomplete`], and others. What was fetched stays, unless it could not be
+    /// synced, and may be installed later.
+    pub fn install(&mut self) -> Result<Life, CheckpointError> {
         self.refuse_incomplete()?;
         self.sync()?;
+        let life = self.checkpoints.lock().install(&self.name, self.head)?;
         self.file = None;
-        let id = self.head.id;
-        self.checkpoints.put_in_place(&self.name, &file_name(id), self.head)?;
-        self.checkpoints.note_stable(id)?;
-        Ok(id)
+        Ok(life)
     }
 
     /// Gives the transfer up and removes what was fetched.

@@ -23,6 +23,8 @@ const MAGIC: [u8; 8] = *b"MNSTYCHK";
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".ms";
 const STABLE_PREFIX: &str = "stable-";
+const DISTRUST_PREFIX: &str = "distrust-";
+const UNUSABLE_PREFIX: &str = "unusable-";
 const INCOMING_PREFIX: &str = "incoming-";
 const INCOMING_SUFFIX: &str = ".part";
 
@@ -42,16 +44,46 @@ pub(super) fn temporary_name(slot: Slot) -> String {
     format!("{PREFIX}{:020}{}", slot.0, crate::layout::TEMPORARY)
 }
 
-/// The name of the empty file which says that a quorum held a checkpoint of `group`.
-pub(super) fn stable_name(group: GroupId, id: CheckpointId) -> String {
-    format!("{STABLE_PREFIX}{:010}-{:020}-{:016x}{SUFFIX}", group.0, id.slot.0, id.digest)
+/// The name of the file of a checkpoint that must never be restored again.
+pub(super) fn unusable_name(id: CheckpointId) -> String {
+    format!("{UNUSABLE_PREFIX}{:020}-{:016x}{SUFFIX}", id.slot.0, id.digest)
 }
 
-/// Which checkpoint of `group` a file of this name says that about.
-pub(super) fn stable_id_of(group: GroupId, name: &str) -> Option<CheckpointId> {
-    let (_, id) = name.strip_prefix(STABLE_PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?;
-    let id = parse(id)?;
-    (stable_name(group, id) == name).then_some(id)
+/// Which checkpoint a file of this name is, one that must never be restored again.
+pub(super) fn unusable_id_of(name: &str) -> Option<CheckpointId> {
+    let id = parse(name.strip_prefix(UNUSABLE_PREFIX)?.strip_suffix(SUFFIX)?)?;
+    (unusable_name(id) == name).then_some(id)
+}
+
+/// What an empty file says of a checkpoint by its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    /// A quorum held it.
+    Stable,
+    /// Every later one is to become unusable. In place of none it names slot 0.
+    DistrustAfter,
+}
+
+impl Note {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Stable => STABLE_PREFIX,
+            Self::DistrustAfter => DISTRUST_PREFIX,
+        }
+    }
+
+    /// The name of the file which says that about a checkpoint of `group`.
+    pub(super) fn name(self, group: GroupId, id: CheckpointId) -> String {
+        let prefix = self.prefix();
+        format!("{prefix}{:010}-{:020}-{:016x}{SUFFIX}", group.0, id.slot.0, id.digest)
+    }
+
+    /// Which checkpoint of `group` a file of this name says that about.
+    pub(super) fn id_of(self, group: GroupId, name: &str) -> Option<CheckpointId> {
+        let (_, id) = name.strip_prefix(self.prefix())?.strip_suffix(SUFFIX)?.split_once('-')?;
+        let id = parse(id)?;
+        (self.name(group, id) == name).then_some(id)
+    }
 }
 
 /// Which checkpoint a file of this name is.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::{CheckpointId, Slot};
 
-use super::layout::{BLOCK_BYTES, Head, file_name, temporary_name};
-use super::{CheckpointError, Checkpoints, SYNC_BYTES, failed};
+use super::layout::{BLOCK_BYTES, Head, temporary_name};
+use super::{CheckpointError, Checkpoints, Life, SYNC_BYTES, failed};
 use crate::disk::{Disk, DiskFile};
 use crate::error::is_no_room;
 
@@ -22,6 +22,7 @@ pub struct CheckpointWriter<D: Disk> {
     /// `None` once the file is closed.
     file: Option<D::File>,
     name: String,
+    life: Life,
     /// Its length is that of the blocks written so far.
     head: Head,
     buffer: Vec<u8>,
@@ -57,7 +58,11 @@ impl Pace {
 
 impl<D: Disk> CheckpointWriter<D> {
     /// Begins a file; the caller has made sure that no other is being written.
-    pub(super) fn begin(checkpoints: Checkpoints<D>, slot: Slot) -> Result<Self, CheckpointError> {
+    pub(super) fn begin(
+        checkpoints: Checkpoints<D>,
+        slot: Slot,
+        life: Life,
+    ) -> Result<Self, CheckpointError> {
         let options = checkpoints.options();
         let name = temporary_name(slot);
         let file = checkpoints.create(&name)?;
@@ -68,12 +73,33 @@ impl<D: Disk> CheckpointWriter<D> {
             checkpoints,
             file: Some(file),
             name,
+            life,
             head: options.head(id, 0, BLOCK_BYTES, 0),
             buffer: Vec::with_capacity(WRITE_BYTES),
             unsynced: 0,
             pace,
             has_failed: false,
         })
+    }
+
+    /// How many bytes its file needs at least, as far as it was given its content.
+    pub fn bytes(&self) -> u64 {
+        self.head.file_len() + self.buffer.len() as u64
+    }
+
+    /// Reserves so many bytes for its file: fails at once where writing them would fail later.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), CheckpointError> {
+        let Self { file: Some(file), name, checkpoints, .. } = self else { return Ok(()) };
+        loop {
+            match file.allocate(bytes) {
+                Ok(()) => return Ok(()),
+                Err(source) if is_no_room(&source) && checkpoints.make_way()? => {}
+                Err(source) => return Err(failed(name, "write", source)),
+            }
+        }
     }
 
     /// Writes what is buffered.
@@ -121,7 +147,8 @@ impl<D: Disk> CheckpointWriter<D> {
     /// Makes the checkpoint durable under its name; only then the third newest goes.
     ///
     /// # Errors
-    /// See [`CheckpointError`]; the unfinished file is removed.
+    /// [`CheckpointError::Overtaken`] if the state is of an earlier life; others see
+    /// [`CheckpointError`]. The unfinished file is removed.
     pub fn finish(mut self, digest: u64) -> Result<CheckpointId, CheckpointError> {
         if self.has_failed {
             let source = io::Error::other("writing it failed before");
@@ -136,7 +163,7 @@ impl<D: Disk> CheckpointWriter<D> {
         self.sync()?;
         self.file = None;
         let id = self.head.id;
-        self.checkpoints.put_in_place(&self.name, &file_name(id), self.head)?;
+        self.checkpoints.put_in_place(&self.name, self.head, self.life)?;
         self.name.clear();
         Ok(id)
     }

@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use mainstay_model::{CheckpointId, ClusterId, GroupId, NoPlants, Slot};
 
 use super::{CLUSTER, Place, accept, append_each, flip, options, promise};
-use crate::checkpoints::{CheckpointError, CheckpointOptions, Checkpoints, Incoming, Partial};
+use crate::checkpoints::{
+    CheckpointError, CheckpointOptions, Checkpoints, Incoming, Life, Partial,
+};
 use crate::disk::Disk;
 use crate::log::Log;
 
@@ -41,7 +43,7 @@ fn open<T: Place>(place: &mut T) -> Checkpoints<T::Disk> {
 }
 
 fn write<D: Disk>(checkpoints: &Checkpoints<D>, slot: u64, content: &[u8]) {
-    let mut writer = checkpoints.writer(Slot(slot)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(slot), checkpoints.life()).expect("a writer");
     // In pieces that fit no block.
     for piece in content.chunks(100_003) {
         writer.write_all(piece).expect("it is written");
@@ -92,6 +94,56 @@ pub(super) fn stable_one_stays<T: Place>(place: &mut T) {
     assert_eq!(left.iter().filter(|name| name.starts_with("stable-")).count(), 1, "{left:?}");
 }
 
+/// Of the files in the folder, how many are of checkpoints that are of no use.
+fn unusable<T: Place>(place: &mut T) -> usize {
+    let names = place.open().list().expect("list");
+    names.iter().filter(|name| name.starts_with("unusable-")).count()
+}
+
+pub(super) fn wrong_ones<T: Place>(place: &mut T) {
+    let checkpoints = open(place);
+    for slot in [3, 8, 13] {
+        write(&checkpoints, slot, b"state");
+        // Else the oldest one would go.
+        if slot == 3 {
+            checkpoints.note_stable(id(3)).expect("noted");
+        }
+    }
+    let before = checkpoints.writer(Slot(18), checkpoints.life()).expect("a writer");
+    checkpoints.distrust_after(Some(id(3))).expect("distrusted");
+    assert_eq!((checkpoints.held(), checkpoints.unusable()), (vec![id(3)], vec![id(8), id(13)]));
+    let error = before.finish(7).expect_err("it is of the state that is wrong");
+    assert!(matches!(error, CheckpointError::Overtaken(_)), "{error}");
+    drop(checkpoints);
+    // After a restart the state is another: what it makes is right, in the same slots, too.
+    let checkpoints = open(place);
+    assert_eq!((checkpoints.held(), checkpoints.unusable()), (vec![id(3)], vec![id(8), id(13)]));
+    let old = checkpoints.life();
+    write(&checkpoints, 8, b"state");
+    assert_eq!(
+        (checkpoints.held(), checkpoints.unusable().len()),
+        (vec![id(3), id(8)], 2),
+        "nothing is sure yet"
+    );
+    let mut incoming = checkpoints.incoming(id(18), 5, 512).expect("a transfer begins");
+    incoming.append_chunk(0, b"state").expect("a chunk");
+    let late = checkpoints.writer(Slot(18), old).expect("a writer");
+    assert!(incoming.install().expect("installed") != old);
+    drop(incoming);
+    assert_eq!(checkpoints.unusable(), [], "there is a right one");
+    let error = late.finish(7).expect_err("another state has taken the place");
+    assert!(matches!(error, CheckpointError::Overtaken(_)), "{error}");
+    assert_eq!(read(&checkpoints, id(18)), b"state", "it is still there");
+    // Of nothing that is known to be right.
+    checkpoints.distrust_after(None).expect("distrusted");
+    assert_eq!(checkpoints.held(), [id(18)], "but what a quorum held is");
+    assert_eq!(checkpoints.unusable(), [id(8)]);
+    write(&checkpoints, 23, b"state");
+    checkpoints.note_stable(id(23)).expect("noted");
+    drop(checkpoints);
+    assert_eq!(unusable(place), 0, "likewise");
+}
+
 pub(super) fn comes_back<T: Place>(place: &mut T) {
     let block = 64 * KIB;
     let lens = [0, 1, block - 1, block, block + 1, 16 * block, 16 * block + 1, 37 * block + 11];
@@ -130,17 +182,19 @@ pub(super) fn two_are_kept<T: Place>(place: &mut T) {
     checkpoints.tidy().expect("tidy");
     assert_eq!(checkpoints.held(), [id(5), id(6)]);
     assert!(matches!(checkpoints.open_content(id(2)), Err(CheckpointError::Gone(_))));
-    checkpoints.remove(id(6)).expect("remove");
-    assert_eq!(checkpoints.latest(), Some(id(5)));
+    checkpoints.note_damaged(id(6));
+    assert_eq!(checkpoints.held(), [id(5)]);
+    assert_eq!(names(place), [name(id(5)), name(id(6))], "there is no later one yet");
+    write(&checkpoints, 7, &content(7, 1000));
     drop(checkpoints);
-    assert_eq!(open(place).held(), [id(5)]);
+    assert_eq!(names(place), [name(id(5)), name(id(7))]);
 }
 
 pub(super) fn unfinished<T: Place>(place: &mut T) {
     let checkpoints = open(place);
     write(&checkpoints, 1, &content(1, 1000));
-    let mut writer = checkpoints.writer(Slot(2)).expect("a writer");
-    assert!(matches!(checkpoints.writer(Slot(2)), Err(CheckpointError::Busy(_))));
+    let mut writer = checkpoints.writer(Slot(2), checkpoints.life()).expect("a writer");
+    assert!(matches!(checkpoints.writer(Slot(2), Life::default()), Err(CheckpointError::Busy(_))));
     writer.write_all(&content(2, 3 << 20)).expect("it is written");
     drop(writer);
     drop(checkpoints);
@@ -304,7 +358,9 @@ pub(super) fn fetched<T: Place>(place: &mut T) {
     let fetched = whole(incoming.open_content().expect("it opens")).expect("it is read");
     assert!(fetched == whole_content);
     assert_eq!(checkpoints.latest(), Some(id(3)), "it is not installed yet");
-    assert_eq!(incoming.install().expect("install"), id(9));
+    let life = checkpoints.life();
+    assert!(incoming.install().expect("install") > life, "another state is the replica's now");
+    drop(incoming);
     assert_eq!(checkpoints.held(), [id(3), id(9)]);
     assert!(checkpoints.partial().is_none());
     drop(checkpoints);
@@ -342,6 +398,7 @@ pub(super) fn resumed<T: Place>(place: &mut T) {
     }
     assert_eq!(missing, [3, 4, 6, 7, 9]);
     incoming.install().expect("install");
+    drop(incoming);
     assert!(read(&checkpoints, id(9)) == whole_content);
     // Another one, and then another: only the last one stays.
     let mut incoming = fetch(&checkpoints, 10, whole_content.len());
@@ -366,11 +423,12 @@ pub(super) fn refused<T: Place>(place: &mut T) {
         let error = error.expect_err("no chunks have such a size");
         assert!(matches!(error, CheckpointError::BadChunk { .. }), "{error}");
     }
-    let empty = checkpoints.incoming(id(1), 0, 512).expect("an empty one");
+    let mut empty = checkpoints.incoming(id(1), 0, 512).expect("an empty one");
     assert_eq!((empty.chunks(), empty.next_missing(0)), (0, None));
     empty.install().expect("install");
+    drop(empty);
     // A replica that went another way: what a quorum has replaces it.
-    let mut writer = checkpoints.writer(Slot(2)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(2), checkpoints.life()).expect("a writer");
     writer.write_all(b"wrong").expect("it is written");
     let diverged = writer.finish(0xbad).expect("it is finished");
     let mut incoming = checkpoints.incoming(id(2), 5, 512).expect("a transfer begins");

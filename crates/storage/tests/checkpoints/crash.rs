@@ -16,6 +16,8 @@ enum Action {
     Fetch(bool, u8),
     Install,
     Abandon,
+    /// What was written since the last install turns out wrong.
+    Distrust,
     FailSync,
     Die,
     LosePower(u64),
@@ -29,6 +31,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => (any::<bool>(), 0u8..8).prop_map(|(next, chunks)| Action::Fetch(next, chunks)),
         4 => Just(Action::Install),
         1 => Just(Action::Abandon),
+        1 => Just(Action::Distrust),
         1 => Just(Action::FailSync),
         1 => Just(Action::Die),
         1 => any::<u64>().prop_map(Action::LosePower),
@@ -49,6 +52,10 @@ struct Run {
     fetched: u64,
     /// The newest one that was told to be durable.
     durable: Option<CheckpointId>,
+    /// The last one that was installed.
+    installed: Option<CheckpointId>,
+    /// Nothing of the replica's own up to this slot is ever to be held again.
+    wrong_upto: u64,
     dying: Option<u64>,
 }
 
@@ -83,8 +90,11 @@ impl Run {
                 }
             }
             Action::Install => match self.incoming.take() {
-                Some(incoming) if incoming.next_missing(0).is_none() => {
-                    self.durable = self.durable.max(Some(incoming.install().map_err(other)?));
+                Some(mut incoming) if incoming.next_missing(0).is_none() => {
+                    incoming.install().map_err(other)?;
+                    let installed = Some(incoming.partial().id);
+                    self.durable = self.durable.max(installed);
+                    self.installed = self.installed.max(installed);
                     self.fetched = 0;
                 }
                 incoming => self.incoming = incoming,
@@ -94,6 +104,11 @@ impl Run {
                 if let Some(incoming) = self.incoming.take() {
                     incoming.abandon().map_err(other)?;
                 }
+            }
+            Action::Distrust => {
+                self.durable = self.durable.min(self.installed);
+                self.checkpoints.distrust_after(self.installed).map_err(other)?;
+                self.wrong_upto = self.slot;
             }
             Action::FailSync => self.disk.fail_syncs(1),
             Action::LosePowerAfter(after, seed) => {
@@ -123,6 +138,8 @@ impl Run {
     fn check(&self) -> Result<(), TestCaseError> {
         prop_assert!(self.checkpoints.latest() >= self.durable, "the newest durable one is gone");
         for id in self.checkpoints.held() {
+            let is_wrong = Some(id) > self.installed && id.slot.0 <= self.wrong_upto;
+            prop_assert!(!is_wrong || id.slot.0 == self.fetched, "{id:?} is held again");
             let read = read(&self.checkpoints, id);
             let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
             prop_assert!(read == content(id.slot.0), "{id:?} is another");
@@ -134,8 +151,17 @@ impl Run {
 fn run(actions: &[Action]) -> Result<u64, TestCaseError> {
     let disk = MemoryDisk::default();
     let checkpoints = open(&disk).expect("an empty folder opens");
-    let (incoming, durable, dying) = (None, None, None);
-    let mut run = Run { disk, checkpoints, incoming, slot: 0, fetched: 0, durable, dying };
+    let mut run = Run {
+        disk,
+        checkpoints,
+        incoming: None,
+        slot: 0,
+        fetched: 0,
+        durable: None,
+        installed: None,
+        wrong_upto: 0,
+        dying: None,
+    };
     let mut is_failing = false;
     for action in actions {
         is_failing |= matches!(action, Action::FailSync);
@@ -168,6 +194,39 @@ proptest! {
     fn whatever_is_held_is_whole(actions in actions()) {
         run(&actions)?;
     }
+}
+
+/// A crash in the middle of it leaves either all of them as they were or none of them in use; once
+/// it was told to be done, none ever again.
+#[test]
+fn what_is_wrong_goes_as_one() {
+    let mut done = [0; 2];
+    for after in 0..12 {
+        for seed in 0..8 {
+            let disk = MemoryDisk::default();
+            let checkpoints = open(&disk).expect("open");
+            write(&checkpoints, 3).expect("it is written");
+            checkpoints.note_stable(id(3)).expect("noted");
+            for slot in [8, 13] {
+                write(&checkpoints, slot).expect("it is written");
+            }
+            disk.fail_after(Some(after));
+            let told = checkpoints.distrust_after(Some(id(3))).is_ok();
+            disk.fail_after(None);
+            disk.lose_power(&mut Prng::new(seed));
+            let checkpoints = open(&disk).expect("open");
+            let held = checkpoints.held();
+            let all_or_none = [vec![id(3)], vec![id(3), id(8), id(13)]];
+            assert!(all_or_none.contains(&held), "{held:?} after {after} changes, seed {seed}");
+            assert!(!told || held == all_or_none[0], "after {after} changes, seed {seed}");
+            done[usize::from(held == all_or_none[0])] += 1;
+            // What is made afterwards stays, whatever the disk remembers.
+            write(&checkpoints, 18).expect("it is written");
+            disk.lose_power(&mut Prng::new(seed));
+            assert_eq!(open(&disk).expect("open").latest(), Some(id(18)));
+        }
+    }
+    assert!(done.iter().all(|&count| count > 0), "{done:?}");
 }
 
 #[test]

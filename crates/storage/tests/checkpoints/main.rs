@@ -29,7 +29,8 @@ fn open(disk: &MemoryDisk) -> Result<Checkpoints<MemoryDisk>, CheckpointError> {
 
 /// Writes the checkpoint after `slot`.
 fn write(checkpoints: &Checkpoints<MemoryDisk>, slot: u64) -> io::Result<CheckpointId> {
-    let mut writer = checkpoints.writer(Slot(slot)).map_err(io::Error::other)?;
+    let mut writer =
+        checkpoints.writer(Slot(slot), checkpoints.life()).map_err(io::Error::other)?;
     writer.write_all(&content(slot))?;
     writer.finish(id(slot).digest).map_err(io::Error::other)
 }

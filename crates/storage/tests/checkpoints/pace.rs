@@ -14,7 +14,7 @@ fn a_limited_writer_takes_its_time() {
     let options = CheckpointOptions { write_rate: NonZeroU64::new(10 << 20), ..OPTIONS };
     let (checkpoints, _) = Checkpoints::open(MemoryDisk::default(), options).expect("open");
     let begun = Instant::now();
-    let mut writer = checkpoints.writer(Slot(1)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(1), checkpoints.life()).expect("a writer");
     writer.write_all(&vec![7; 3 << 20]).expect("it is written");
     writer.finish(1).expect("it is finished");
     assert!(begun.elapsed() >= Duration::from_millis(300), "3 MiB at 10 MiB a second");

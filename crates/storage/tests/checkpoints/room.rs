@@ -68,7 +68,7 @@ fn what_made_way_is_not_noted_as_stable() {
     }
     checkpoints.note_stable(id(3)).expect("noted");
     disk.limit_room(Some(0));
-    let mut writer = checkpoints.writer(Slot(13)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(13), checkpoints.life()).expect("a writer");
     writer.write_all(&vec![1; 2 << 20]).expect_err("no room");
     drop(writer);
     assert_eq!(checkpoints.held(), [id(3)]);
@@ -121,6 +121,7 @@ fn nothing_is_believed_after_a_failed_sync() {
     }
     disk.fail_syncs(1);
     incoming.install().expect_err("the sync fails");
+    drop(incoming);
     assert_eq!(checkpoints.held(), [id(3)]);
     assert_eq!(checkpoints.partial(), None, "what cannot be believed is gone");
     assert!(disk.list().expect("list").iter().all(|name| !name.starts_with("incoming-")));
@@ -167,9 +168,10 @@ fn what_was_fetched_and_not_synced_is_written_anew() {
         disk.fail_after(None);
         drop(checkpoints);
         let checkpoints = open(&disk).expect("open");
-        let incoming = begin(&checkpoints);
+        let mut incoming = begin(&checkpoints);
         assert_eq!(incoming.next_missing(0), None, "all of it can be read");
         incoming.install().expect("install");
+        drop(incoming);
         drop(checkpoints);
         disk.lose_power(&mut Prng::new(seed));
         let checkpoints = open(&disk).expect("open");
@@ -181,7 +183,7 @@ fn what_was_fetched_and_not_synced_is_written_anew() {
 fn a_failed_write_ends_the_writer() {
     let disk = MemoryDisk::default();
     let checkpoints = open(&disk).expect("open");
-    let mut writer = checkpoints.writer(Slot(9)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(9), checkpoints.life()).expect("a writer");
     disk.fail_writes(1);
     let error = writer.write_all(&vec![1; 2 << 20]).expect_err("the write fails");
     assert!(error.to_string().contains("checkpoint-"), "{error}");

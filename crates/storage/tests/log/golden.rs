@@ -97,7 +97,7 @@ fn the_bytes_of_checkpoints() {
     let disk = MemoryDisk::default();
     let options = CheckpointOptions::new(CLUSTER, GroupId::FIRST, 9);
     let (checkpoints, _) = Checkpoints::open(disk.clone(), options).expect("open");
-    let mut writer = checkpoints.writer(Slot(0x0102)).expect("a writer");
+    let mut writer = checkpoints.writer(Slot(0x0102), checkpoints.life()).expect("a writer");
     writer.write_all(&vec![0x55; (64 << 10) + 3]).expect("it is written");
     let id = writer.finish(0x0a0b_0c0d_0e0f_0001).expect("it is finished");
     compare("checkpoint.txt", &dump(&disk, "checkpoint-00000000000000000258-0a0b0c0d0e0f0001.ms"));

@@ -50,7 +50,7 @@ fn a_folder_stays_locked_while_any_handle_lives_on_any_thread() {
     let of_group = CheckpointOptions::new(ClusterId(1), GroupId::FIRST, 1);
     let (checkpoints, _) = Checkpoints::open(disk, of_group).expect("open");
     let written = std::thread::spawn(move || {
-        let mut writer = checkpoints.writer(Slot(1)).expect("a writer");
+        let mut writer = checkpoints.writer(Slot(1), checkpoints.life()).expect("a writer");
         writer.write_all(b"state").expect("it is written");
         writer.finish(1).expect("it is finished");
         checkpoints

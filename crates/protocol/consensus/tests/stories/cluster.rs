@@ -112,6 +112,9 @@ pub(crate) struct Cluster {
     pub(crate) odd_pieces: BTreeSet<u16>,
     /// Who writes checkpoints that are longer than those of the others.
     pub(crate) longer: BTreeSet<u16>,
+    /// Whose service refuses what was fetched, and how often each was to install something.
+    pub(crate) refuses: BTreeSet<u16>,
+    pub(crate) installs: BTreeMap<u16, u64>,
     /// Whose disk gives wrong bytes, whose is full.
     pub(crate) damaged: BTreeSet<u16>,
     pub(crate) full: BTreeSet<u16>,
@@ -190,6 +193,8 @@ impl Cluster {
             checkpoint_time: 0,
             odd_pieces: BTreeSet::new(),
             longer: BTreeSet::new(),
+            refuses: BTreeSet::new(),
+            installs: BTreeMap::new(),
             damaged: BTreeSet::new(),
             full: BTreeSet::new(),
             observed: Vec::new(),
@@ -241,6 +246,11 @@ impl Cluster {
     /// Everything on its disk is gone.
     pub(crate) fn wipe(&mut self, index: u16) {
         self.nodes[usize::from(index)].disk = Disk::default();
+    }
+
+    /// The newest checkpoint on its disk turns out bad.
+    pub(crate) fn lose_newest_checkpoint(&mut self, index: u16) -> Option<CheckpointId> {
+        self.nodes[usize::from(index)].disk.checkpoints.pop()
     }
 
     /// All checkpoints on its disk turn out bad.

@@ -12,14 +12,19 @@ use mainstay_model::{CheckpointId, ConfigurationId, Epoch, Plant, ReplicaId, Slo
 
 /// A group of `count`, one of which was away until the others discarded their logs; it is back.
 pub(crate) fn one_returns(c: &mut Cluster, count: u16) -> (u16, u16) {
+    let (leader, away) = one_is_away(c, count);
+    back(c, away);
+    (leader, away)
+}
+
+/// The same, and it is not back yet.
+fn one_is_away(c: &mut Cluster, count: u16) -> (u16, u16) {
     c.checkpoint_slots = 10;
     let leader = ready(c);
     let away = (leader + 1) % count;
     c.crash(away);
     order(c, 33);
     c.run_until(2_000, |c| c.status(leader).stable == Slot(30));
-    c.start(away, true);
-    c.tell_suspicion(away, false);
     (leader, away)
 }
 
@@ -429,6 +434,55 @@ fn a_replica_that_diverges_again_says_so_and_does_not_loop_hot() {
         })
         .collect();
     assert_eq!(diverged, [1, 2, 3]);
+}
+
+/// Nobody knows since when a state is wrong. It was found out at 40 that this one is; what it made of 30
+/// nobody has confirmed, and must not serve when what was fetched instead rots.
+#[test]
+fn whoever_was_wrong_never_goes_back_to_what_no_quorum_confirmed() {
+    let mut c = Cluster::new(3, 23);
+    c.checkpoint_slots = 10;
+    let leader = ready(&mut c);
+    let (wrong, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    order(&mut c, 12);
+    c.run_until(2_000, |c| (0..3).all(|index| c.truncated(index) == Slot(10)));
+    let confirmed = c.held(wrong);
+    c.wrong = Some((wrong, Slot(15)));
+    c.lost = [leader, other].map(|from| (from, "checkpoint-is")).into();
+    order(&mut c, 30);
+    c.run_for(500);
+    c.crash(wrong);
+    c.lost.clear();
+    order(&mut c, 10);
+    c.run_until(5_000, |c| c.truncated(leader) == Slot(50));
+    back(&mut c, wrong);
+    c.run_until(20_000, |c| caught_up(c, wrong));
+    assert_eq!(times(&c, |o| *o == Observation::Diverged { at: Slot(40), times: 1 }), 1);
+    c.crash(wrong);
+    let fetched = c.lose_newest_checkpoint(wrong).expect("it holds what it fetched");
+    assert_eq!((fetched.slot, c.held(wrong)), (Slot(50), confirmed));
+    back(&mut c, wrong);
+    c.run_until(20_000, |c| caught_up(c, wrong));
+}
+
+/// A changed program, or a limit that is too low: the state of the others is whole, and no use. It is not
+/// asked for again and again, and serves as soon as the service takes it.
+#[test]
+fn what_the_service_refuses_is_fetched_once() {
+    let mut c = Cluster::new(3, 24);
+    let (_, away) = one_is_away(&mut c, 3);
+    c.refuses.insert(away);
+    back(&mut c, away);
+    c.run_for(8_000);
+    assert_eq!(c.stored[&away], 10, "every piece once");
+    assert!(
+        (3..8).contains(&c.installs[&away]),
+        "{} times in ever longer pauses",
+        c.installs[&away]
+    );
+    c.refuses.clear();
+    c.run_until(20_000, |c| caught_up(c, away));
+    assert_eq!(c.stored[&away], 10, "nothing was fetched again");
 }
 
 /// Chai 2009, section 4.3: both mechanisms bring a replica up that missed messages.

@@ -1,16 +1,17 @@
 //! Checkpoints of this replica's own: taken when they are due, written piece by piece while
 //! execution goes on, and read back at start.
 
-use std::collections::VecDeque;
 use std::io::Write;
 
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, PartialCheckpoint};
 use mainstay_model::plant::Planted;
 use mainstay_model::{CheckpointId, GroupId, Plant, Plants, ReplicaId, Slot};
-use mainstay_service::{Applier, ApplierCheckpoint, RestoreError};
+use mainstay_service::checkpoint::identify;
+use mainstay_service::{Applier, ApplierCheckpoint, Unwritten};
 use mainstay_storage::{
-    CheckpointError, CheckpointOptions, CheckpointWriter, Checkpoints, Content, Incoming,
+    CheckpointError, CheckpointOptions, CheckpointWriter, Checkpoints, Content, Disk, Incoming,
+    Life,
 };
 
 use super::{Job, ReplicaProcess, State, WRITER};
@@ -19,8 +20,6 @@ use crate::disk::SimDisk;
 use crate::drive::boot::GroupOptions;
 use crate::registers::Registers;
 
-/// How many checkpoints may be taken and not durable yet; at the next one execution waits.
-const TAKEN_MAX: usize = 2;
 /// How much of one is written at a time.
 const PIECE: usize = 512;
 /// How long until a write that failed is tried again, in nanoseconds.
@@ -34,12 +33,16 @@ struct Writing {
     /// `None` until it is begun (anew).
     writer: Option<CheckpointWriter<SimDisk>>,
     written: usize,
+    /// It could not be written, and is tried again.
+    failed: bool,
 }
 
 /// The checkpoints of a replica, on disk and on the way there.
 pub(super) struct Keeping {
     pub(super) held: Checkpoints<SimDisk>,
-    taken: VecDeque<ApplierCheckpoint<Registers>>,
+    /// Which life of the state in the folder the executor has.
+    pub(super) life: Life,
+    unwritten: Unwritten<ApplierCheckpoint<Registers>, Planted>,
     writing: Option<Writing>,
     /// The one that is being fetched.
     pub(super) incoming: Option<Incoming<SimDisk>>,
@@ -56,53 +59,69 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Opens the checkpoints of a folder and reads the newest intact one back.
+    /// Opens the checkpoints of a folder and reads the newest one back that can be restored. The log
+    /// begins after `truncated_upto`.
+    ///
+    /// # Errors
+    /// A sentence: there is no state to go on from.
     pub(crate) fn open(
         cx: &mut Cx<'_>,
         group: &GroupOptions,
         me: ReplicaId,
         disk: SimDisk,
-    ) -> Result<Self, CheckpointError> {
+        truncated_upto: Slot,
+    ) -> Result<Self, String> {
         let options = CheckpointOptions {
             content_max: 1 << 20,
             ..CheckpointOptions::new(group.cluster, GroupId::FIRST, 1)
         };
-        let (held, reports) = Checkpoints::open(disk, options)?;
+        let opened = Checkpoints::open(disk.clone(), options);
+        let (held, reports) = opened.map_err(|error| error.to_string())?;
         for report in reports {
             cx.line(format_args!("{report}"));
             cx.damage_found(&report.to_string());
         }
-        let mut state = None;
-        while let Some(id) = held.latest().filter(|_| state.is_none()) {
-            match held.open_content(id).map(|content| read_back(content, id, group.plants)) {
-                Ok(Ok(applier)) => state = Some((id, applier)),
-                Ok(Err(error)) => Self::damaged(cx, &held, id, &error.to_string())?,
-                Err(error) => Self::damaged(cx, &held, id, &error.to_string())?,
+        let (mut state, mut refused) = (None, None);
+        for id in held.held().into_iter().rev() {
+            let program = Program { plants: group.plants, refuses: cx.refuses() };
+            match program.restore(id, || held.open_content(id)) {
+                Ok(applier) => {
+                    state = Some((id, applier));
+                    break;
+                }
+                Err(Unfit::Refused(what)) if !group.plants.has(Plant::RefusedRemoved) => {
+                    cx.line(format_args!("checkpoint of slot {} is refused: {what}", id.slot));
+                    refused.get_or_insert(what);
+                }
+                Err(Unfit::Refused(what)) => {
+                    cx.line(format_args!("checkpoint of slot {} is removed: {what}", id.slot));
+                    held.note_damaged(id);
+                    remove_file(&disk, id);
+                }
+                Err(Unfit::Damaged(what)) => {
+                    cx.line(format_args!("checkpoint of slot {} is of no use: {what}", id.slot));
+                    cx.damage_found(&what);
+                    held.note_damaged(id);
+                }
             }
         }
         for checkpoint in held.held() {
             cx.observe(&Observation::Found { replica: me, checkpoint });
         }
         let checkpoint = state.as_ref().map(|(id, _)| *id);
+        let reached = checkpoint.map_or(Slot::NONE, |id| id.slot);
+        if let Some(refused) = refused.filter(|_| reached < truncated_upto) {
+            return Err(refused);
+        }
         let fresh = || {
             let sessions = group.sessions;
             Applier::new(Registers::default(), sessions, group.plants)
         };
         let state = state.map_or_else(fresh, |(_, applier)| applier);
-        let (incoming, partial) = Self::partial(&held, group)?;
-        let keeping = Keeping { held, taken: VecDeque::new(), writing: None, incoming };
+        let (incoming, partial) = Self::partial(&held, group).map_err(|error| error.to_string())?;
+        let (life, unwritten) = (held.life(), Unwritten::new(group.plants));
+        let keeping = Keeping { held, life, unwritten, writing: None, incoming };
         Ok(Self { keeping, state, checkpoint, partial })
-    }
-
-    fn damaged(
-        cx: &mut Cx<'_>,
-        held: &Checkpoints<SimDisk>,
-        id: CheckpointId,
-        what: &str,
-    ) -> Result<(), CheckpointError> {
-        cx.line(format_args!("checkpoint of slot {} is of no use: {what}", id.slot));
-        cx.damage_found(what);
-        held.remove(id)
     }
 
     /// Goes on with what an earlier process fetched.
@@ -122,32 +141,73 @@ impl Kept {
     }
 }
 
-/// Reads a state back and compares it with what its name says.
-pub(super) fn read_back(
-    mut content: Content<SimDisk>,
-    id: CheckpointId,
-    plants: Planted,
-) -> Result<State, RestoreError> {
-    let mut state = Applier::restore(&mut content, plants)?;
-    let (slot, digest) = (state.applied_upto(), state.digest());
-    if plants.has(Plant::InstalledUnchecked) || (slot, digest) == (id.slot, Some(id.digest)) {
-        return Ok(state);
+/// Why no state is made of a checkpoint.
+pub(super) enum Unfit {
+    /// It is not what its name says.
+    Damaged(String),
+    /// It is, and this program makes nothing of it.
+    Refused(String),
+}
+
+/// What makes states of checkpoints.
+#[derive(Clone, Copy)]
+pub(super) struct Program {
+    pub(super) plants: Planted,
+    /// It can restore none.
+    pub(super) refuses: bool,
+}
+
+impl Program {
+    /// Reads a state back and compares it with what its name says.
+    pub(super) fn restore(
+        self,
+        id: CheckpointId,
+        open: impl Fn() -> Result<Content<SimDisk>, CheckpointError>,
+    ) -> Result<State, Unfit> {
+        let opened = || open().map_err(|error| Unfit::Damaged(error.to_string()));
+        let why = match Applier::restore(&mut opened()?, self.plants) {
+            _ if self.refuses => "this program restores none".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(mut state) => {
+                let (slot, digest) = (state.applied_upto(), state.digest());
+                let as_named = (slot, digest) == (id.slot, Some(id.digest));
+                if as_named || self.plants.has(Plant::InstalledUnchecked) {
+                    return Ok(state);
+                }
+                format!(
+                    "it says slot {} and digest {:016x}, and holds slot {slot} and {digest:x?}",
+                    id.slot, id.digest
+                )
+            }
+        };
+        match identify(&mut opened()?) {
+            Ok(found) if found == id => Err(Unfit::Refused(why)),
+            Ok(_) => Err(Unfit::Damaged(why)),
+            Err(error) => Err(Unfit::Damaged(error.to_string())),
+        }
     }
-    Err(RestoreError::Invalid(format!(
-        "it says slot {} and digest {:016x}, and holds slot {slot} and {digest:x?}",
-        id.slot, id.digest
-    )))
+}
+
+fn remove_file(disk: &SimDisk, id: CheckpointId) {
+    let beginning = format!("checkpoint-{:020}-", id.slot.0);
+    for name in disk.list().unwrap_or_default() {
+        if name.starts_with(&beginning) {
+            let _ = disk.remove(&name);
+        }
+    }
 }
 
 impl Keeping {
-    fn is_full(&self) -> bool {
-        self.taken.len() + usize::from(self.writing.is_some()) >= TAKEN_MAX
-    }
-
     /// Forgets what was taken of a state that is no longer this replica's.
     pub(super) fn forget_taken(&mut self) {
-        self.taken.clear();
-        self.writing = None;
+        self.unwritten.forget();
+        self.end_writing();
+    }
+
+    fn end_writing(&mut self) {
+        if self.writing.take().is_some() {
+            self.unwritten.end();
+        }
     }
 }
 
@@ -158,7 +218,7 @@ impl ReplicaProcess {
             return;
         }
         let plants = self.group.plants;
-        let full = self.keeping.is_full();
+        let full = self.keeping.unwritten.is_full();
         if full && !plants.has(Plant::LateCheckpointSkipped) {
             return cx.line(format_args!("execution waits for checkpoints to be written"));
         }
@@ -174,7 +234,9 @@ impl ReplicaProcess {
             self.step(cx, Input::Checkpointed { checkpoint });
         }
         cx.line(format_args!("checkpoint of {} taken", taken.slot()));
-        self.keeping.taken.push_back(taken);
+        if self.keeping.unwritten.offer(taken).is_err() {
+            cx.violated("invariant", "a checkpoint was taken before it could wait".to_owned());
+        }
         self.begin_writing(cx);
     }
 
@@ -182,12 +244,13 @@ impl ReplicaProcess {
         if self.keeping.writing.is_some() {
             return;
         }
-        let Some(taken) = self.keeping.taken.pop_front() else { return };
+        let Some(taken) = self.keeping.unwritten.take() else { return };
         let slot = taken.slot();
         let mut content = Vec::new();
         match taken.write(&mut content) {
             Ok(digest) => {
-                let writing = Writing { slot, digest, content, writer: None, written: 0 };
+                let (writer, written, failed) = (None, 0, false);
+                let writing = Writing { slot, digest, content, writer, written, failed };
                 self.keeping.writing = Some(writing);
                 let nanos = self.disk_takes(cx);
                 cx.timer_in(nanos, WRITER);
@@ -200,6 +263,12 @@ impl ReplicaProcess {
 
     /// Writes the next piece.
     pub(super) fn on_writer(&mut self, cx: &mut Cx<'_>) {
+        if let Some(writing) = &mut self.keeping.writing
+            && std::mem::take(&mut writing.failed)
+            && !self.keeping.unwritten.try_again()
+        {
+            return self.give_up_writing(cx);
+        }
         match self.keeping.write_piece() {
             Ok(true) => {
                 let nanos = self.disk_takes(cx);
@@ -218,17 +287,27 @@ impl ReplicaProcess {
         }
     }
 
-    /// Begins anew to write what could not be written.
+    /// What could not be written is tried again.
     pub(super) fn write_again(&mut self, cx: &mut Cx<'_>) {
-        if self.group.plants.has(Plant::CheckpointGivenUp) {
-            self.keeping.writing = None;
-            return self.begin_writing(cx);
+        let keeping = &mut self.keeping;
+        let Some(writing) = &mut keeping.writing else { return };
+        (writing.writer, writing.failed) = (None, true);
+        if !keeping.unwritten.failed() {
+            return self.give_up_writing(cx);
         }
-        if let Some(writing) = &mut self.keeping.writing {
-            writing.writer = None;
-            cx.recorder().counts.retried += 1;
-            cx.timer_in(RETRY_NANOS, WRITER);
+        cx.recorder().counts.retried += 1;
+        cx.timer_in(RETRY_NANOS, WRITER);
+    }
+
+    /// Later ones take the place of what could not be written.
+    fn give_up_writing(&mut self, cx: &mut Cx<'_>) {
+        if let Some(Writing { slot, .. }) = self.keeping.writing {
+            cx.line(format_args!("checkpoint of {slot} given up"));
+            cx.observe(&Observation::GivenUp { replica: self.me, slot });
         }
+        self.keeping.end_writing();
+        self.begin_writing(cx);
+        self.execute(cx);
     }
 
     /// All of the checkpoint of `slot` is written, and the log knows the slot as decided.
@@ -260,7 +339,7 @@ impl Keeping {
         let Some(writing) = &mut self.writing else { return Ok(false) };
         let Some(writer) = &mut writing.writer else {
             writing.written = 0;
-            writing.writer = Some(self.held.writer(writing.slot)?);
+            writing.writer = Some(self.held.writer(writing.slot, self.life)?);
             return Ok(true);
         };
         let end = writing.content.len().min(writing.written + PIECE);
@@ -277,7 +356,7 @@ impl Keeping {
         };
         let Some(writer) = writing.writer.take() else { return Ok(None) };
         let id = writer.finish(writing.digest)?;
-        self.writing = None;
+        self.end_writing();
         Ok(Some(id))
     }
 }

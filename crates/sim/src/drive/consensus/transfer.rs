@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use mainstay_check::Observation;
-use mainstay_consensus::Input;
+use mainstay_consensus::{Input, Installed};
 use mainstay_model::{CheckpointId, GroupId, Plant, Plants, ReplicaId, Slot};
 use mainstay_storage::{CheckpointError, Hold};
 
-use super::checkpoints::read_back;
+use super::checkpoints::{Program, Unfit};
 use super::{ReplicaProcess, State, TRANSFER};
 use crate::context::Cx;
 use crate::disk::SimDisk;
@@ -118,8 +118,8 @@ impl ReplicaProcess {
                 cx.line(format_args!("{error}"));
                 if matches!(error, CheckpointError::Damaged { .. }) {
                     cx.damage_found(&error.to_string());
-                    // Whether that works or not: it is not given to anybody.
-                    let _ = held.remove(asked);
+                    // It is not given to anybody.
+                    held.note_damaged(asked);
                 }
                 (0, Bytes::new())
             }
@@ -150,13 +150,18 @@ impl ReplicaProcess {
 
     /// Checks what was fetched; if it is what its name says, everything goes on from it.
     fn install(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
-        let state = match self.take_over(checkpoint) {
+        let program = Program { plants: self.group.plants, refuses: cx.refuses() };
+        let state = match self.take_over(program, checkpoint) {
             Ok(state) => state,
-            Err(why) => {
+            Err(unfit) => {
+                let (why, outcome) = match unfit {
+                    Unfit::Damaged(why) => (why, Installed::Spoiled),
+                    Unfit::Refused(why) => (why, Installed::Refused),
+                };
                 cx.recorder().counts.refused += 1;
                 cx.line(format_args!("checkpoint of {} not installed: {why}", checkpoint.slot));
                 self.installing = false;
-                self.step(cx, Input::Installed { checkpoint, installed: false });
+                self.step(cx, Input::Installed { checkpoint, outcome });
                 return self.execute(cx);
             }
         };
@@ -176,7 +181,7 @@ impl ReplicaProcess {
         let applied_upto = self.applier.applied_upto();
         cx.observe(&Observation::Started { replica, applied_upto });
         self.observe_state(cx);
-        self.step(cx, Input::Installed { checkpoint, installed: true });
+        self.step(cx, Input::Installed { checkpoint, outcome: Installed::Stands });
         self.tell_applied(cx);
         // What is open here may have been carried out within what was skipped.
         self.retry_soon(cx);
@@ -184,34 +189,46 @@ impl ReplicaProcess {
         self.execute(cx);
     }
 
-    fn take_over(&mut self, checkpoint: CheckpointId) -> Result<State, String> {
-        let incoming = self.keeping.incoming.take().ok_or("nothing was fetched")?;
-        let content = incoming.open_content().map_err(|error| error.to_string())?;
-        match read_back(content, checkpoint, self.group.plants) {
+    fn take_over(&mut self, program: Program, checkpoint: CheckpointId) -> Result<State, Unfit> {
+        let damaged = |error: CheckpointError| Unfit::Damaged(error.to_string());
+        let nothing = || Unfit::Damaged("nothing was fetched".to_owned());
+        let mut incoming = self.keeping.incoming.take().ok_or_else(nothing)?;
+        match program.restore(checkpoint, || incoming.open_content()) {
             Ok(state) => {
-                incoming.install().map_err(|error| error.to_string())?;
+                self.keeping.life = incoming.install().map_err(damaged)?;
                 Ok(state)
             }
-            Err(error) => {
-                incoming.abandon().map_err(|error| error.to_string())?;
-                Err(error.to_string())
+            Err(refused @ Unfit::Refused(_)) => {
+                self.keeping.incoming = Some(incoming);
+                Err(refused)
+            }
+            Err(unfit @ Unfit::Damaged(_)) => {
+                incoming.abandon().map_err(damaged)?;
+                Err(unfit)
             }
         }
     }
 
-    /// This replica's state is not that of the others: nothing is applied until another one came.
-    pub(super) fn stop_executing(&mut self, cx: &mut Cx<'_>, at: Slot, wrong: &[CheckpointId]) {
+    /// This replica's state is not that of the others: nothing is applied until another one came, and
+    /// what may be wrong is noted.
+    pub(super) fn stop_executing(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: Slot,
+        right: Option<CheckpointId>,
+    ) {
         cx.recorder().counts.diverged += 1;
-        cx.line(format_args!("has diverged at {at}: stops executing; {} are wrong", wrong.len()));
+        cx.line(format_args!("has diverged at {at}: stops executing; right is {right:?}"));
         self.stopped = true;
         self.owes_checkpoint = false;
         self.deliveries.clear();
         self.keeping.forget_taken();
-        for id in wrong {
-            if let Err(error) = self.keeping.held.remove(*id) {
-                cx.stop(format!("remove: {error}"));
-            }
+        if !self.group.plants.has(Plant::DivergenceForgotten)
+            && let Err(error) = self.keeping.held.distrust_after(right)
+        {
+            return cx.stop(format!("distrust: {error}"));
         }
+        cx.observe(&Observation::Diverged { replica: self.me });
     }
 
     /// Lets go of checkpoints that nobody fetches any more.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use mainstay_consensus::message::ProbeReply;
 use mainstay_consensus::{
-    Body, Effect, Input, Message, PartialCheckpoint, Replica, Role, Settings, Start,
+    Body, Effect, Input, Installed, Message, PartialCheckpoint, Replica, Role, Settings, Start,
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
@@ -293,9 +293,10 @@ impl World {
                 inputs.push_back(Input::ChunkStored { checkpoint, chunk, stored: true });
             }
             Effect::Install { checkpoint } => inputs.push_back(self.install(node, checkpoint)),
-            Effect::StopExecuting { wrong, .. } => {
+            Effect::StopExecuting { right, .. } => {
                 node.executor.stopped = true;
-                node.disk.checkpoints.retain(|checkpoint| !wrong.contains(checkpoint));
+                node.executor.due.clear();
+                node.disk.checkpoints.retain(|checkpoint| Some(*checkpoint) <= right);
             }
             _ => {}
         }
@@ -360,7 +361,8 @@ impl World {
             node.past.installed.insert(checkpoint);
             node.past.diverged = false;
         }
-        Input::Installed { checkpoint, installed }
+        let outcome = if installed { Installed::Stands } else { Installed::Spoiled };
+        Input::Installed { checkpoint, outcome }
     }
 
     /// A message arrives.

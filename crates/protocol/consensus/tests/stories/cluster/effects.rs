@@ -1,7 +1,7 @@
 //! What becomes of what a replica asks its world for.
 
 use bytes::Bytes;
-use mainstay_consensus::{Effect, Input, Message};
+use mainstay_consensus::{Effect, Input, Installed, Message};
 use mainstay_model::{CheckpointId, Mark, Record, ReplicaId, Slot, Timestamp, Value};
 
 use super::{Cluster, time_of};
@@ -27,9 +27,10 @@ impl Cluster {
                 self.store_chunk(index, (checkpoint, total), chunk, bytes);
             }
             Effect::Install { checkpoint } => self.install(index, checkpoint),
-            Effect::StopExecuting { at: _, wrong } => {
+            Effect::StopExecuting { at: _, right } => {
                 self.stopped.insert(index);
-                self.nodes[at].disk.checkpoints.retain(|own| !wrong.contains(own));
+                self.nodes[at].disk.checkpoints.retain(|own| Some(*own) <= right);
+                self.forget_unwritten(index);
             }
             Effect::ReadAt { token, slot, time } => {
                 self.reads.insert(token, slot);
@@ -154,10 +155,15 @@ impl Cluster {
 
     fn install(&mut self, index: u16, checkpoint: CheckpointId) {
         let at = usize::from(index);
-        let pieces = std::mem::take(&mut self.nodes[at].disk.pieces);
+        *self.installs.entry(index).or_default() += 1;
+        let whole = self.nodes[at].disk.pieces.concat() == self.bytes_of(checkpoint);
+        if whole && self.refuses.contains(&index) {
+            let outcome = Installed::Refused;
+            return self.step(index, Input::Installed { checkpoint, outcome });
+        }
+        self.nodes[at].disk.pieces.clear();
         self.nodes[at].disk.fetched = None;
-        let installed = pieces.concat() == self.bytes_of(checkpoint);
-        if installed {
+        if whole {
             let now = self.now;
             let disk = &mut self.nodes[at].disk;
             disk.checkpoints.retain(|other| other.slot < checkpoint.slot);
@@ -167,16 +173,21 @@ impl Cluster {
             self.nodes[at].applied = checkpoint.slot;
             self.delivered[at] = self.contents[&checkpoint].clone();
             self.stopped.remove(&index);
-            // Of the state before nothing is told any more.
-            self.later.retain(|_, (to, _, input)| {
-                *to != index || !matches!(input, Input::Checkpointed { .. })
-            });
+            self.forget_unwritten(index);
         }
-        self.step(index, Input::Installed { checkpoint, installed });
-        if installed {
+        let outcome = if whole { Installed::Stands } else { Installed::Spoiled };
+        self.step(index, Input::Installed { checkpoint, outcome });
+        if whole {
             let (upto, time) = (checkpoint.slot, time_of(&self.delivered[at]));
             self.step(index, Input::Applied { upto, time, wake: self.wake });
         }
+    }
+
+    /// Of the state before nothing is told any more.
+    fn forget_unwritten(&mut self, index: u16) {
+        self.later.retain(|_, (to, _, input)| {
+            *to != index || !matches!(input, Input::Checkpointed { .. })
+        });
     }
 
     /// The content of a checkpoint: every piece another one.
