@@ -35,6 +35,8 @@ struct Writing {
     written: usize,
     /// It could not be written, and is tried again.
     failed: bool,
+    /// Later ones have taken its place.
+    given_up: bool,
 }
 
 /// The checkpoints of a replica, on disk and on the way there.
@@ -237,6 +239,9 @@ impl ReplicaProcess {
         if self.keeping.unwritten.offer(taken).is_err() {
             cx.violated("invariant", "a checkpoint was taken before it could wait".to_owned());
         }
+        if self.keeping.unwritten.is_given_up() {
+            self.tell_given_up(cx);
+        }
         self.begin_writing(cx);
     }
 
@@ -249,8 +254,8 @@ impl ReplicaProcess {
         let mut content = Vec::new();
         match taken.write(&mut content) {
             Ok(digest) => {
-                let (writer, written, failed) = (None, 0, false);
-                let writing = Writing { slot, digest, content, writer, written, failed };
+                let (writer, written, failed, given_up) = (None, 0, false, false);
+                let writing = Writing { slot, digest, content, writer, written, failed, given_up };
                 self.keeping.writing = Some(writing);
                 let nanos = self.disk_takes(cx);
                 cx.timer_in(nanos, WRITER);
@@ -299,12 +304,19 @@ impl ReplicaProcess {
         cx.timer_in(RETRY_NANOS, WRITER);
     }
 
-    /// Later ones take the place of what could not be written.
-    fn give_up_writing(&mut self, cx: &mut Cx<'_>) {
-        if let Some(Writing { slot, .. }) = self.keeping.writing {
+    fn tell_given_up(&mut self, cx: &mut Cx<'_>) {
+        let dropped = self.group.plants.has(Plant::CheckpointGivenUp);
+        let Some(writing) = &mut self.keeping.writing else { return };
+        if !std::mem::replace(&mut writing.given_up, true) && !dropped {
+            let slot = writing.slot;
             cx.line(format_args!("checkpoint of {slot} given up"));
             cx.observe(&Observation::GivenUp { replica: self.me, slot });
         }
+    }
+
+    /// Later ones take the place of what could not be written.
+    fn give_up_writing(&mut self, cx: &mut Cx<'_>) {
+        self.tell_given_up(cx);
         self.keeping.end_writing();
         self.begin_writing(cx);
         self.execute(cx);
