@@ -188,9 +188,11 @@ impl<P: Plants> Replica<P> {
             && let Some((_, submitters)) = forwarded.remove(at)
         {
             match submitters {
-                Submitters::Own(tokens) => cx
-                    .out
-                    .extend(tokens.into_iter().map(|token| Effect::Rejected { token, reason })),
+                Submitters::Own(tokens) => {
+                    for token in tokens {
+                        cx.out.push(Effect::Rejected { token, reason });
+                    }
+                }
                 Submitters::Peer(to, number) => {
                     self.send(cx, to, Body::NotLeader(NotLeader { number, ..m }));
                 }
