@@ -252,7 +252,7 @@ fn clients_that_went_without_a_word_keep_no_more_than_a_bound_and_end_nobody_who
         reply_bytes_all_max: ALL,
         ..LIMITS
     };
-    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let applier = Applier::new(Plain(Journal::default()), limits, NoPlants);
     let mut replica = Replica { applier, next: Slot::FIRST };
     let quiet: Vec<SessionId> = (0..100).map(|nonce| replica.open(nonce)).collect();
     for session in &quiet {
@@ -282,7 +282,7 @@ fn clients_that_went_without_a_word_keep_no_more_than_a_bound_and_end_nobody_who
 #[test]
 fn empty_replies_are_bounded_as_well() {
     let limits = SessionLimits { replies_max: 10_000, reply_bytes_all_max: 64_000, ..LIMITS };
-    let applier = Applier::new(Plain(Journal::default()), limits, 1, NoPlants);
+    let applier = Applier::new(Plain(Journal::default()), limits, NoPlants);
     let mut replica = Replica { applier, next: Slot::FIRST };
     let [first, second] = [1, 2].map(|nonce| replica.open(nonce));
     for number in 1..=900 {
