@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mainstay_node::PeerAddress;
+use mainstay_storage::RealDisk;
 
 use crate::arguments::InitOptions;
 use crate::cluster::{Cluster, durability_name};
@@ -117,10 +118,12 @@ pub(crate) fn loopback_addresses(replicas: u16, port: u16) -> Result<Vec<Listen>
     Ok((0..replicas).map(listen).collect())
 }
 
-/// Refuses a folder that holds anything.
+/// Refuses a folder that holds anything of anybody's.
 fn refuse_occupied(folder: &Path) -> Result<(), Failure> {
     let occupied = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
+        Ok(mut entries) => entries.any(|entry| {
+            entry.map_or(true, |entry| !RealDisk::is_of_an_empty_folder(&entry.file_name()))
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
         Err(error) => return Err(Failure::file(folder, "read", &error)),
     };

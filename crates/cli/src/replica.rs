@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_model::GroupId;
-use mainstay_node::{Front, NodeConfig, Sockets, StopHandle, Store, WallClock};
+use mainstay_node::{Front, Lobby, NodeConfig, Sockets, StopHandle, Store, WallClock};
 use mainstay_service::Service;
 use mainstay_storage::{CheckpointOptions, Disk, Identity, LogOptions, OpenError, RealDisk};
 use tracing_subscriber::filter::Targets;
@@ -65,18 +65,20 @@ where
     let mut checkpoint_options =
         CheckpointOptions::new(identity.cluster, GroupId::FIRST, identity.service_version);
     checkpoint_options.write_rate = settings.checkpoint.write_rate.or(Some(WRITE_RATE));
-    let store = Store::open(over(disk), log_options, checkpoint_options)
-        .map_err(|error| Failure::store(&settings.data, &error))?;
-    let open = |error: OpenError| Failure::open(&settings.data, &error);
-    identity.mark_log_begun(store.log.disk()).map_err(open)?;
-
     let node_failure = |error: mainstay_node::NodeError| Failure {
         code: error.exit_code(),
         sentence: error.to_string(),
     };
     let sockets =
         Sockets::bind(settings.listen_peers, settings.listen_clients).map_err(node_failure)?;
-    let config = configure(identity, &settings, clock);
+    let config = configure(identity.clone(), &settings, clock);
+    let lobby = Lobby::open::<S, F>(&config, &sockets, F::default()).map_err(node_failure)?;
+    let store = Store::open(over(disk), log_options, checkpoint_options)
+        .map_err(|error| Failure::store(&settings.data, &error))?;
+    let open = |error: OpenError| Failure::open(&settings.data, &error);
+    identity.mark_log_begun(store.log.disk()).map_err(open)?;
+
+    drop(lobby);
     tracing::info!(
         replica = %config.me,
         cluster = %config.cluster,

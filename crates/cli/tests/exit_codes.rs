@@ -122,6 +122,31 @@ fn a_taken_port_is_named() {
     assert!(sentence.contains(&format!("127.0.0.1:{port}")), "{sentence}");
 }
 
+/// Before the log is read, which may take long.
+#[test]
+fn a_taken_port_is_named_before_the_log_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(folder.path(), &["init", "--data", "c", "--replicas", "1"]);
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let config = folder.path().join("c/replica-0.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, good.replace("127.0.0.1:7400", &address)).unwrap();
+    // A log that cannot be read is not looked at.
+    fs::create_dir(folder.path().join("c/replica-0/log-0000000001")).unwrap();
+    let (code, sentence) = fails(folder.path(), &["replica", "--config", "c/replica-0.toml"]);
+    assert_eq!(code, 2);
+    assert!(sentence.contains(&address) && sentence.contains("taken"), "{sentence}");
+}
+
+/// meilisearch#2457: the top folder of an ext4 file system.
+#[test]
+fn a_folder_that_a_file_system_begins_with_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("c/lost+found")).unwrap();
+    succeeds(folder.path(), &["init", "--data", "c"]);
+}
+
 #[test]
 fn what_may_pass_ends_with_1_so_that_a_supervisor_tries_again() {
     let folder = tempfile::tempdir().unwrap();

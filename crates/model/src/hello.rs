@@ -202,6 +202,8 @@ reject_codes! {
     Stopping = 11, "stopping";
     /// Another process is connected as this replica, and was heard just now.
     TwoProcesses = 12, "two processes";
+    /// The node reads its log.
+    Starting = 13, "starting";
 }
 
 impl fmt::Display for RejectCode {

@@ -43,6 +43,8 @@ plants! {
     PromiseBeforeDurable = "promise-before-durable" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A promise leaves out the entries that are accepted but not yet durable.
     PendingLeftOutOfPromise = "pending-left-out-of-promise" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A replica votes for entries that its disk had no room for.
+    UnwrittenVotedFor = "unwritten-voted-for" in "acceptor", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// The new leader takes any reported value, not the one of the highest ballot.
     HighestBallotIgnored = "highest-ballot-ignored" in "new leader", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// The new leader takes over only the slots that someone reported as decided.
@@ -72,6 +74,8 @@ plants! {
     AppliedNotLookedAt = "applied-not-looked-at" in "election", expect "liveness";
     /// A donor answers a catch-up with entries it merely accepted.
     UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
+    /// A value that was passed on to the executor, without room for it, counts as if it stood in the log.
+    PassedTakenForKept = "passed-taken-for-kept" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant|liveness";
     /// A checkpoint is fetched and given away before a quorum holds it.
     UnstableCheckpointTransferred = "unstable-checkpoint-transferred" in "transfer", expect "stability|agreement|prefix|no-lost-ack|exactly-once|linearizable|invariant";
     /// The log is discarded up to the stable checkpoint although the replica's own is below it.

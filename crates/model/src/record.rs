@@ -55,6 +55,29 @@ pub struct Record {
     pub kind: RecordKind,
 }
 
+impl Record {
+    /// Length of its value in bytes.
+    #[must_use]
+    pub fn value_len(&self) -> usize {
+        match &self.kind {
+            RecordKind::Promise => 0,
+            RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => entry.value.len(),
+        }
+    }
+
+    /// Whether it keeps requests: such records may find no room, and never use the reserve that is there
+    /// for all others.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        match &self.kind {
+            RecordKind::Promise => false,
+            RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
+                entry.value.request_count() > 0
+            }
+        }
+    }
+}
+
 /// Names a checkpoint: the state after a slot, and what it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckpointId {

@@ -15,8 +15,8 @@ use mainstay_model::{CheckpointId, NoPlants, Slot};
 use mainstay_service::{ApplierCheckpoint, Checkpoint, Unwritten};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Life};
 
-use crate::disk::{DiskTask, Event};
-use crate::queue::{Inbox, Queue};
+use crate::disk::{Event, Note};
+use crate::queue::Inbox;
 
 /// How often it is looked whether what waits is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -200,8 +200,6 @@ pub(crate) struct CheckpointThread<C, D: Disk> {
     pub(crate) states: States<C>,
     pub(crate) checkpoints: Checkpoints<D>,
     pub(crate) inbox: Arc<Inbox<Event>>,
-    /// To the owner of the log.
-    pub(crate) disk: Arc<Queue<DiskTask>>,
     pub(crate) wanted: Arc<Wanted>,
 }
 
@@ -301,11 +299,12 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
     }
 
     /// Has the log make durable that `slot` is decided: a checkpoint that is above what the log knows
-    /// as decided counts as fetched at the next start, and takes the place of the log before it.
-    /// Every record that was issued before the slot was applied is in the queue already.
+    /// as decided counts as fetched at the next start, and takes the place of the log before it. Asked of
+    /// the protocol thread, which knows whether the log was given everything up to the slot: where the
+    /// disk has no room, what is executed may not stand there yet.
     fn note_decided(&self, generation: u64, slot: Slot) -> Result<(), CheckpointError> {
         let (done, told) = sync_channel(1);
-        self.disk.push(&mut vec![DiskTask::NoteDecided { slot, done }], 0);
+        self.inbox.push(Event::Note(Note { slot, done }), 0);
         loop {
             match told.recv_timeout(LOOK_INTERVAL) {
                 Ok(()) => return Ok(()),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_consensus::ReadPurpose;
@@ -21,19 +21,31 @@ use crate::transfers::TransferTask;
 /// How often a full disk is looked at again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(200);
 
+/// For how long what found no room keeps smaller requests from being taken.
+const WANTED_TIME: Duration = Duration::from_secs(2);
+
 /// What the disk thread is asked for.
 #[derive(Debug)]
 pub(crate) enum DiskTask {
-    /// Write these records and sync.
-    Persist { mark: Mark, records: Vec<Record> },
+    /// Write these records and sync; not if, since they were asked for, others found no room.
+    Persist { mark: Mark, records: Vec<Record>, refusals: u64 },
     /// Read these slots back.
     Read { from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose },
     /// Give up what need not be kept.
     Discard { upto: Slot, wanted_above: Option<Slot> },
     /// Go on after this checkpoint, which stands.
     BeginAfter(CheckpointId),
-    /// Make durable that this slot is decided and stands in the log, and say so.
-    NoteDecided { slot: Slot, done: SyncSender<()> },
+    /// Make durable that this slot is decided and stands in the log, and say so; not if, since it was
+    /// asked for, records found no room.
+    NoteDecided { note: Note, refusals: u64 },
+}
+
+/// A checkpoint of this slot is written, and takes its place once the log knows the slot as decided.
+#[derive(Debug)]
+pub(crate) struct Note {
+    pub(crate) slot: Slot,
+    /// Whom to tell.
+    pub(crate) done: SyncSender<()>,
 }
 
 /// What the other threads tell the protocol thread.
@@ -41,6 +53,11 @@ pub(crate) enum DiskTask {
 pub(crate) enum Event {
     /// Everything up to this mark is durable.
     Durable(Mark),
+    /// There was no room for the records from this mark on, and nothing that was asked for before this
+    /// is taken in will be written.
+    Unwritten { from: Mark },
+    /// This is to be noted once the log holds all of it.
+    Note(Note),
     /// What was read back.
     LogRead { from: Slot, purpose: ReadPurpose, entries: Vec<Entry> },
     /// The log's size, and whether it has room for entries.
@@ -75,11 +92,13 @@ pub(crate) enum Event {
 }
 
 /// What is known of the log on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogState {
     pub(crate) bytes: u64,
     pub(crate) segments: u64,
     pub(crate) has_room: bool,
+    /// Why it has none, in a sentence.
+    pub(crate) no_room: Option<String>,
     /// The most that it may hold.
     pub(crate) bytes_max: Option<u64>,
 }
@@ -91,13 +110,21 @@ pub(crate) struct DiskThread<D: Disk> {
     inbox: Arc<Inbox<Event>>,
     /// To whoever removes files.
     transfers: Arc<Queue<TransferTask>>,
-    /// Appended in vain for want of room: nothing later may be appended before these.
-    stuck: Vec<Record>,
-    stuck_mark: Option<Mark>,
+    /// What waits to be written, and where in it the records of each mark end. It is there for longer
+    /// than a turn only where not even the reserve has room.
+    waiting: Vec<Record>,
+    marks: Vec<(Mark, usize)>,
+    /// How often records found no room.
+    refusals: u64,
+    /// The longest value that found no room, and when: before there is some for it there is none for
+    /// requests, or whoever has a large one to write would unseat one leader after the other.
+    wanted: Option<(usize, Instant)>,
+    /// What could not be read back for want of a file descriptor.
+    reads: Vec<(Slot, Slot, usize, ReadPurpose)>,
     /// To begin after this could not be written yet, for want of room.
     begins_after: Option<CheckpointId>,
     /// Likewise that this is decided.
-    decided: Option<(Slot, SyncSender<()>)>,
+    decided: Option<(Note, u64)>,
     /// Likewise that this need not be kept.
     discards: Option<(Slot, Option<Slot>)>,
     keep: KeepSettings,
@@ -119,8 +146,11 @@ impl<D: Disk> DiskThread<D> {
             tasks,
             inbox,
             transfers,
-            stuck: Vec::new(),
-            stuck_mark: None,
+            waiting: Vec::new(),
+            marks: Vec::new(),
+            refusals: 0,
+            wanted: None,
+            reads: Vec::new(),
             begins_after: None,
             decided: None,
             discards: None,
@@ -135,6 +165,7 @@ impl<D: Disk> DiskThread<D> {
             bytes: log.bytes(),
             segments: log.segments(),
             has_room: log.has_room(),
+            no_room: log.no_room().map(str::to_owned),
             bytes_max: log.bytes_max(),
         }
     }
@@ -143,10 +174,12 @@ impl<D: Disk> DiskThread<D> {
     pub(crate) fn run(mut self) -> Option<String> {
         let mut tasks = Vec::new();
         loop {
-            let waits = self.stuck_mark.is_some()
+            let waits = !self.marks.is_empty()
                 || self.begins_after.is_some()
                 || self.decided.is_some()
-                || self.discards.is_some();
+                || self.discards.is_some()
+                || self.wanted.is_some()
+                || !self.reads.is_empty();
             let room = self.told.has_room && !waits;
             let taken = self.tasks.take(&mut tasks, (!room).then_some(ROOM_INTERVAL));
             let result = self.turn(&mut tasks);
@@ -161,16 +194,17 @@ impl<D: Disk> DiskThread<D> {
     }
 
     fn turn(&mut self, tasks: &mut Vec<DiskTask>) -> Result<(), String> {
-        let mut reads = Vec::new();
+        let mut reads = std::mem::take(&mut self.reads);
         for task in tasks.drain(..) {
             match task {
-                DiskTask::Persist { mark, mut records } => {
-                    if self.stuck.is_empty() {
-                        self.stuck = records;
+                DiskTask::Persist { refusals, .. } if refusals < self.refusals => {}
+                DiskTask::Persist { mark, mut records, .. } => {
+                    if self.waiting.is_empty() {
+                        self.waiting = records;
                     } else {
-                        self.stuck.append(&mut records);
+                        self.waiting.append(&mut records);
                     }
-                    self.stuck_mark = Some(mark);
+                    self.marks.push((mark, self.waiting.len()));
                 }
                 DiskTask::Read { from, upto, bytes_max, purpose } => {
                     reads.push((from, upto, bytes_max, purpose));
@@ -179,7 +213,7 @@ impl<D: Disk> DiskThread<D> {
                     self.discards = Some((upto, wanted_above));
                 }
                 DiskTask::BeginAfter(checkpoint) => self.begins_after = Some(checkpoint),
-                DiskTask::NoteDecided { slot, done } => self.decided = Some((slot, done)),
+                DiskTask::NoteDecided { note, refusals } => self.decided = Some((note, refusals)),
             }
         }
         self.persist()?;
@@ -191,27 +225,86 @@ impl<D: Disk> DiskThread<D> {
         if let Some((upto, wanted_above)) = self.discards.take() {
             self.discard(upto, wanted_above)?;
         }
-        self.log.prepare().map_err(|error| error.to_string())?;
+        self.prepare()?;
         self.tell();
         Ok(())
     }
 
     fn persist(&mut self) -> Result<(), String> {
-        let Some(mark) = self.stuck_mark else { return Ok(()) };
-        match self.log.append(&self.stuck) {
-            Ok(()) => {}
+        if self.marks.is_empty() {
+            return Ok(());
+        }
+        let written = match self.log.append(&self.waiting) {
+            Ok(()) => self.marks.len(),
             Err(error @ AppendError::NoRoom { .. }) => {
                 if self.told.has_room {
                     tracing::warn!("{error}");
                 }
-                return Ok(());
+                self.append_one_by_one()?
             }
             Err(error) => return Err(error.to_string()),
+        };
+        if written > 0 {
+            self.log.sync().map_err(|error| error.to_string())?;
+            self.inbox.push(Event::Durable(self.marks[written - 1].0), 0);
         }
-        self.log.sync().map_err(|error| error.to_string())?;
-        self.stuck.clear();
-        self.stuck_mark = None;
-        self.inbox.push(Event::Durable(mark), 0);
+        if written == self.marks.len() {
+            self.waiting.clear();
+            self.marks.clear();
+        } else {
+            self.keep_waiting(written);
+        }
+        Ok(())
+    }
+
+    /// Appends as much of what waits as there is room for. Returns of how many marks.
+    fn append_one_by_one(&mut self) -> Result<usize, String> {
+        let mut from = 0;
+        for (written, &(_, upto)) in self.marks.iter().enumerate() {
+            match self.log.append(&self.waiting[from..upto]) {
+                Ok(()) => from = upto,
+                Err(AppendError::NoRoom { .. }) => return Ok(written),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(self.marks.len())
+    }
+
+    /// There is no room for what follows the first `written` marks. Requests are refused, and with them
+    /// what stands behind them: the machine says anew what it still wants written. Where even the
+    /// reserve has none, everything waits.
+    fn keep_waiting(&mut self, written: usize) {
+        let start = written.checked_sub(1).map_or(0, |last| self.marks[last].1);
+        let (from, upto) = self.marks[written];
+        let refused = &self.waiting[start..upto];
+        if refused.iter().any(Record::has_requests) {
+            self.wanted =
+                refused.iter().map(Record::value_len).max().map(|len| (len, Instant::now()));
+            self.refusals += 1;
+            self.inbox.push(Event::Unwritten { from }, 0);
+            self.waiting.clear();
+            self.marks.clear();
+            return;
+        }
+        self.waiting.drain(..start);
+        self.marks.drain(..written);
+        self.marks.iter_mut().for_each(|(_, upto)| *upto -= start);
+    }
+
+    /// Allocates ahead, and looks whether there is room by now for what found none.
+    fn prepare(&mut self) -> Result<(), String> {
+        self.log.prepare().map_err(|error| error.to_string())?;
+        if let Some((len, since)) = self.wanted {
+            match self.log.prepare_for(len) {
+                Ok(()) => self.wanted = None,
+                // Perhaps there never will be any for that one, and there is for others.
+                Err(AppendError::NoRoom { .. }) if since.elapsed() >= WANTED_TIME => {
+                    self.wanted = None;
+                }
+                Err(AppendError::NoRoom { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
         Ok(())
     }
 
@@ -232,14 +325,19 @@ impl<D: Disk> DiskThread<D> {
     /// Makes durable that a slot is decided, behind everything that was queued before; where there is no
     /// room to write that, it is tried again.
     fn note_decided(&mut self) -> Result<(), String> {
-        if self.stuck_mark.is_some() {
+        if !self.marks.is_empty() {
             return Ok(());
         }
-        let Some((slot, done)) = self.decided.take() else { return Ok(()) };
-        match self.log.note_decided(GroupId::FIRST, slot) {
+        let Some((note, refusals)) = self.decided.take() else { return Ok(()) };
+        if refusals < self.refusals {
+            // What it rests on may be among what found no room.
+            self.inbox.push(Event::Note(note), 0);
+            return Ok(());
+        }
+        match self.log.note_decided(GroupId::FIRST, note.slot) {
             // Whoever asked may have been told to end meanwhile.
-            Ok(()) => drop(done.try_send(())),
-            Err(AppendError::NoRoom { .. }) => self.decided = Some((slot, done)),
+            Ok(()) => drop(note.done.try_send(())),
+            Err(AppendError::NoRoom { .. }) => self.decided = Some((note, refusals)),
             Err(error) => return Err(error.to_string()),
         }
         Ok(())
@@ -274,9 +372,13 @@ impl<D: Disk> DiskThread<D> {
         Ok(())
     }
 
-    fn read(&self, from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose) {
+    fn read(&mut self, from: Slot, upto: Slot, bytes_max: usize, purpose: ReadPurpose) {
         let entries = match self.log.read(GroupId::FIRST, from, upto, bytes_max) {
             Ok(entries) => entries,
+            Err(error) if error.passes() && purpose == ReadPurpose::Deliver => {
+                tracing::warn!("{error}; it is tried again");
+                return self.reads.push((from, upto, bytes_max, purpose));
+            }
             Err(error) if purpose == ReadPurpose::Deliver => {
                 self.inbox.push(Event::LogDamaged(error.to_string()), 0);
                 return;
@@ -295,10 +397,10 @@ impl<D: Disk> DiskThread<D> {
     /// Tells when room came or went, and when the log has grown noticeably.
     fn tell(&mut self) {
         let mut state = Self::state_of(&self.log);
-        state.has_room &= self.stuck_mark.is_none();
+        state.has_room &= self.marks.is_empty() && self.wanted.is_none();
         let grown = state.bytes.abs_diff(self.told.bytes) >= 1 << 16;
         if grown || state.has_room != self.told.has_room || state.segments != self.told.segments {
-            self.told = state;
+            self.told = state.clone();
             self.inbox.push(Event::Log(state), 0);
         }
     }

@@ -24,13 +24,23 @@ impl<F: Front> Node<F> {
         for peer in std::mem::take(&mut self.machines.heartbeats) {
             self.links.heartbeat(peer);
         }
+        self.pass_notes();
+    }
+
+    /// Has the log note what it holds all of: every record up to there was handed over before this.
+    fn pass_notes(&mut self) {
+        let (keeps_upto, refusals) = (self.machines.replica.keeps_upto(), self.refusals);
+        for note in self.notes.extract_if(.., |note| note.slot <= keeps_upto) {
+            self.disk.add(DiskTask::NoteDecided { note, refusals }, 0);
+        }
     }
 
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Persist { mark, records } => {
                 let bytes = records.iter().map(record_bytes).sum();
-                self.disk.add(DiskTask::Persist { mark, records }, bytes);
+                let refusals = self.refusals;
+                self.disk.add(DiskTask::Persist { mark, records, refusals }, bytes);
             }
             Effect::Send { to, message } => self.links.send(to, &message),
             Effect::ReadLog { from, upto, bytes_max, purpose } => {

@@ -55,6 +55,11 @@ pub enum NodeError {
     Panic(&'static str),
 }
 
+/// What a node cannot do without was refused.
+pub(crate) const fn system_failed(what: &'static str) -> impl Fn(io::Error) -> NodeError + Copy {
+    move |error| NodeError::System { what, error }
+}
+
 impl NodeError {
     /// The exit code of a process that ends with this error: 1 failed for a reason that may pass, 2
     /// configuration, 3 damaged data, 4 stopped for safety.

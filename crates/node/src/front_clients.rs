@@ -47,11 +47,18 @@ impl<F: Front> Node<F> {
             let failed = now.since(since) >= limits.leaderless_timeout;
             return if failed { Gate::Fail(Failure::Unavailable) } else { Gate::Wait };
         }
+        if self.is_starved() {
+            return Gate::Fail(Failure::NoRoom);
+        }
         if !self.session.was_opened() {
             let behind = self.view.decided.saturating_sub(self.applied.0) >= LOADING_SLOTS;
-            let failed = now.since(self.started) >= limits.loading_timeout
-                && (behind || self.checkpointing.restoring);
-            return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
+            let loads = behind || self.checkpointing.restoring;
+            let failed = now.since(self.started) >= limits.loading_timeout && loads;
+            // Where no session can be registered for want of room, nothing is waited for.
+            let waits = loads || self.machines.replica.has_room();
+            if waits {
+                return if failed { Gate::Fail(Failure::Loading) } else { Gate::Wait };
+            }
         }
         Gate::Open
     }
@@ -64,6 +71,13 @@ impl<F: Front> Node<F> {
             let result = Err(QueryFailure::NotTaken(failure));
             self.answer_query(Answer { asker, result, slot, time });
         }
+    }
+
+    /// Whether this replica executes nothing although others do, for want of room on its disk: a
+    /// checkpoint that it needs cannot be kept, or too many of its own wait to be written.
+    fn is_starved(&self) -> bool {
+        let since = self.machines.now.monotonic.since(self.kept_up.1);
+        !self.log.has_room && since >= self.config.limits.loading_timeout
     }
 
     /// Whether a stale read may be handed over; it never has to wait.

@@ -7,6 +7,10 @@ use std::time::Duration;
 use mainstay_model::frame::WIRE_VERSION;
 use mainstay_model::hello::{Hello, Reject, RejectCode, Role};
 use mainstay_model::{ClusterId, Configuration, Instant, ReplicaId};
+use mainstay_service::Service;
+
+use crate::config::NodeConfig;
+use crate::wire::FRAME_SLACK;
 
 /// What this node says of itself, and what it demands of others.
 #[derive(Clone, Debug)]
@@ -22,6 +26,21 @@ pub(crate) struct Greeter {
 }
 
 impl Greeter {
+    /// For the node of this configuration, which runs this service and listens to its peers on this
+    /// port; `process` differs with every start.
+    pub(crate) fn of<S: Service>(config: &NodeConfig, peer_port: u16, process: u64) -> Self {
+        Self {
+            cluster: config.cluster,
+            me: config.me,
+            configuration: config.configuration.clone(),
+            service_version: S::version(),
+            body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
+                .unwrap_or(u32::MAX),
+            process,
+            peer_port,
+        }
+    }
+
     /// The hello of this node.
     pub(crate) const fn hello(&self) -> Hello {
         Hello {

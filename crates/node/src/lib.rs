@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`front`] | how a client protocol plugs in |
 //! | [`config`], [`error`], [`stop`], [`sockets`] | how a node starts and ends |
+//! | [`lobby`] | who comes before the log is read |
 //! | [`operate`] | what an operator tells the group, and how to tell it |
 //! | [`status`], `report` | what a replica tells about itself, and how to ask it |
 //! | [`store`] | what stands in the folder: log and checkpoints, brought together |
@@ -48,6 +49,7 @@ mod front_clients;
 mod front_session;
 mod greet;
 mod links;
+pub mod lobby;
 mod long_frames;
 mod machines;
 mod native_clients;
@@ -81,6 +83,7 @@ pub use clock::WallClock;
 pub use config::{KeepSettings, Limits, NodeConfig};
 pub use error::{ExitReport, NodeError};
 pub use front::Front;
+pub use lobby::Lobby;
 pub use run::run;
 pub use sockets::Sockets;
 pub use status::{

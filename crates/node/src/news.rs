@@ -18,6 +18,13 @@ impl<F: Front> Node<F> {
         for event in news {
             match event {
                 Event::Durable(mark) => self.machines.step(Input::Durable { mark }),
+                Event::Unwritten { from } => {
+                    // What was asked for until now goes with it.
+                    self.carry_out();
+                    self.refusals += 1;
+                    self.machines.step(Input::Unwritten { from });
+                }
+                Event::Note(note) => self.notes.push(note),
                 Event::LogRead { from, purpose, entries } => self.log_read(from, purpose, entries),
                 Event::Log(log) => {
                     if log.has_room != self.log.has_room {

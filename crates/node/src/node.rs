@@ -21,7 +21,7 @@ use crate::claims::Claims;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::connection::Connection;
-use crate::disk::{DiskTask, Event, LogState};
+use crate::disk::{DiskTask, Event, LogState, Note};
 use crate::executor::{ExecutorTask, Query};
 use crate::front::{Front, View};
 use crate::front_clients::Gate;
@@ -136,6 +136,7 @@ pub(crate) struct Node<F: Front> {
     pub(crate) paused: Vec<u64>,
     pub(crate) clients: usize,
     pub(crate) strangers: usize,
+    pub(crate) admins: usize,
     /// Bytes read and not understood yet, and bytes of replies not sent yet, as of the last sweep.
     pub(crate) held_bytes: usize,
     pub(crate) scratch: Vec<u8>,
@@ -151,8 +152,14 @@ pub(crate) struct Node<F: Front> {
     pub(crate) transfers: Outgoing<TransferTask>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     pub(crate) log: LogState,
+    /// How often records found no room in the log.
+    pub(crate) refusals: u64,
+    /// Checkpoints that are written, of slots that the log does not hold yet.
+    pub(crate) notes: Vec<Note>,
     pub(crate) checkpointing: Checkpointing,
     pub(crate) applied: Slot,
+    /// When what is known as decided was last applied, or more of it than before; and how far that was.
+    pub(crate) kept_up: (Slot, Instant),
     /// Why the executor has stopped, if it has.
     pub(crate) stopped: Option<String>,
 
@@ -231,6 +238,7 @@ impl<F: Front> Node<F> {
             paused: Vec::new(),
             clients: 0,
             strangers: 0,
+            admins: 0,
             held_bytes: 0,
             scratch: vec![0; 64 << 10],
             reads: Vec::new(),
@@ -243,7 +251,10 @@ impl<F: Front> Node<F> {
             checkpointing: Checkpointing::new(parts.wanted),
             inbox: parts.inbox,
             log: parts.log,
+            refusals: 0,
+            notes: Vec::new(),
             applied: Slot::NONE,
+            kept_up: (Slot::NONE, now),
             stopped: None,
             started: now,
             turns: 0,
@@ -444,6 +455,9 @@ impl<F: Front> Node<F> {
         let time_ms = self.machines.replica.time().0 / 1_000_000;
         self.view.decided_time_ms = self.view.decided_time_ms.max(time_ms);
         self.view.log_bytes = self.log.bytes;
+        if self.applied > self.kept_up.0 || self.applied.0 >= self.view.decided {
+            self.kept_up = (self.applied, now);
+        }
     }
 
     fn sweep(&mut self) {

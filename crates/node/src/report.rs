@@ -1,15 +1,22 @@
 //! What this node tells an administrator.
 
 use mainstay_consensus::{ClockOff, Role as OrderingRole, Status};
+use mainstay_service::Service;
 
+use crate::config::NodeConfig;
 use crate::front::Front;
 use crate::node::Node;
 use crate::restoring::Unfit;
+use crate::sockets::Sockets;
 use crate::status::{
     ConfigurationStatus, MemberStatus, NodeStatus, ReplicaStatus, RoleName, StateName,
     TransferStatus,
 };
 
+/// The group's name, how it is protected, and when a promise counts.
+const NAME: &str = "main";
+const STYLE: &str = "consensus";
+const DURABILITY: &str = "sync";
 /// From this size on the log is worth a warning.
 const LOG_BYTES_LARGE: u64 = 1 << 30;
 
@@ -25,9 +32,9 @@ impl<F: Front> Node<F> {
         let me = self.config.me;
         NodeStatus {
             cluster: self.config.cluster.to_string(),
-            name: "main".into(),
-            style: "consensus".into(),
-            durability: "sync".into(),
+            name: NAME.into(),
+            style: STYLE.into(),
+            durability: DURABILITY.into(),
             ballot: status.ballot.round,
             leader: status.leader.map(|leader| leader.index),
             replica: ReplicaStatus {
@@ -43,7 +50,8 @@ impl<F: Front> Node<F> {
                 },
                 state: self.state(&status),
                 accepted: status.accepted.0,
-                decided: status.decided.0,
+                // What found no room in the log is executed all the same.
+                decided: status.decided.0.max(self.applied.0),
                 applied: self.applied.0,
                 checkpoint: status.checkpoint.0,
                 stable: status.stable.0,
@@ -61,24 +69,7 @@ impl<F: Front> Node<F> {
                 turns: self.turns,
             },
             warnings: self.warnings(&status),
-            configuration: Some(self.configuration()),
-        }
-    }
-
-    fn configuration(&self) -> ConfigurationStatus {
-        let configuration = &self.config.configuration;
-        let members = configuration.replicas.iter().zip(&self.config.peers);
-        ConfigurationStatus {
-            id: configuration.id.0,
-            alpha: configuration.alpha,
-            service_version: self.greeter.service_version,
-            members: members
-                .map(|(replica, peer)| MemberStatus {
-                    epoch: replica.epoch.counter,
-                    instance: replica.epoch.instance,
-                    peer: peer.to_string(),
-                })
-                .collect(),
+            configuration: Some(configuration(&self.config, self.greeter.service_version)),
         }
     }
 
@@ -111,10 +102,10 @@ impl<F: Front> Node<F> {
             );
         }
         if !self.log.has_room {
-            warnings.push(
-                "the log has no room: no new writes are accepted until there is space on the disk"
-                    .into(),
-            );
+            let why = self.log.no_room.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+            warnings.push(format!(
+                "the log has no room: no new writes are accepted until there is space on the disk{why}"
+            ));
         }
         if let Some(slot) = self.blocked {
             warnings.push(format!(
@@ -202,6 +193,61 @@ impl<F: Front> Node<F> {
                 status.stable
             ));
         }
+    }
+}
+
+/// What stands in a status of the configuration.
+fn configuration(config: &NodeConfig, service_version: u32) -> ConfigurationStatus {
+    let NodeConfig { configuration, peers, .. } = config;
+    let members = configuration.replicas.iter().zip(peers);
+    ConfigurationStatus {
+        id: configuration.id.0,
+        alpha: configuration.alpha,
+        service_version,
+        members: members
+            .map(|(replica, peer)| MemberStatus {
+                epoch: replica.epoch.counter,
+                instance: replica.epoch.instance,
+                peer: peer.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// What is told while the log is read: nothing is known of the group yet.
+pub(crate) fn starting<S: Service>(config: &NodeConfig, sockets: &Sockets) -> NodeStatus {
+    let me = config.me;
+    NodeStatus {
+        cluster: config.cluster.to_string(),
+        name: NAME.into(),
+        style: STYLE.into(),
+        durability: DURABILITY.into(),
+        ballot: 0,
+        leader: None,
+        replica: ReplicaStatus {
+            index: me.index,
+            epoch: me.epoch.counter,
+            pid: Some(std::process::id()),
+            client: text(sockets.client_address()),
+            peer: text(sockets.peer_address()),
+            role: if config.votes { RoleName::Follower } else { RoleName::Learner },
+            state: StateName::Starting,
+            accepted: 0,
+            decided: 0,
+            applied: 0,
+            checkpoint: 0,
+            stable: 0,
+            checkpoint_bytes: 0,
+            checkpoint_pause_max_us: 0,
+            transfer: None,
+            log_bytes: 0,
+            segments: 0,
+            clients: 0,
+            uptime_s: 0,
+            turns: 0,
+        },
+        warnings: vec!["this replica reads its log and its checkpoints".into()],
+        configuration: Some(configuration(config, S::version())),
     }
 }
 

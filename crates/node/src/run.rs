@@ -13,6 +13,7 @@ use mio::{Interest, Poll, Waker};
 
 use crate::config::NodeConfig;
 use crate::disk::DiskThread;
+use crate::error::system_failed as failed;
 use crate::front::Front;
 use crate::greet::Greeter;
 use crate::machines::Machines;
@@ -22,7 +23,6 @@ use crate::sockets::Sockets;
 use crate::stop::StopHandle;
 use crate::store::Store;
 use crate::threads::Threads;
-use crate::wire::FRAME_SLACK;
 use crate::{ExitReport, NodeError, clock, system};
 
 /// Files that a node opens besides its clients' connections.
@@ -75,7 +75,7 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         peer_port,
         client_port,
         machines,
-        greeter: greeter::<S>(&config, peer_address.port(), prng.next_u64()),
+        greeter: Greeter::of::<S>(&config, peer_address.port(), prng.next_u64()),
         nonce,
         prng,
         disk: Arc::clone(&threads.disk_queue),
@@ -95,10 +95,6 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         (Ok(report), Ok(())) => Ok(report),
         (Err(error), _) | (Ok(_), Err(error)) => Err(error),
     }
-}
-
-const fn failed(what: &'static str) -> impl Fn(io::Error) -> NodeError {
-    move |error| NodeError::System { what, error }
 }
 
 fn listen(poll: &Poll, sockets: Sockets) -> Result<(TcpListener, TcpListener), NodeError> {
@@ -135,19 +131,6 @@ impl Random {
             secret: Secret(u128::from_le_bytes(secret)),
             prng: Prng::new(u64::from_le_bytes(seed)),
         })
-    }
-}
-
-fn greeter<S: Service>(config: &NodeConfig, peer_port: u16, process: u64) -> Greeter {
-    Greeter {
-        cluster: config.cluster,
-        me: config.me,
-        configuration: config.configuration.clone(),
-        service_version: S::version(),
-        body_len_max: u32::try_from(config.limits.request_bytes_max + FRAME_SLACK)
-            .unwrap_or(u32::MAX),
-        process,
-        peer_port,
     }
 }
 

@@ -311,7 +311,8 @@ impl<F: Front> Node<F> {
                     self.machines.detect(detect::Input::Link { peer: *peer, up: false });
                 }
             }
-            Role::Stranger { .. } | Role::Front { .. } | Role::Admin => {}
+            Role::Admin => self.admins -= 1,
+            Role::Stranger { .. } | Role::Front { .. } => {}
         }
         self.drop_socket(connection);
     }

@@ -209,7 +209,11 @@ pub(crate) fn exchange(
     }
 }
 
-fn next_frame(stream: &mut TcpStream, input: &mut BytesMut, until: Instant) -> io::Result<Frame> {
+pub(crate) fn next_frame(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+    until: Instant,
+) -> io::Result<Frame> {
     let mut bytes = [0; 16 << 10];
     loop {
         let decoded = frame::decode(input, STATUS_LEN_MAX);

@@ -22,6 +22,8 @@ use crate::serve::Served;
 use crate::stream::Stream;
 use crate::system;
 
+/// The most administrators at once: they take file descriptors that the disk may need.
+const ADMINS_MAX: usize = 64;
 /// How long accepting rests when the process is out of file descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 impl<F: Front> Node<F> {
@@ -188,7 +190,17 @@ impl<F: Front> Node<F> {
                 return self.reject(connection, RejectCode::TooMany, sentence);
             }
             hello::Role::Client => Role::Native(Native::default()),
-            hello::Role::Admin => Role::Admin,
+            hello::Role::Admin if self.admins >= ADMINS_MAX => {
+                let sentence = format!(
+                    "replica {} answers {ADMINS_MAX} administrators already: close what is not needed",
+                    self.config.me
+                );
+                return self.reject(connection, RejectCode::TooMany, sentence);
+            }
+            hello::Role::Admin => {
+                self.admins += 1;
+                Role::Admin
+            }
         };
         let seat = if connection.is_client() { Seat::Client } else { Seat::Standing };
         self.seat(connection, seat);

@@ -123,8 +123,7 @@ impl Threads {
         checkpoints: Checkpoints<D>,
     ) -> Result<(), NodeError> {
         let (inbox, wanted) = (Arc::clone(&self.inbox), Arc::clone(&self.wanted));
-        let disk = Arc::clone(&self.disk_queue);
-        let thread = CheckpointThread { states, checkpoints, inbox, disk, wanted };
+        let thread = CheckpointThread { states, checkpoints, inbox, wanted };
         self.start_other("checkpoint", move || {
             system::give_way();
             thread.run();

@@ -8,11 +8,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use harness::{Cluster, PATIENCE, logged, loopback, replica, until_logged};
+use harness::{Cluster, Lines, PATIENCE, Registers, logged, loopback, replica, until_logged};
 use mainstay_model::frame::{self, Frame};
 use mainstay_model::hello::{HELLO, Hello, MAGIC, REJECT, Reject, RejectCode, Role};
 use mainstay_model::{ClusterId, ConfigurationId, Epoch, GroupId, ReplicaId};
-use mainstay_node::{NodeError, Sockets, StateName, status};
+use mainstay_node::{Lobby, NodeError, Sockets, StateName, status};
+use mainstay_service::Plain;
 use mainstay_service::native::PREFACE;
 
 /// A connection that speaks frames, well or badly.
@@ -389,4 +390,44 @@ fn asking_something_that_is_no_replica_fails_in_time() {
     assert!(error.to_string().contains("no replica"), "{error}");
     answering.join().unwrap();
     assert_eq!(MAGIC.to_le_bytes(), *b"MAINSTAY");
+}
+
+/// While the log is read, which may take long.
+#[test]
+fn a_replica_that_is_not_ready_says_so_and_does_not_look_dead() {
+    let cluster = Cluster::prepare(3);
+    let config = &cluster.configs[0];
+    let sockets = Sockets::bind(loopback(), loopback()).expect("free ports");
+    let (peers, clients) = (sockets.peer_address(), sockets.client_address());
+    let lobby = Lobby::open::<Plain<Registers>, Lines>(config, &sockets, Lines).expect("a thread");
+    // Whoever says nothing holds the others up for a moment only.
+    let silent = Raw::connect(peers);
+    for _ in 0..3 {
+        let told = status::ask(peers, PATIENCE).expect("an answer");
+        assert_eq!((told.replica.state, told.replica.index), (StateName::Starting, 0));
+        assert_eq!(told.replica.client, clients.to_string());
+        assert_eq!(told.configuration.expect("the members").members.len(), 3);
+    }
+    drop(silent);
+    let mut raw = Raw::connect(peers);
+    raw.hello(&peer_hello(&cluster, 1));
+    assert_eq!(raw.refusal().code, RejectCode::Starting);
+    let mut raw = Raw::connect(peers);
+    raw.hello(&Hello { cluster: ClusterId(78), ..peer_hello(&cluster, 1) });
+    assert_eq!(raw.refusal().code, RejectCode::Cluster);
+    let mut told = String::new();
+    Raw::connect(clients).stream.read_to_string(&mut told).expect("a line, and the end");
+    assert!(told.contains("is starting"), "{told}");
+    drop(lobby);
+    // The ports are free for whoever takes over, and nobody is turned away any more.
+    sockets_take_over(sockets);
+}
+
+fn sockets_take_over(sockets: Sockets) {
+    let (address, waits) = (sockets.peer_address(), Duration::from_millis(1));
+    let mut raw = Raw::connect(address);
+    raw.send(b"for the node");
+    raw.stream.set_read_timeout(Some(waits)).expect("a time-out");
+    let error = raw.stream.read(&mut [0]).expect_err("nobody answers or closes");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -28,14 +28,19 @@ pub struct Counts {
     pub restored: u64,
     /// How often writing a checkpoint failed and was tried again.
     pub retried: u64,
+    /// How often the log had no room for what it was to keep.
+    pub unwritten: u64,
+    /// How many values were executed that the log had no room for.
+    pub passed: u64,
 }
 
 impl Counts {
     /// What there is to count, each with its name.
     #[must_use]
-    pub const fn all(&self) -> [(&'static str, u64); 10] {
+    pub const fn all(&self) -> [(&'static str, u64); 12] {
         let Self { checkpoints, stable, discards, transfers, installs, .. } = *self;
         let Self { resumed, refused, diverged, restored, retried, .. } = *self;
+        let Self { unwritten, passed, .. } = *self;
         [
             ("checkpoints", checkpoints),
             ("stable", stable),
@@ -47,6 +52,8 @@ impl Counts {
             ("diverged", diverged),
             ("restored", restored),
             ("retried", retried),
+            ("unwritten", unwritten),
+            ("passed", passed),
         ]
     }
 
@@ -72,6 +79,8 @@ impl AddAssign for Counts {
         self.diverged += other.diverged;
         self.restored += other.restored;
         self.retried += other.retried;
+        self.unwritten += other.unwritten;
+        self.passed += other.passed;
     }
 }
 

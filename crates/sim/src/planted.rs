@@ -47,6 +47,8 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::OldBallotResumed => scenario::by_name("resumed-ballot"),
         Plant::StaleBallotAccepted => scenario::by_name("stale-acceptor"),
         Plant::SegmentWithPromiseDiscarded => scenario::by_name("forgotten-promise"),
+        Plant::UnwrittenVotedFor => scenario::by_name("full-voter"),
+        Plant::PassedTakenForKept => scenario::by_name("full-follower"),
         Plant::DigestNotCompared => scenario::by_name("diverged"),
         Plant::UnconfirmedKept | Plant::DivergenceForgotten => scenario::by_name("diverged-late"),
         Plant::RefusedRemoved => scenario::by_name("other-program"),

@@ -146,6 +146,22 @@ pub const SCENARIOS: &[Scenario] = &[
         script: states::slow_follower_disk,
     },
     Scenario {
+        name: "full-follower",
+        about: "the disk of one follower is full for a while: it executes what the others decide all the same, \
+                is killed meanwhile, and keeps what it missed afterwards",
+        replicas: 3,
+        aim: states::busy,
+        script: states::full_follower,
+    },
+    Scenario {
+        name: "full-voter",
+        about: "the disk of the only follower that the leader reaches is slow, then full, with much under \
+                way: it must not vote for what it cannot keep, for the leader dies then",
+        replicas: 3,
+        aim: states::much_in_flight,
+        script: states::full_voter,
+    },
+    Scenario {
         name: "slow-leader-disk",
         about: "the disk of the leader is a hundred times slower for a while, checkpoints included",
         replicas: 3,

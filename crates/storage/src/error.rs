@@ -5,6 +5,8 @@ use std::io;
 
 use mainstay_model::{ClusterId, ReplicaId, Slot};
 
+use crate::options::LogOptions;
+
 /// Whether the operating system says that there is no room.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -15,6 +17,39 @@ pub(crate) fn is_no_room(error: &io::Error) -> bool {
 pub(crate) fn is_no_handle(error: &io::Error) -> bool {
     let errors = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Files of the log are allocated before they are written: what finds no room is often much more than
+/// what there is to write.
+fn no_room(f: &mut fmt::Formatter<'_>, file: &str, bytes: u64, source: &io::Error) -> fmt::Result {
+    write!(f, "there is no room for the {bytes} bytes of the file '{file}' ({source}): ")?;
+    if bytes >= LogOptions::SEGMENT_BYTES_MIN {
+        write!(f, "files of the log are allocated ahead, each as a whole; ")?;
+    }
+    f.write_str("free space on the disk, raise the limit, or have smaller files (segment_bytes)")
+}
+
+/// A write or a sync failed. Where space was allocated, it should not be space that is missing.
+fn final_failure(
+    f: &mut fmt::Formatter<'_>,
+    tried: &str,
+    file: &str,
+    source: &io::Error,
+) -> fmt::Result {
+    write!(
+        f,
+        "{tried} the file '{file}' failed ({source}): this process can no longer keep its promises \
+         and must end; "
+    )?;
+    if is_no_room(source) {
+        f.write_str(
+            "the space was allocated before, so this is storage that does not keep what it promises \
+             (copy-on-write, compressed or thinly provisioned): make room below it, or use another, \
+             then start it again",
+        )
+    } else {
+        f.write_str("check the disk, then start it again")
+    }
 }
 
 /// What a damaged place means for the replica that owns it.
@@ -143,11 +178,7 @@ impl fmt::Display for OpenError {
                  up to {known}: start it with a newer version of mainstay"
             ),
             Self::Damaged(damage) => damage.fmt(f),
-            Self::NoRoom { file, bytes, source } => write!(
-                f,
-                "there is no room for the {bytes} bytes of the file '{file}' ({source}): free \
-                 space on the disk or raise the limit"
-            ),
+            Self::NoRoom { file, bytes, source } => no_room(f, file, *bytes, source),
             Self::Io { file, tried, source } => {
                 write!(f, "could not {tried} ")?;
                 match file.as_str() {
@@ -201,16 +232,8 @@ pub enum AppendError {
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoom { file, bytes, source } => write!(
-                f,
-                "there is no room for the {bytes} bytes of the file '{file}' ({source}): free \
-                 space on the disk or raise the limit"
-            ),
-            Self::Failed { file, source } => write!(
-                f,
-                "writing the file '{file}' failed ({source}): this process can no longer keep its \
-                 promises and must end; check the disk, then start it again"
-            ),
+            Self::NoRoom { file, bytes, source } => no_room(f, file, *bytes, source),
+            Self::Failed { file, source } => final_failure(f, "writing", file, source),
             Self::Poisoned => f.write_str("the log failed before and takes nothing more"),
         }
     }
@@ -243,11 +266,7 @@ pub enum SyncError {
 impl fmt::Display for SyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed { file, source } => write!(
-                f,
-                "syncing the file '{file}' failed ({source}): this process can no longer keep its \
-                 promises and must end; check the disk, then start it again"
-            ),
+            Self::Failed { file, source } => final_failure(f, "syncing", file, source),
             Self::Poisoned => f.write_str("the log failed before and takes nothing more"),
         }
     }
@@ -274,6 +293,14 @@ pub enum ReadError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl ReadError {
+    /// Whether it passes by itself: the process has as many files open as it may.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_no_handle(source))
+    }
 }
 
 impl fmt::Display for ReadError {

@@ -126,7 +126,8 @@ impl<D: Disk, P: Plants> Log<D, P> {
     /// the next successful [`Log::sync`].
     ///
     /// Whoever appends has looked at [`Log::has_room`] before it accepted requests; what it
-    /// accepted before that turned false is taken here, out of the reserve if need be.
+    /// accepted before that turned false is taken here as far as three quarters of the segment that was
+    /// allocated last. The rest is a reserve for records without requests.
     ///
     /// # Errors
     /// See [`AppendError`]; all but [`AppendError::NoRoom`] are final.
@@ -161,6 +162,11 @@ impl<D: Disk, P: Plants> Log<D, P> {
             if !self.groups.contains_key(&record.group) {
                 new.insert(record.group);
             }
+        }
+        // Requests leave as much of the last segment as may be needed for everything else.
+        let is_last = self.prepared.len() == taken;
+        if is_last && free < self.options.reserve() && records.iter().any(Record::has_requests) {
+            self.prepare_one(self.options.segment_bytes)?;
         }
         Ok(())
     }
@@ -322,6 +328,28 @@ impl<D: Disk, P: Plants> Log<D, P> {
             }
         }
         Ok(())
+    }
+
+    /// Allocates for a value of `len` bytes, which found no room before, behind a reserve that stays whole.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; [`AppendError::NoRoom`] where there still is none.
+    pub fn prepare_for(&mut self, len: usize) -> Result<(), AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let len = record_len(len as u64);
+        let needed = RECORDS_START + self.state_len() * (self.groups.len() as u64 + 1) + len;
+        let result = self.prepare_two(needed);
+        self.poisoned |= matches!(result, Err(AppendError::Failed { .. }));
+        result
+    }
+
+    fn prepare_two(&mut self, needed: u64) -> Result<(), AppendError> {
+        while self.prepared.len() < 2 {
+            self.prepare_one(self.options.segment_bytes)?;
+        }
+        self.widen(0, needed).map(|_| ())
     }
 
     /// The reserve; and once the current segment is half full, the one that will follow it.
@@ -500,13 +528,9 @@ impl<D: Disk, P: Plants> Log<D, P> {
 
 /// Length of a record's value.
 fn value_len(record: &Record) -> u64 {
-    match &record.kind {
-        RecordKind::Promise => 0,
-        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => {
-            assert!(entry.value.len() <= VALUE_LEN_MAX, "values are below 2 GiB");
-            entry.value.len() as u64
-        }
-    }
+    let len = record.value_len();
+    assert!(len <= VALUE_LEN_MAX, "values are below 2 GiB");
+    len as u64
 }
 
 fn write_failed(segment: u32, source: io::Error) -> AppendError {

@@ -457,20 +457,21 @@ impl<D: Disk, P: Plants> Opening<'_, D, P> {
     ) -> Result<Segment<D::File>, OpenError> {
         let name = segment_name(head.number);
         let temporary = format!("{name}{TEMPORARY}");
-        let write_failed = |source: io::Error| {
+        let mut capacity = self.options.segment_bytes.max(end);
+        let failed_at = |bytes, source: io::Error| {
             let file = temporary.clone();
             if is_no_room(&source) {
-                OpenError::NoRoom { file, bytes: end, source }
+                OpenError::NoRoom { file, bytes, source }
             } else {
                 OpenError::Io { file, tried: "write", source }
             }
         };
+        let write_failed = |source: io::Error| failed_at(end, source);
         let mut file = self.disk.create(&temporary).map_err(write_failed)?;
-        let mut capacity = self.options.segment_bytes.max(end);
         if let Err(error) = file.allocate(capacity) {
             // With the disk full the log must still open: it then has no room for entries.
             if !is_no_room(&error) || damaged_values.is_none() {
-                return Err(write_failed(error));
+                return Err(failed_at(capacity, error));
             }
             capacity = end;
         }

@@ -60,6 +60,11 @@ impl LogOptions {
         bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX)
     }
 
+    /// Bytes of the last segment that records with requests leave to all others.
+    pub(crate) const fn reserve(&self) -> u64 {
+        self.segment_bytes / 4
+    }
+
     pub(crate) const fn owner(&self) -> Owner {
         Owner { cluster: self.cluster, replica: self.replica }
     }

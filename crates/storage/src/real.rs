@@ -2,15 +2,21 @@
 
 mod freeing;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, is_no_room};
 use freeing::{Freeing, InUse};
+
+/// What is kept for the service belongs to whoever runs it: nobody else reads it, or locks the folder.
+const FILE_MODE: u32 = 0o600;
+/// See [`FILE_MODE`].
+const FOLDER_MODE: u32 = 0o700;
 
 /// A real folder, locked for as long as this or a clone of it lives.
 #[derive(Clone, Debug)]
@@ -21,6 +27,8 @@ pub struct RealDisk {
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
+    /// Open for as long as the folder is in use: a sync of it must not fail for want of a file descriptor.
+    handle: File,
     freeing: Arc<Freeing>,
     /// Holds the lock; the operating system lets go of it when the process ends, however it ends.
     _lock: File,
@@ -39,6 +47,13 @@ impl RealDisk {
     /// The name of the lock file.
     pub const LOCK: &'static str = "lock";
 
+    /// Whether a file or folder of this name is there in a folder that holds nothing yet: its lock, and
+    /// what a file system keeps in its top folder.
+    #[must_use]
+    pub fn is_of_an_empty_folder(name: &OsStr) -> bool {
+        name == Self::LOCK || name == "lost+found"
+    }
+
     /// Opens and locks an existing folder.
     ///
     /// # Errors
@@ -46,16 +61,18 @@ impl RealDisk {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed =
             |tried| move |source| OpenError::Io { file: path.display().to_string(), tried, source };
+        let handle = File::open(path).map_err(failed("open"))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(FILE_MODE)
             .open(path.join(Self::LOCK))
             .map_err(failed("open the lock of"))?;
         match lock.try_lock() {
             Ok(()) => {
-                let folder =
-                    Folder { path: path.to_path_buf(), freeing: Arc::default(), _lock: lock };
+                let (path, freeing) = (path.to_path_buf(), Arc::default());
+                let folder = Folder { path, handle, freeing, _lock: lock };
                 Ok(Self { folder: Arc::new(folder) })
             }
             Err(TryLockError::WouldBlock) => {
@@ -93,13 +110,13 @@ impl RealDisk {
     }
 }
 
-/// Makes a folder and every missing one above it, durably.
+/// Makes a folder and every missing one above it, durably; nobody but their owner may look into them.
 ///
 /// # Errors
 /// Those of the operating system.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|folder| is_missing(folder)).count();
-    std::fs::create_dir_all(path)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
     for parent in path.ancestors().skip(1).take(missing) {
         sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
     }
@@ -139,7 +156,7 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
         let mut options = File::options();
-        options.read(true).write(true).create_new(true);
+        options.read(true).write(true).create_new(true).mode(FILE_MODE);
         self.open_with(name, &options)
     }
 
@@ -164,7 +181,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        sync_folder(&self.folder.path)
+        self.folder.handle.sync_all()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The folder of a cluster: made once, resumed ever after.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,13 +116,14 @@ fn is_empty(folder: &Path) -> Result<bool, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(Failure::file(folder, "read", &error)),
     };
-    Ok(entries.flatten().all(|entry| entry.file_name() == RealDisk::LOCK))
+    Ok(entries.flatten().all(|entry| RealDisk::is_of_an_empty_folder(&entry.file_name())))
 }
 
 /// Refuses a folder that holds something else than a cluster of `up`.
 fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     let entries = fs::read_dir(path).map_err(|error| Failure::file(path, "read", &error))?;
-    match entries.flatten().find(|entry| entry.file_name() != LOCK) {
+    let is_foreign = |name: &OsStr| name != LOCK && !RealDisk::is_of_an_empty_folder(name);
+    match entries.flatten().find(|entry| is_foreign(&entry.file_name())) {
         None => Ok(()),
         Some(entry) => Err(Failure::data(format!(
             "'{}' holds '{}' but no manifest, so `mainstay up` did not make it: choose an empty \
@@ -248,6 +250,22 @@ mod tests {
         drop(made);
         fs::remove_dir_all(options.data.join("replica-2")).unwrap();
         assert_eq!(open(&options, 1).unwrap().amnesiac, [false; 3]);
+    }
+
+    #[test]
+    fn a_folder_that_a_file_system_begins_with_is_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), None);
+        fs::create_dir_all(options.data.join("lost+found")).unwrap();
+        let replica = options.data.join("replica-1");
+        fs::create_dir(&replica).unwrap();
+        assert!(open(&options, 1).is_err(), "a folder of a replica that `up` did not make");
+        fs::remove_dir(&replica).unwrap();
+        drop(open(&options, 1).unwrap());
+        // Each replica's folder may be a disk of its own, too, and that one was lost.
+        fs::remove_dir_all(&replica).unwrap();
+        fs::create_dir_all(replica.join("lost+found")).unwrap();
+        assert_eq!(open(&options, 1).unwrap().amnesiac, [false, true, false]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) struct Watch {
     replicas: Vec<Replica>,
     amnesiac: Vec<bool>,
     states: Vec<Option<StateName>>,
+    /// What each replica last told that is wrong with it.
+    warnings: Vec<Vec<String>>,
     decided: bool,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -58,6 +60,7 @@ impl Watch {
         Self {
             replicas: Vec::new(),
             states: vec![None; amnesiac.len()],
+            warnings: vec![Vec::new(); amnesiac.len()],
             amnesiac,
             decided: false,
             events,
@@ -127,7 +130,8 @@ impl Watch {
                 if let Some(told) = &told {
                     self.decided |= told.replica.decided > 0;
                 }
-                self.states[index] = told.map(|told| told.replica.state);
+                self.states[index] = told.as_ref().map(|told| told.replica.state);
+                self.warnings[index] = told.map_or_else(Vec::new, |told| told.warnings);
             }
         }
     }
@@ -187,9 +191,13 @@ impl Watch {
     }
 
     fn state(&self, index: usize) -> String {
-        match self.states[index] {
+        let state = match self.states[index] {
             Some(state) => serde_json::to_string(&state).unwrap_or_default().replace('"', ""),
             None => "does not answer".to_owned(),
+        };
+        match &self.warnings[index][..] {
+            [] => state,
+            warnings => format!("{state} ({})", warnings.join("; ")),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -45,12 +46,53 @@ fn a_follower_whose_disk_is_full_holds_nobody_up() {
     });
     let before = cluster.status().slot(leader, "decided");
     load.goes_on();
+    serves_as_ever(&cluster, followers[0]);
     limit_files(pid, None);
     cluster.wait_for_status("it goes on", |status| {
         status.slot(followers[0], "applied") > before && status.warnings().is_empty()
     });
     load.goes_on();
     load.finish(&cluster);
+}
+
+/// Reads and writes through a replica whose disk is full, each answered at once.
+fn serves_as_ever(cluster: &Cluster, index: usize) {
+    let mut client = Raw::connect(cluster.clients_at(index));
+    for number in 1..=50 {
+        let word = number.to_string();
+        let commands =
+            [["SET", "full", word.as_str()], ["GET", "full", ""], ["INCRBY", "counted", "2"]];
+        let twice = format!(":{}\r\n", 2 * number);
+        let replies = ["+OK\r\n".to_owned(), format!("${}\r\n{word}\r\n", word.len()), twice];
+        for (command, wanted) in commands.iter().zip(replies) {
+            let words: Vec<&str> =
+                command.iter().copied().filter(|word| !word.is_empty()).collect();
+            let asked = Instant::now();
+            client.command(&words);
+            assert_eq!(client.reply(), wanted, "{words:?}");
+            // The time-out for an outcome is ten seconds; a change of leaders takes less than this.
+            assert!(asked.elapsed() < Duration::from_secs(5), "{words:?}: {:?}", asked.elapsed());
+        }
+    }
+}
+
+/// tigerbeetle#1835: room for the first file of each log, and not for the reserve.
+#[test]
+fn on_a_disk_that_is_too_small_reads_go_on_and_everybody_says_what_is_wrong() {
+    let mut cluster = Cluster::prepare_small("200m");
+    let from = cluster.spawn();
+    let said = cluster.wait_for_line(from, "waits for a majority");
+    for part in ["the log has no room", "67108864 bytes", "allocated ahead", "segment_bytes"] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    for index in 0..REPLICAS {
+        let mut client = Raw::connect(cluster.clients_at(index));
+        client.command(&["SET", "some", "thing"]);
+        let reply = client.reply();
+        assert!(reply.starts_with("-MISCONF "), "{reply}");
+        client.command(&["GET", "some"]);
+        assert_eq!(client.reply(), "$-1\r\n");
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Cluster {
     program: PathBuf,
     place: Place,
     options: Vec<String>,
+    /// The size of a file system of its own, as `mount` takes it.
+    disk: Option<&'static str>,
     up: Option<Child>,
     said: Arc<Said>,
 }
@@ -52,9 +54,18 @@ impl Cluster {
             program: program.to_owned(),
             place: Place::find(),
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            disk: None,
             up: None,
             said: Arc::default(),
         }
+    }
+
+    /// A place for one whose disk has `size` bytes. Nobody but its processes sees that disk.
+    pub(crate) fn prepare_small(size: &'static str) -> Self {
+        let program = option_env!("CARGO_BIN_EXE_mainstay").unwrap_or("mainstay");
+        let mut cluster = Self::prepare(Path::new(program), &[]);
+        cluster.disk = Some(size);
+        cluster
     }
 
     /// A place for another one, made by hand with `init` and run replica by replica.
@@ -63,6 +74,7 @@ impl Cluster {
             program: cluster.program.clone(),
             place: Place::beside(),
             options: Vec::new(),
+            disk: None,
             up: None,
             said: Arc::default(),
         }
@@ -95,10 +107,22 @@ impl Cluster {
 
     /// Runs `up` on the folder. Returns the number of its first line.
     pub(crate) fn spawn(&mut self) -> usize {
-        let mut command = Command::new(&self.program);
+        let mut command = self.program_on_its_disk();
         command.arg("up").args(["--port", &self.place.port.to_string(), "--data"]);
         command.arg(self.data()).args(&self.options);
         self.spawn_command(command)
+    }
+
+    /// The program, where its disk is a small one in a mount namespace of its own.
+    fn program_on_its_disk(&self) -> Command {
+        let Some(size) = self.disk else { return Command::new(&self.program) };
+        fs::create_dir_all(self.data()).expect("a folder to mount at");
+        let mount = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
+        let mut command = Command::new("unshare");
+        // Without the superuser's rights, with those that a namespace of users gives.
+        command.arg(if rustix::process::geteuid().is_root() { "-m" } else { "-rm" });
+        command.args(["sh", "-c", mount, "sh", size]).arg(self.data()).arg(&self.program);
+        command
     }
 
     fn spawn_command(&mut self, mut command: Command) -> usize {

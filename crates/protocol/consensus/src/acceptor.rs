@@ -29,6 +29,12 @@ impl Acceptor {
         self.uncertain.iter().filter(|range| range.last >= from).map(|r| r.first.max(from)).min()
     }
 
+    /// What told what was accepted there was not written.
+    pub(crate) fn uncertain_again(&mut self, slot: Slot) {
+        let at = self.uncertain.partition_point(|range| range.first < slot);
+        self.uncertain.insert(at, SlotRange { first: slot, last: slot });
+    }
+
     /// A checkpoint covers everything up to `slot`.
     pub(crate) fn certain_upto(&mut self, slot: Slot) {
         self.uncertain.retain(|range| range.last > slot);

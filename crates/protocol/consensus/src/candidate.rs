@@ -416,7 +416,7 @@ impl<P: Plants> Replica<P> {
         self.deliver(cx);
     }
 
-    pub(crate) fn on_refused(&mut self, cx: &mut Cx<'_>, _from: ReplicaId, m: Refused) {
+    pub(crate) fn on_refused(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Refused) {
         let own = match &self.office {
             Office::Candidate(candidate) => candidate.ballot == m.ballot,
             Office::Leader(leader) => leader.ballot == m.ballot,
@@ -431,7 +431,14 @@ impl<P: Plants> Replica<P> {
                 }
             }
             RefusedReason::Decided(upto) => self.raise_target(upto),
-            RefusedReason::NoRoom => self.ignore(cx, "a follower has no room for entries"),
+            RefusedReason::NoRoom => {
+                if let (Office::Leader(leader), true) = (&mut self.office, own)
+                    && let Some(peer) = leader.peers.get_mut(&from.index)
+                {
+                    peer.has_room(false, self.settings.page_bytes_max);
+                }
+                self.ignore(cx, "a follower has no room for entries");
+            }
         }
     }
 }

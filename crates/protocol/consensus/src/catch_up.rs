@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use mainstay_model::{
     Ballot, Entry, Instant, Plant, Plants, RecordKind, ReplicaId, ReplicaSet, Slot, Timestamp,
+    Value,
 };
 
 use crate::door::{Effect, ReadPurpose};
@@ -136,9 +137,12 @@ impl<P: Plants> Replica<P> {
     }
 
     /// The first slots that are decided and not known here: damaged ones, then those above the
-    /// watermark.
+    /// watermark. Without room for them, those that the executor lacks.
     fn missing(&self) -> Option<(Slot, Slot)> {
-        let damaged = self.acceptor.first_uncertain(self.log.delivered_upto.next());
+        if !self.acceptor.room {
+            return self.missing_to_the_executor();
+        }
+        let damaged = self.acceptor.first_uncertain(self.log.settled_upto().next());
         if let Some(slot) = damaged.filter(|slot| *slot <= self.log.decided_upto) {
             return Some((slot, self.log.decided_upto));
         }
@@ -146,12 +150,25 @@ impl<P: Plants> Replica<P> {
         (self.catch_up.target >= next).then_some((next, self.catch_up.target))
     }
 
+    /// What the executor does not have, and the log cannot give.
+    fn missing_to_the_executor(&self) -> Option<(Slot, Slot)> {
+        let (next, upto) = (self.log.delivered_upto.next(), self.catch_up.target);
+        let kept = next <= self.log.decided_upto && !self.acceptor.is_uncertain(next);
+        let takes = !self.checkpoints.diverged() && self.delivers_more();
+        (!kept && takes && next <= upto).then_some((next, upto))
+    }
+
+    /// Whether the executor is not too far behind to be handed more.
+    fn delivers_more(&self) -> bool {
+        self.delivery.bytes < self.settings.deliver_bytes_max
+    }
+
     /// Asks for the next missing page, unless that has been done.
     pub(crate) fn ask_for_missing(&mut self, cx: &mut Cx<'_>) {
         if self.log.begins_too_late() {
             return self.begin_transfer(cx);
         }
-        if self.catch_up.asked.is_some() || !self.acceptor.room || self.transfers() {
+        if self.catch_up.asked.is_some() || self.transfers() {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
@@ -205,6 +222,11 @@ impl<P: Plants> Replica<P> {
         self.catch_up.waits = (decided_upto, since);
         let until = since.after(self.election_timeout() * WAITING_PATIENCE);
         (now < until).then_some(peer)
+    }
+
+    /// What was asked for is not what is wanted now.
+    pub(crate) fn ask_anew(&mut self) {
+        self.catch_up.asked = None;
     }
 
     /// Whether something missing was asked for and has not come.
@@ -337,10 +359,14 @@ impl<P: Plants> Replica<P> {
         let useful = !m.entries.is_empty();
         let mut slot = m.from;
         for entry in m.entries {
-            if slot > self.log.decided_upto.next() {
+            let taken = if self.acceptor.room || self.keeps_already(slot, &entry) {
+                self.learn_next(cx, slot, entry)
+            } else {
+                self.pass_on(cx, slot, entry)
+            };
+            if !taken {
                 break;
             }
-            self.learn(cx, slot, entry);
             slot = slot.next();
         }
         if asked.is_some() {
@@ -376,6 +402,42 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// Learns the value of `slot`; false if slots before it are missing.
+    fn learn_next(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) -> bool {
+        let is_next = slot <= self.log.decided_upto.next();
+        if is_next {
+            self.learn(cx, slot, entry);
+        }
+        is_next
+    }
+
+    /// Whether the log holds the value of the next slot, and only did not know that it is decided.
+    fn keeps_already(&self, slot: Slot, entry: &Entry) -> bool {
+        let kept = self.log.get(slot).filter(|_| slot == self.log.decided_upto.next());
+        kept.is_some_and(|kept| kept.entry.value == entry.value)
+    }
+
+    /// There is no room for the value of `slot`, which is decided: it is handed to the executor and not
+    /// kept, so that clients here are served all the same. Neither the log nor any message knows of it:
+    /// as for what a replica has accepted, decided or can give to others, it has not come. Once there is
+    /// room it is fetched again. False if the executor lacks slots before it, or has enough to do.
+    fn pass_on(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) -> bool {
+        self.deliver(cx);
+        if slot <= self.log.delivered_upto {
+            return true;
+        }
+        let able = !self.delivery.reading && !self.checkpoints.diverged() && self.delivers_more();
+        if slot != self.log.delivered_upto.next() || !able {
+            return false;
+        }
+        self.log.pass(slot);
+        if self.plants.has(Plant::PassedTakenForKept) && slot == self.log.decided_upto.next() {
+            self.log.decide(slot);
+        }
+        self.hand_out(cx, slot, entry.value);
+        true
+    }
+
     /// Takes a value that is decided in `slot`, the next one or one that is known to be decided.
     pub(crate) fn learn(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
         let known = self.log.get(slot).map(|kept| kept.entry.value == entry.value);
@@ -383,7 +445,7 @@ impl<P: Plants> Replica<P> {
             assert!(known != Some(false), "two values are decided in one slot");
             if self.acceptor.is_uncertain(slot) {
                 self.record(cx, RecordKind::Learn { slot, entry: entry.clone() });
-                self.log.insert(slot, entry, self.outbox.next_mark());
+                self.keep(slot, entry);
                 self.acceptor.certain_again(slot);
             }
             return;
@@ -393,7 +455,7 @@ impl<P: Plants> Replica<P> {
         }
         if known != Some(true) {
             self.record(cx, RecordKind::Learn { slot, entry: entry.clone() });
-            self.log.insert(slot, entry, self.outbox.next_mark());
+            self.keep(slot, entry);
         }
         self.acceptor.certain_again(slot);
         self.log.decide(slot);
@@ -401,11 +463,12 @@ impl<P: Plants> Replica<P> {
 
     /// Hands decided values to the executor, in order, as far as it keeps up.
     pub(crate) fn deliver(&mut self, cx: &mut Cx<'_>) {
+        self.look_whether_passed_is_kept();
         while !self.delivery.reading
             && !self.checkpoints.diverged()
             && !self.log.begins_too_late()
             && self.log.delivered_upto < self.log.decided_upto
-            && self.delivery.bytes < self.settings.deliver_bytes_max
+            && self.delivers_more()
         {
             let slot = self.log.delivered_upto.next();
             let uncertain = self.acceptor.first_uncertain(slot);
@@ -434,8 +497,22 @@ impl<P: Plants> Replica<P> {
         }
     }
 
-    fn deliver_one(&mut self, cx: &mut Cx<'_>, slot: Slot, value: mainstay_model::Value) {
+    /// What was passed on stands in the log once all of it has been fetched again.
+    fn look_whether_passed_is_kept(&mut self) {
+        let Some(from) = self.log.passed_from else { return };
+        let upto = self.log.delivered_upto;
+        let uncertain = self.acceptor.first_uncertain(from).is_some_and(|slot| slot <= upto);
+        if upto <= self.log.decided_upto && !uncertain {
+            self.log.passed_from = None;
+        }
+    }
+
+    fn deliver_one(&mut self, cx: &mut Cx<'_>, slot: Slot, value: Value) {
         self.log.delivered_upto = slot;
+        self.hand_out(cx, slot, value);
+    }
+
+    fn hand_out(&mut self, cx: &mut Cx<'_>, slot: Slot, value: Value) {
         self.log.note_time(value.time());
         self.delivery.bytes += value.len();
         self.delivery.outstanding.push_back((slot, value.len()));
@@ -503,6 +580,8 @@ impl<P: Plants> Replica<P> {
             self.delivery.outstanding.pop_front();
         }
         self.deliver(cx);
+        // Values that were more than the executor could take are asked for again.
+        self.flush_due |= !self.acceptor.room && self.catch_up.target > self.log.delivered_upto;
         self.look_at_pace();
     }
 

@@ -87,6 +87,14 @@ pub enum Input {
         /// Whether it has.
         entries: bool,
     },
+    /// The disk had no room for what [`Effect::Persist`] asked for: nothing of this mark and of later ones
+    /// was written, and nothing of what was asked for until now will be; all of it is taken back. Only
+    /// requests can find no room; promises and no-ops are written out of a reserve. What is asked for
+    /// after this is written again.
+    Unwritten {
+        /// The lowest such mark.
+        from: Mark,
+    },
     /// A checkpoint of this replica's own is durable. One that is due at a slot is never skipped.
     Checkpointed {
         /// Which.

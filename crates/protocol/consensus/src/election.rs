@@ -516,12 +516,4 @@ impl<P: Plants> Replica<P> {
             *due = soon;
         }
     }
-
-    pub(crate) fn on_room(&mut self, cx: &mut Cx<'_>, entries: bool) {
-        self.acceptor.room = entries;
-        if !entries {
-            self.make_room_for_another(cx);
-        }
-        self.flush_due = true;
-    }
 }

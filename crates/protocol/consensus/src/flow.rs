@@ -151,6 +151,12 @@ impl Flow {
         self.behind = true;
     }
 
+    /// The follower had no room, so that it could acknowledge nothing, and has some now.
+    pub(crate) fn room_again(&mut self, page_bytes: usize) {
+        self.timeouts = 0;
+        self.begin_anew(page_bytes);
+    }
+
     fn take_up(&mut self, next: Slot) {
         self.behind = false;
         self.next = next;

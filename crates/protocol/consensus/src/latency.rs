@@ -109,6 +109,13 @@ impl Latencies {
         self.owes = owes.then_some(now);
     }
 
+    /// The disk had no room for the records from `from` on, and owes nothing more.
+    pub(crate) fn unwritten(&mut self, from: Mark) {
+        self.mark.take_if(|(timed, _)| *timed >= from);
+        self.long_marks.retain(|(mark, _)| *mark < from);
+        self.owes = None;
+    }
+
     /// How long the disk has made nothing durable although it should; what is long has its time.
     pub(crate) fn disk_owes(&self, now: Instant) -> Duration {
         let long = self.long_marks.iter().map(|(_, long)| *long).reduce(Long::and);

@@ -47,6 +47,16 @@ pub(crate) struct Peer {
     pub(crate) flow: Flow,
 }
 
+impl Peer {
+    /// It told whether it has room for entries. What was sent before it had some, it did not take.
+    pub(crate) fn has_room(&mut self, room: bool, page_bytes: usize) {
+        if room && !self.room {
+            self.flow.room_again(page_bytes);
+        }
+        self.room = room;
+    }
+}
+
 /// What a candidate takes into its office.
 pub(crate) struct Takeover {
     pub(crate) promises: Promises,

@@ -30,6 +30,7 @@
 //! | `timekeeping` | what is known of that clock elsewhere; ticks; what reads show of time |
 //! | `submissions`, `queue` | requests on their way to the leader, and where they wait |
 //! | `batching`, `window` | when what waits is proposed, and how much may be open at once |
+//! | `room` | disks that have no room |
 //! | `flow`, `passing` | how much is on its way to each follower, and who falls behind; long messages |
 //! | `pace`, `duplicates` | not running ahead of slow services; not ordering twice what is sent twice |
 //! | `log`, `outbox` | what stays in memory; what waits for durability |
@@ -131,6 +132,7 @@ mod queue;
 mod reads;
 mod relay;
 mod replica;
+mod room;
 pub mod settings;
 mod slowness;
 mod stuck;

@@ -10,6 +10,12 @@ use mainstay_model::{Entry, Mark, Recovered, Slot, Timestamp};
 pub(crate) struct Kept {
     pub(crate) entry: Entry,
     pub(crate) mark: Mark,
+    /// The slot was known as decided when this took the place of a damaged record.
+    repairs: bool,
+    /// Nobody could tell before this what was accepted in the slot.
+    was_uncertain: bool,
+    /// What stands in the log before it, until its own record is durable: the latest last.
+    earlier: Vec<Self>,
 }
 
 /// Slots and watermarks of one replica.
@@ -17,19 +23,23 @@ pub(crate) struct Kept {
 /// Where `truncated_upto` is above `delivered_upto`, nothing can be delivered before a checkpoint was
 /// fetched.
 ///
-/// Invariant: `applied_upto ≤ delivered_upto ≤ decided_upto`; `decided_upto` never decreases, the
-/// other two only where a fetched checkpoint takes the place of a diverged state; every entry above
-/// `decided_upto` that was accepted is in `kept`.
+/// Invariant: `applied_upto ≤ delivered_upto`, and `delivered_upto ≤ decided_upto` unless values were
+/// passed on; `decided_upto` decreases only where the disk had no room for a record, the other two only
+/// where a fetched checkpoint takes the place of the state; every entry above `decided_upto` that was
+/// accepted is in `kept`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
     kept: BTreeMap<Slot, Kept>,
     /// Bytes of the values in `kept`, and of those above `decided_upto`.
     bytes: usize,
     undecided_bytes: usize,
-    /// Every slot up to here is decided.
+    /// Every slot up to here is decided, and stands in this replica's log or in a checkpoint of it.
     pub(crate) decided_upto: Slot,
     /// Every slot up to here has been handed to the executor.
     pub(crate) delivered_upto: Slot,
+    /// The first slot whose value was passed on to the executor without being kept, for want of room
+    /// on disk, and is not in the log yet.
+    pub(crate) passed_from: Option<Slot>,
     /// Every slot up to here has been applied by the executor.
     pub(crate) applied_upto: Slot,
     /// Every slot up to here has been discarded from the log.
@@ -60,6 +70,7 @@ impl Log {
             undecided_bytes: 0,
             decided_upto,
             delivered_upto: applied_upto,
+            passed_from: None,
             applied_upto,
             truncated_upto,
             accepted_upto: accepted_upto.max(decided_upto),
@@ -68,7 +79,7 @@ impl Log {
             durable_upto: accepted_upto.max(decided_upto),
         };
         for (slot, entry) in accepted {
-            log.insert(slot, entry, Mark(0));
+            log.insert(slot, entry, (Mark(0), Mark(0)), false);
         }
         log
     }
@@ -90,7 +101,21 @@ impl Log {
             self.accepted_upto = self.accepted_upto.max(slot);
         }
         self.delivered_upto = slot;
+        self.passed_from = None;
         self.applied_upto = slot;
+    }
+
+    /// Every slot up to here is in the hands of the executor and in the log: what a replica that has
+    /// room must not lack.
+    pub(crate) fn settled_upto(&self) -> Slot {
+        self.passed_from.map_or(self.delivered_upto, Slot::previous)
+    }
+
+    /// The value of `slot` is handed to the executor and not kept.
+    pub(crate) fn pass(&mut self, slot: Slot) {
+        assert!(slot == self.delivered_upto.next(), "values are passed on in order");
+        self.passed_from.get_or_insert(slot);
+        self.delivered_upto = slot;
     }
 
     /// Whether slots were discarded that were not delivered: the checkpoint that held them is gone.
@@ -108,12 +133,29 @@ impl Log {
         self.kept.get(&slot)
     }
 
-    /// Keeps `entry` in `slot`, in place of what was there.
-    pub(crate) fn insert(&mut self, slot: Slot, entry: Entry, mark: Mark) {
+    /// Keeps `entry` in `slot`, in place of what was there: the record of these marks keeps it, and up to
+    /// which all are durable. `was_uncertain`: nobody could tell before what was accepted there.
+    pub(crate) fn insert(
+        &mut self,
+        slot: Slot,
+        entry: Entry,
+        (mark, durable): (Mark, Mark),
+        was_uncertain: bool,
+    ) {
         let len = entry.value.len();
         self.time = self.time.max(entry.value.time());
-        let replaced = self.kept.insert(slot, Kept { entry, mark });
-        let freed = replaced.map_or(0, |kept| kept.entry.value.len());
+        let repairs = slot <= self.decided_upto;
+        let mut kept = Kept { entry, mark, repairs, was_uncertain, earlier: Vec::new() };
+        let mut freed = 0;
+        if let Some(mut replaced) = self.kept.remove(&slot) {
+            freed = replaced.entry.value.len();
+            kept.earlier = core::mem::take(&mut replaced.earlier);
+            kept.earlier.push(replaced);
+            // Of what is durable the last one is enough.
+            let last = kept.earlier.iter().rposition(|earlier| earlier.mark <= durable);
+            kept.earlier.drain(..last.unwrap_or(0));
+        }
+        self.kept.insert(slot, kept);
         self.bytes = self.bytes + len - freed;
         if slot > self.decided_upto {
             self.undecided_bytes = self.undecided_bytes + len - freed;
@@ -135,6 +177,44 @@ impl Log {
     /// Bytes of values accepted and not known as decided.
     pub(crate) fn undecided_bytes(&self) -> usize {
         self.undecided_bytes
+    }
+
+    /// The disk had no room for the records of these marks and above: what they were to keep is taken
+    /// back, as if the replica had been started again. What was decided there does not stand in the log
+    /// any more. Returns the slots about which nobody can tell again what was accepted.
+    pub(crate) fn unwritten(&mut self, from: Mark) -> Vec<Slot> {
+        let lost = self.kept.iter().filter(|(_, kept)| kept.mark >= from);
+        let lost: Vec<Slot> = lost.map(|(slot, _)| *slot).collect();
+        let (mut uncertain, mut first) = (Vec::new(), None);
+        for slot in lost {
+            let Some(mut kept) = self.kept.remove(&slot) else { continue };
+            let mut earlier = core::mem::take(&mut kept.earlier);
+            let mut left = Some(kept);
+            while let Some(kept) = left.take_if(|kept| kept.mark >= from) {
+                if kept.was_uncertain {
+                    uncertain.push(slot);
+                }
+                if !kept.repairs {
+                    first.get_or_insert(slot);
+                }
+                left = earlier.pop();
+            }
+            if let Some(kept) = left {
+                self.kept.insert(slot, Kept { earlier, ..kept });
+            }
+        }
+        if let Some(first) = first.filter(|first| *first <= self.decided_upto) {
+            // All from there on is kept: nothing is forgotten behind a record that is not durable.
+            self.decided_upto = first.previous();
+        }
+        if self.delivered_upto > self.decided_upto {
+            let next = self.decided_upto.next();
+            self.passed_from = Some(self.passed_from.map_or(next, |passed| passed.min(next)));
+        }
+        let len = |(_, kept): (&Slot, &Kept)| kept.entry.value.len();
+        self.bytes = self.kept.iter().map(len).sum();
+        self.undecided_bytes = self.kept.range(self.decided_upto.next()..).map(len).sum();
+        uncertain
     }
 
     /// Everything kept above `slot`, ascending.

@@ -19,6 +19,12 @@ pub(crate) enum Held {
 }
 
 impl Held {
+    /// Whether this replica says it as a candidate.
+    fn is_candidacy(&self) -> bool {
+        let Self::Message(_, message) = self else { return matches!(self, Self::OwnPromise(_)) };
+        matches!(message.body, Body::Prepare(_))
+    }
+
     /// The ballot that is promised or asked to be, if that is what it says.
     fn promises(&self) -> Option<Ballot> {
         match self {
@@ -72,6 +78,16 @@ impl Outbox {
     /// Holds `what` until every record issued so far is durable.
     pub(crate) fn hold(&mut self, what: Held) {
         self.held.push_back((self.issued, what));
+    }
+
+    /// The records of these marks and above will not be durable. Votes that waited for them are dropped:
+    /// whoever wants them asks again. Returns what is said in a ballot of its own, which has to wait for
+    /// another record of that ballot; others ask again for what they were promised. With `all`, returns
+    /// everything.
+    pub(crate) fn unwritten(&mut self, from: Mark, all: bool) -> Vec<Held> {
+        let at = self.held.partition_point(|(mark, _)| *mark < from);
+        let lost = self.held.split_off(at).into_iter().map(|(_, held)| held);
+        lost.filter(|held| all || held.is_candidacy()).collect()
     }
 
     /// Drops promises and candidacies below `promised`: by the time they could leave, nobody has a

@@ -75,7 +75,7 @@ impl<P: Plants> Replica<P> {
             peer.round = peer.round.max(m.round);
             peer.decided_upto = peer.decided_upto.max(m.decided_upto);
             self.flush_due |= peer.room != m.room;
-            peer.room = m.room;
+            peer.has_room(m.room, self.settings.page_bytes_max);
             peer.reading = Some(Reading { time: m.clock, at: cx.now.monotonic });
             peer.disk = m.disk;
             peer.progress.note(m.applied_upto, m.decided_upto, cx.now.monotonic);
@@ -144,14 +144,6 @@ impl<P: Plants> Replica<P> {
             set.insert(self.me.index);
         }
         self.configuration.is_quorum(set)
-    }
-
-    /// A leader without room hands over to one that has some.
-    pub(crate) fn make_room_for_another(&mut self, cx: &mut Cx<'_>) {
-        let Office::Leader(leader) = &self.office else { return };
-        if leader.peers.values().any(|peer| peer.room) {
-            self.resign(cx);
-        }
     }
 
     /// Whether something that was reported as decided could not be fetched for one time-out.

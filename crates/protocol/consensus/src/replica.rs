@@ -303,6 +303,7 @@ impl<P: Plants> Replica<P> {
             Input::Passing { peer, coming } => self.on_passing(cx, peer, coming),
             Input::Suspicion { peer, suspected } => self.on_suspicion(cx, peer, suspected),
             Input::Room { entries } => self.on_room(cx, entries),
+            Input::Unwritten { from } => self.on_unwritten(cx, from),
             Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
             Input::Discarded { upto } => self.on_discarded(upto),
             Input::Unrestored { instead } => self.on_unrestored(instead),
@@ -485,9 +486,15 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn keep_accepted(&mut self, cx: &mut Cx<'_>, slot: Slot, entry: Entry) {
         self.record(cx, RecordKind::Accept { slot, entry: entry.clone() });
         let long = self.settings.long(entry.value.len());
-        self.log.insert(slot, entry, self.outbox.next_mark());
+        self.keep(slot, entry);
         self.latencies.accepted(slot, long, cx.now.monotonic);
         self.acceptor.certain_again(slot);
+    }
+
+    /// Keeps an entry whose record is one of this step.
+    pub(crate) fn keep(&mut self, slot: Slot, entry: Entry) {
+        let marks = (self.outbox.next_mark(), self.outbox.durable());
+        self.log.insert(slot, entry, marks, self.acceptor.is_uncertain(slot));
     }
 
     pub(crate) fn next_number(&mut self) -> u64 {
@@ -544,6 +551,14 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// Every slot up to here is decided, and the records that keep them were issued. A checkpoint of a
+    /// higher slot, which can be where values found no room in the log, must wait before it takes its
+    /// place: at the next start it would pass for one that was fetched.
+    #[must_use]
+    pub fn keeps_upto(&self) -> Slot {
+        self.log.decided_upto
+    }
+
     /// Whether requests can be taken as far as room on disk goes, see [`Status::room`].
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -553,7 +568,8 @@ impl<P: Plants> Replica<P> {
     fn invariants(&self) {
         let log = &self.log;
         assert!(log.applied_upto <= log.delivered_upto, "applied what was never delivered");
-        assert!(log.delivered_upto <= log.decided_upto, "delivered what is not decided");
+        let passed = log.passed_from.is_some();
+        assert!(passed || log.delivered_upto <= log.decided_upto, "delivered what is not decided");
         assert!(log.truncated_upto <= log.decided_upto, "discarded what is not decided");
         self.submissions.queue.invariants();
         match &self.office {

@@ -124,7 +124,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn wanted_above(&self) -> Option<Slot> {
         let fetched = self.transfer.fetch.as_ref().map(|fetch| fetch.checkpoint.slot);
         let begun = self.transfer.partial.map(|partial| partial.checkpoint.slot);
-        let begun = begun.filter(|slot| *slot > self.log.applied_upto);
+        let begun = begun.filter(|slot| *slot > self.log.applied_upto.min(self.log.settled_upto()));
         let above = fetched.or(begun).or(self.transfer.follows.then_some(Slot::NONE))?;
         Some(above.max(self.log.decided_upto))
     }
@@ -189,7 +189,7 @@ impl<P: Plants> Replica<P> {
     fn checkpoint_needed_from(&self) -> Slot {
         match self.checkpoints.diverged_at() {
             Some(at) => at,
-            None => self.log.delivered_upto.next().max(self.log.truncated_upto),
+            None => self.log.settled_upto().next().max(self.log.truncated_upto),
         }
     }
 
@@ -263,7 +263,7 @@ impl<P: Plants> Replica<P> {
     fn is_past_what_it_fetches(&self) -> bool {
         let fetch = self.transfer.fetch.as_ref().filter(|fetch| !fetch.installing);
         let slot = fetch.map(|fetch| fetch.checkpoint.slot);
-        self.state_is_good() && slot.is_some_and(|slot| slot <= self.log.delivered_upto)
+        self.state_is_good() && slot.is_some_and(|slot| slot <= self.log.settled_upto())
     }
 
     fn next_ask(&mut self, now: Instant) -> Option<(u32, ReplicaId)> {
@@ -440,6 +440,13 @@ impl<P: Plants> Replica<P> {
         self.transfer.partial = None;
         self.ask_for_checkpoints(cx);
         self.choose_checkpoint(cx);
+    }
+
+    /// There was no room for what was being fetched, and now there is.
+    pub(crate) fn fetch_at_once(&mut self, now: Instant) {
+        if core::mem::take(&mut self.transfer.failures) > 0 {
+            self.transfer.not_before = self.transfer.not_before.min(now);
+        }
     }
 
     /// What was being fetched is of no use: it is begun anew, after a pause.

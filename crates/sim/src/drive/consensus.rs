@@ -22,7 +22,8 @@ use mainstay_model::piece::PIECE;
 use mainstay_model::plant::Planted;
 use mainstay_model::time::nanos;
 use mainstay_model::{
-    CheckpointId, GroupId, Instant, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
+    CheckpointId, GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token,
+    Value,
 };
 use mainstay_service::{Applier, CheckpointInterval, Command, Secret};
 use mainstay_storage::Log;
@@ -81,6 +82,10 @@ pub(crate) struct ReplicaProcess {
     at_work: Vec<Job>,
     disk_busy: bool,
     had_room: bool,
+    /// From which mark on the machine is to be told that there was no room.
+    refused: Option<Mark>,
+    /// What waits for the disk's thread waits for room.
+    stuck: bool,
     /// What need not be kept here, above what it is wanted elsewhere, and what is to be noted first.
     discardable: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
     applier: State,
@@ -166,6 +171,8 @@ impl ReplicaProcess {
             at_work: Vec::new(),
             disk_busy: false,
             had_room,
+            refused: None,
+            stuck: false,
             discardable: None,
             applier: state,
             deliveries: VecDeque::new(),
@@ -246,6 +253,9 @@ impl ReplicaProcess {
                 cx.line(format_args!("decided {slot}: {value:?}"));
                 let checksum = value.checksum();
                 cx.observe(&Observation::Decided { replica: self.me, slot, checksum });
+                if !self.keeps(slot) {
+                    cx.recorder().counts.passed += 1;
+                }
                 self.deliveries.push_back((slot, value));
                 self.execute(cx);
             }
@@ -356,6 +366,8 @@ impl ReplicaProcess {
         self.applied_at_tick = applied;
         if !self.had_room {
             self.look_for_room(cx);
+            self.stuck = false;
+            self.work(cx);
         }
         // It may have hung until now.
         self.execute(cx);

@@ -1,5 +1,6 @@
 //! Scenarios about states: checkpoints, their transfer, and the clocks they depend on.
 
+use mainstay_consensus::Window;
 use mainstay_storage::LogOptions;
 
 use super::{MILLI, Stage, followers, many_in_flight};
@@ -78,6 +79,49 @@ pub(super) fn slow_follower_disk(stage: &mut Stage) {
     let fault = slow(stage, Target::Node(slowed), 3_000 * MILLI);
     stage.now(fault);
     let time = stage.world.core.time();
+    stage.expect_progress(time);
+}
+
+/// More proposals are open at once than a segment holds, each with a request of its own.
+pub(super) fn much_in_flight(plan: &mut Plan) {
+    many_in_flight(plan);
+    plan.workload.depth = 16;
+    plan.workload.think_max = 2 * MILLI;
+    plan.workload.keys = 8;
+    plan.group.ordering.window = Window::Fixed(64);
+}
+
+pub(super) fn full_voter(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (full, other) = followers(stage, leader);
+    stage.link_only(|a, b| a != other && b != other);
+    let (target, length) = (Target::Node(full), 3_000 * MILLI);
+    let factor = 50 * MILLI / stage.disk_latency;
+    stage.now(Fault::SlowDisk { target, length, factor });
+    stage.now(Fault::FullDisk { target, length });
+    stage.run_for(1_500 * MILLI);
+    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_500 * MILLI });
+    stage.link_only(|a, b| a != leader && b != leader);
+    stage.run_for(2_500 * MILLI);
+    stage.now(Fault::Mend);
+    let time = stage.world.core.time() + 1_000 * MILLI;
+    stage.expect_progress(time);
+}
+
+pub(super) fn full_follower(stage: &mut Stage) {
+    let leader = stage.leader();
+    let (full, _) = followers(stage, leader);
+    let target = Target::Node(full);
+    stage.now(Fault::FullDisk { target, length: 4_000 * MILLI });
+    let before = stage.world.core.recorder.counts.passed;
+    let follows = stage
+        .run_until(3_500 * MILLI, |stage| stage.world.core.recorder.counts.passed >= before + 20);
+    stage.demand(follows, "a replica without room executes nothing");
+    // What it knows only in memory is gone.
+    stage.now(Fault::Kill { target, down: 20 * MILLI });
+    stage.run_for(300 * MILLI);
+    stage.now(Fault::Kill { target: Target::Leader, down: 1_000 * MILLI });
+    let time = stage.world.core.time() + 4_000 * MILLI;
     stage.expect_progress(time);
 }
 

@@ -121,7 +121,7 @@ fn a_full_disk_takes_promises_and_then_nothing_and_recovers() {
         }
         assert!(underway < 100);
     };
-    assert!(underway * 500 > SEGMENT / 2);
+    assert!(underway * 500 > SEGMENT / 4, "a quarter of the reserve is for others");
     assert!(matches!(error, AppendError::NoRoom { .. }), "{error}");
     assert!(error.to_string().contains("free space"), "{error}");
     // Nothing of it was written, and the very same works once there is room.
@@ -140,14 +140,14 @@ fn a_log_opens_on_a_full_disk() {
     let disk = MemoryDisk::default();
     let (mut log, _) = open(&disk, NoPlants);
     disk.limit_room(Some(0));
-    for slot in 1..=12 {
+    for slot in 1..=10 {
         log.append(&[accept(slot, 1000)]).expect("append");
     }
     drop(log);
     // Room for a copy of what the open segment holds, and no more.
     disk.limit_room(Some(SEGMENT - 1));
     let (mut log, recovered) = open(&disk, NoPlants);
-    assert_eq!(recovered.accepted.len(), 12);
+    assert_eq!(recovered.accepted.len(), 10);
     assert!(!log.has_room());
     disk.limit_room(None);
     log.prepare().expect("prepare");
@@ -177,4 +177,52 @@ fn a_segment_that_cannot_be_made_is_no_lack_of_room() {
     let error = log.prepare().expect_err("it cannot be made");
     assert!(matches!(error, AppendError::Failed { .. }), "{error}");
     assert!(matches!(log.append(&[accept(2, 10)]), Err(AppendError::Poisoned)));
+}
+
+#[test]
+fn a_log_that_finds_no_room_to_begin_names_what_it_would_allocate() {
+    let disk = MemoryDisk::default();
+    disk.limit_room(Some(SEGMENT - 1));
+    let error = Log::open(disk, options(), NoPlants).map(|opened| opened.1);
+    let error = error.expect_err("there is no room");
+    assert!(matches!(error, OpenError::NoRoom { bytes: SEGMENT, .. }), "{error:?}");
+}
+
+/// Contract G: requests leave room for promises, no-ops and the states of segments.
+#[test]
+fn what_requests_leave_of_the_reserve_takes_promises() {
+    let disk = MemoryDisk::default();
+    let (mut log, _) = open(&disk, NoPlants);
+    disk.limit_room(Some(0));
+    let mut slot = 0;
+    let refused = loop {
+        slot += 1;
+        if let Err(error) = log.append(&[accept(slot, 500)]) {
+            break error;
+        }
+        log.sync().expect("sync");
+    };
+    assert!(matches!(refused, AppendError::NoRoom { .. }), "{refused}");
+    // A slot is decided, ballots are promised, a no-op is accepted: all of it is written.
+    log.note_decided(GroupId::FIRST, Slot(slot - 1)).expect("room for a note");
+    let no_op = |slot| {
+        let mut record = accept(slot, 0);
+        let value = Batch { time: Timestamp(slot), requests: Vec::new() }.encode();
+        let ballot = record.promised;
+        record.decided_upto = Slot(slot - 1);
+        record.kind = RecordKind::Accept { slot: Slot(slot), entry: Entry { ballot, value } };
+        record
+    };
+    for more in 0..10 {
+        log.append(&[no_op(slot + more)]).expect("room for a no-op");
+        log.sync().expect("sync");
+    }
+    let request = Record { decided_upto: Slot(slot + 9), ..accept(slot + 10, 500) };
+    assert!(log.append(std::slice::from_ref(&request)).is_err(), "and requests are refused still");
+    assert!(log.prepare_for(500).is_err(), "nor would there be room");
+    disk.limit_room(None);
+    log.prepare_for(500).expect("there is room again");
+    assert!(log.has_room(), "behind a whole reserve");
+    disk.limit_room(Some(0));
+    log.append(&[request]).expect("it was allocated");
 }

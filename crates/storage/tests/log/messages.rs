@@ -61,12 +61,24 @@ fn sentences() -> Vec<(String, [&'static str; 3])> {
             ["log-0000000003", "64 bytes", "free space"],
         ),
         (
+            AppendError::NoRoom { file: file(), bytes: 1 << 26, source: source() }.to_string(),
+            ["67108864 bytes", "allocated ahead", "segment_bytes"],
+        ),
+        (
+            AppendError::Failed { file: file(), source: io::Error::other("broken") }.to_string(),
+            ["log-0000000003", "must end", "check the disk"],
+        ),
+        (
             AppendError::Failed { file: file(), source: source() }.to_string(),
+            ["log-0000000003", "must end", "thinly provisioned"],
+        ),
+        (
+            SyncError::Failed { file: file(), source: io::Error::other("broken") }.to_string(),
             ["log-0000000003", "must end", "check the disk"],
         ),
         (
             SyncError::Failed { file: file(), source: source() }.to_string(),
-            ["log-0000000003", "must end", "check the disk"],
+            ["log-0000000003", "must end", "thinly provisioned"],
         ),
         (
             ReadError::Damaged(damage(Meaning::Uncertain(Slot(41)))).to_string(),

@@ -13,8 +13,8 @@ use mainstay_consensus::{
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
-    Batch, CheckpointId, Configuration, ConfigurationId, Epoch, Instant, Now, Prng, ReplicaId,
-    RequestId, RequestNumber, Slot, Timestamp, Token, Value,
+    Batch, CheckpointId, Configuration, ConfigurationId, Epoch, Instant, Mark, Now, Prng,
+    ReplicaId, RequestId, RequestNumber, Slot, Timestamp, Token, Value,
 };
 
 use disk::Disk;
@@ -118,6 +118,12 @@ pub(crate) struct Cluster {
     /// Whose disk gives wrong bytes, whose is full.
     pub(crate) damaged: BTreeSet<u16>,
     pub(crate) full: BTreeSet<u16>,
+    /// Whose log has no room for requests.
+    pub(crate) roomless: BTreeSet<u16>,
+    /// From which mark on those are to be told so that found none.
+    refused: BTreeMap<u16, Mark>,
+    /// How much of whose log has to be durable before the checkpoint of a slot may stand.
+    noted: BTreeMap<(u16, Slot), usize>,
     pub(crate) observed: Vec<(u16, Observation)>,
     /// How many pieces each replica stored.
     pub(crate) stored: BTreeMap<u16, u64>,
@@ -197,6 +203,9 @@ impl Cluster {
             installs: BTreeMap::new(),
             damaged: BTreeSet::new(),
             full: BTreeSet::new(),
+            roomless: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            noted: BTreeMap::new(),
             observed: Vec::new(),
             stored: BTreeMap::new(),
             storing: BTreeMap::new(),
@@ -218,6 +227,8 @@ impl Cluster {
         let node = &mut self.nodes[usize::from(index)];
         node.disk.crash();
         node.boot += 1;
+        self.refused.remove(&index);
+        self.noted.retain(|(whose, _), _| *whose != index);
         let checkpoint = node.disk.checkpoint();
         self.reading.remove(&index);
         self.storing.remove(&index);
@@ -480,7 +491,10 @@ impl Cluster {
             }
         } else if told.is_some_and(|at| at <= next) {
             let Some((_, (index, boot, input))) = self.later.pop_first() else { return };
-            if self.nodes[usize::from(index)].boot == boot && self.is_up(index) {
+            let is_there = self.nodes[usize::from(index)].boot == boot && self.is_up(index);
+            if is_there && self.waits_for_its_log(index, &input) {
+                self.tell_later(index, 5 * MS, input);
+            } else if is_there {
                 self.note_done(index, &input);
                 self.step(index, input);
             }
@@ -492,6 +506,7 @@ impl Cluster {
             if self.nodes[index].replica.is_some() {
                 self.step(index as u16, Input::Durable { mark });
             }
+            self.tell_refused(index as u16);
         } else if let Some((_, index)) = applied.filter(|(at, _)| *at <= next) {
             if let Some((_, upto)) = self.nodes[index].to_apply.pop_front() {
                 let applied = usize::try_from(upto.0).expect("few slots");

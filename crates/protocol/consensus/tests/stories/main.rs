@@ -5,6 +5,7 @@ mod leader_change;
 mod openings;
 mod relay;
 mod restless;
+mod room;
 mod slow;
 mod stuck;
 mod time;

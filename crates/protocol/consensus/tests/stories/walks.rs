@@ -63,6 +63,8 @@ impl Walk {
 
     fn start(&mut self, index: u16) {
         self.c.start(index, !self.learners.contains(&index));
+        let entries = !self.c.roomless.contains(&index);
+        self.c.step(index, Input::Room { entries });
         self.c.tell_suspicion(index, false);
     }
 
@@ -77,7 +79,7 @@ impl Walk {
         let pick = self.prng.below(u64::from(count)) as u16;
         let other = (pick + 1 + self.prng.below(u64::from(count) - 1) as u16) % count;
         let c = &mut self.c;
-        match self.prng.below(20) {
+        match self.prng.below(22) {
             0 | 1 if c.is_up(pick) => c.crash(pick),
             0..=4 if !c.is_up(pick) => {
                 let few = self.learners.len() < usize::from(count - 1) / 2;
@@ -97,6 +99,14 @@ impl Walk {
             12 => c.step(pick, Input::Link { peer: c.id(other), up: true }),
             13 => c.wake = Some(Timestamp(now + 300 * MS)),
             14 => c.wake = None,
+            15 => {
+                c.roomless.insert(pick);
+                // It takes a while until it is known.
+                if self.prng.chance(1, 2) {
+                    c.step(pick, Input::Room { entries: false });
+                }
+            }
+            16 => make_room(c, pick),
             _ => {
                 for _ in 0..5 {
                     self.submit(pick);
@@ -112,6 +122,7 @@ impl Walk {
         (c.wake, c.loss) = (None, 0);
         c.cut.clear();
         c.stalled_disk.clear();
+        (0..self.count).for_each(|index| make_room(c, index));
         c.slow_service.values_mut().for_each(|nanos| *nanos = MS / 10);
         for index in 0..self.count {
             if !self.c.is_up(index) {
@@ -134,6 +145,11 @@ impl Walk {
         }
         open
     }
+}
+
+fn make_room(c: &mut Cluster, index: u16) {
+    c.roomless.remove(&index);
+    c.step(index, Input::Room { entries: true });
 }
 
 fn walk(seed: u64) {

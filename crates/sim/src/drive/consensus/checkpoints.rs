@@ -280,9 +280,14 @@ impl ReplicaProcess {
                 cx.timer_in(nanos, WRITER);
             }
             Ok(false) => {
-                if let Some(writing) = &self.keeping.writing {
-                    self.jobs.push_back(Job::NoteDecided(writing.slot));
+                let Some(slot) = self.keeping.writing.as_ref().map(|writing| writing.slot) else {
+                    return;
+                };
+                if self.keeps(slot) {
+                    self.jobs.push_back(Job::NoteDecided(slot));
                     self.work(cx);
+                } else {
+                    self.note_later(cx);
                 }
             }
             Err(error) => {

@@ -6,8 +6,11 @@ use mainstay_consensus::{Input, ReadPurpose};
 use mainstay_model::{CheckpointId, Entry, GroupId, Mark, Record, Slot};
 use mainstay_storage::{AppendError, CheckpointError};
 
-use super::{DISK, ReplicaProcess};
+use super::{DISK, ReplicaProcess, WRITER};
 use crate::context::Cx;
+
+/// How long until it is looked again whether the log holds what a checkpoint covers, in nanoseconds.
+const NOTE_AGAIN_NANOS: u64 = 20_000_000;
 
 /// What waits for the disk's thread.
 #[derive(Debug)]
@@ -29,11 +32,24 @@ impl ReplicaProcess {
             return;
         }
         self.disk_busy = true;
-        self.at_work.extend(self.jobs.drain(..));
-        for job in &self.at_work {
-            let Job::Write(_, records) = job else { continue };
-            if let Err(error) = self.log.append(records) {
-                return cx.stop(format!("append: {error}"));
+        while let Some(job) = self.jobs.pop_front() {
+            let appended = match &job {
+                Job::Write(_, records) => self.log.append(records),
+                Job::Read { .. } | Job::NoteDecided(_) => Ok(()),
+            };
+            match (appended, job) {
+                (Ok(()), job) => self.at_work.push(job),
+                (Err(AppendError::NoRoom { .. }), Job::Write(mark, records)) => {
+                    if records.iter().any(Record::has_requests) {
+                        self.refused = Some(mark);
+                    } else {
+                        // Not even the reserve has room: it is tried again with the next tick.
+                        self.jobs.push_front(Job::Write(mark, records));
+                        self.stuck = true;
+                    }
+                    break;
+                }
+                (Err(error), _) => return cx.stop(format!("append: {error}")),
             }
         }
         let nanos = self.disk_takes(cx);
@@ -59,6 +75,7 @@ impl ReplicaProcess {
             cx.line(format_args!("durable {mark}"));
             self.step(cx, Input::Durable { mark });
         }
+        self.tell_refused(cx);
         for job in jobs {
             match job {
                 Job::Write(..) => {}
@@ -66,6 +83,7 @@ impl ReplicaProcess {
                     let Some(entries) = self.read_log(cx, from, upto, bytes_max) else { return };
                     self.step(cx, Input::LogRead { from, purpose, entries });
                 }
+                Job::NoteDecided(slot) if !self.keeps(slot) => self.note_later(cx),
                 Job::NoteDecided(slot) => match self.log.note_decided(GroupId::FIRST, slot) {
                     Ok(()) => self.finish_checkpoint(cx, slot),
                     Err(AppendError::NoRoom { .. }) => self.write_again(cx),
@@ -76,7 +94,35 @@ impl ReplicaProcess {
         self.disk_busy = false;
         self.discard(cx);
         self.look_for_room(cx);
-        self.work(cx);
+        if !self.stuck {
+            self.work(cx);
+        }
+    }
+
+    /// Tells the machine what found no room; nothing that it asked for since is written.
+    fn tell_refused(&mut self, cx: &mut Cx<'_>) {
+        let Some(from) = self.refused.take() else { return };
+        let jobs = std::mem::take(&mut self.jobs);
+        for job in jobs {
+            match job {
+                Job::Write(..) => {}
+                Job::NoteDecided(_) => self.note_later(cx),
+                job @ Job::Read { .. } => self.jobs.push_back(job),
+            }
+        }
+        cx.line(format_args!("no room from {from} on"));
+        cx.recorder().counts.unwritten += 1;
+        self.step(cx, Input::Unwritten { from });
+    }
+
+    /// Whether every slot up to here stands in the log, or its record is on the way there.
+    pub(super) fn keeps(&self, slot: Slot) -> bool {
+        self.machine.keeps_upto() >= slot
+    }
+
+    /// The checkpoint that is written is of more than stands in the log.
+    pub(super) fn note_later(&self, cx: &mut Cx<'_>) {
+        cx.timer_in(NOTE_AGAIN_NANOS, WRITER);
     }
 
     fn read_log(

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mainstay_consensus::{Effect, Input, Installed, Message};
 use mainstay_model::{CheckpointId, Mark, Record, ReplicaId, Slot, Timestamp, Value};
 
-use super::{Cluster, time_of};
+use super::{Cluster, MS, time_of};
 
 impl Cluster {
     pub(super) fn carry_out(&mut self, index: u16, effect: Effect) {
@@ -44,13 +44,32 @@ impl Cluster {
         }
     }
 
+    /// Where there is no room for requests, what comes behind them is not written either.
     fn persist(&mut self, index: u16, mark: Mark, records: Vec<Record>) {
+        if self.refused.contains_key(&index) {
+            return;
+        }
+        if self.roomless.contains(&index) && records.iter().any(Record::has_requests) {
+            self.refused.insert(index, mark);
+            if self.nodes[usize::from(index)].disk.pending.is_empty() {
+                self.tell_later(index, MS, Input::Unwritten { from: mark });
+            }
+            return;
+        }
         let slow = self.slow_disk.get(&index).copied().unwrap_or(0);
         let ready = self.now + slow + self.prng.below(self.sync_max);
         let disk = &mut self.nodes[usize::from(index)].disk;
         disk.records.extend(records);
         let len = disk.records.len();
         disk.pending.push((ready, mark, len));
+    }
+
+    /// What was written before is durable: now it is told what was not.
+    pub(super) fn tell_refused(&mut self, index: u16) {
+        let Some(from) = self.refused.get(&index) else { return };
+        if self.nodes[usize::from(index)].disk.pending.is_empty() {
+            self.tell_later(index, 0, Input::Unwritten { from: *from });
+        }
     }
 
     fn send(&mut self, index: u16, to: ReplicaId, message: &Message) {
@@ -236,12 +255,36 @@ impl Cluster {
         self.tell_later(index, self.checkpoint_time, Input::Checkpointed { checkpoint });
     }
 
+    /// Whether what a checkpoint covers does not stand in the log yet.
+    pub(super) fn waits_for_its_log(&mut self, index: u16, input: &Input) -> bool {
+        let Input::Checkpointed { checkpoint } = input else { return false };
+        let noted = (index, checkpoint.slot);
+        let earlier = |(to, _, input): &(u16, u64, Input)| {
+            let Input::Checkpointed { checkpoint: other } = input else { return false };
+            *to == index && other.slot < checkpoint.slot
+        };
+        if self.later.values().any(earlier) {
+            return true;
+        }
+        if checkpoint.slot > self.status(index).decided || self.refused.contains_key(&index) {
+            self.noted.remove(&noted);
+            return true;
+        }
+        let disk = &self.nodes[usize::from(index)].disk;
+        let records = *self.noted.entry(noted).or_insert(disk.records.len());
+        records > disk.durable
+    }
+
     /// What takes its time and is done now.
     pub(super) fn note_done(&mut self, index: u16, input: &Input) {
         let (now, disk) = (self.now, &mut self.nodes[usize::from(index)].disk);
         let count = match input {
             Input::ChunkRead { .. } => self.reading.get_mut(&index),
             Input::ChunkStored { .. } => self.storing.get_mut(&index),
+            Input::Unwritten { .. } => {
+                self.refused.remove(&index);
+                None
+            }
             Input::Checkpointed { checkpoint } => {
                 disk.add(*checkpoint, now);
                 None
