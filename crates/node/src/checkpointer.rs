@@ -116,10 +116,10 @@ pub(crate) fn channel<C>() -> (HandOut<C>, States<C>) {
 
 impl<C> HandOut<C> {
     /// Hands a state out; gives it back if it has to wait.
-    pub(crate) fn offer(&self, state: ToWrite<C>) -> Result<(), ToWrite<C>> {
+    pub(crate) fn offer(&self, state: ToWrite<C>) -> Option<ToWrite<C>> {
         let offered = self.0.lock().unwritten.offer(state);
         self.0.changed.notify_all();
-        offered
+        offered.err()
     }
 
     /// Waits until a state can be handed out, as long as anything is wanted.

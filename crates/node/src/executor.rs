@@ -344,7 +344,7 @@ impl<S: Service> ExecutorThread<S> {
         // It may be durable, and allow the log to be given up, before anything is told after this.
         self.answer_waiting();
         self.tell();
-        let Err(state) = self.states.offer(state) else { return };
+        let Some(state) = self.states.offer(state) else { return };
         self.waits += 1;
         tracing::info!(
             "execution waits: two checkpoints before that of slot {} are still being written",

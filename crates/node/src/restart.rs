@@ -211,7 +211,7 @@ mod tests {
         let disk = MemoryDisk::default();
         let checkpoints = Checkpoints::open(disk.clone(), options).expect("a folder").0;
         for &(slot, number) in held {
-            let mut applier = Applier::new(Plain(Limited(number)), Default::default(), 1, NoPlants);
+            let mut applier = Applier::new(Plain(Limited(number)), Default::default(), NoPlants);
             for slot in 1..=slot {
                 let value = mainstay_model::Value::no_op(mainstay_model::Timestamp(1));
                 applier.apply(Slot(slot), &value, &mut Vec::new()).expect("no panic");

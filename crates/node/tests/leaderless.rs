@@ -5,16 +5,16 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::{Cluster, PATIENCE, loopback};
-use mainstay_node::Sockets;
+use mainstay_node::{PeerAddress, Sockets};
 
 #[test]
 fn a_replica_that_reaches_a_quorum_but_not_the_leader_serves_its_clients_through_another() {
     let mut cluster = Cluster::prepare(3);
     // Whoever has the highest index leads. It and the first do not find one another.
     let nobody = Sockets::bind(loopback(), loopback()).expect("ephemeral ports").peer_address();
-    cluster.configs[0].peers[2] = nobody;
+    cluster.configs[0].peers[2] = PeerAddress::Socket(nobody);
     let mut last = cluster.configs[2].clone();
-    last.peers[0] = nobody;
+    last.peers[0] = PeerAddress::Socket(nobody);
     cluster.configs[2] = last;
     cluster.run(1);
     cluster.run(2);

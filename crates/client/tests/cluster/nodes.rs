@@ -47,7 +47,7 @@ struct NoFront;
 impl Front for NoFront {
     type Connection = ();
 
-    fn connect(&mut self, _: u64, _: std::net::SocketAddr) {}
+    fn connect(&mut self, _: u64, _: SocketAddr) {}
 
     fn read(
         &mut self,

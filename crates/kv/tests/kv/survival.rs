@@ -99,6 +99,7 @@ const LIMITS: SessionLimits = SessionLimits {
     sessions_max: 3,
     replies_max: 4,
     reply_bytes_max: 200,
+    reply_bytes_all_max: 400,
     idle_max: Duration::from_millis(400),
 };
 const MS: u64 = 1_000_000;

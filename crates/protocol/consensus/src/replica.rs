@@ -226,7 +226,7 @@ impl<P: Plants> Replica<P> {
             (time, recovered.time) = (Timestamp(0), Timestamp(0));
         }
         let (promised, uncertain) = (recovered.promised, core::mem::take(&mut recovered.uncertain));
-        let (decided_upto, truncated_upto) = (recovered.decided_upto, recovered.truncated_upto);
+        let decided_upto = recovered.decided_upto;
         let votes = votes || plants.has(Plant::AmnesiacVotes);
         let applied_upto = held.last().map_or(Slot::NONE, |last| last.slot);
         let election = Election::new(now.monotonic, promised, prng.split());

@@ -332,7 +332,7 @@ struct Beginnings(Vec<Secret>);
 struct Nothing;
 
 impl Checkpoint for Nothing {
-    fn write(self, _: &mut dyn io::Write) -> io::Result<()> {
+    fn write(&self, _: &mut dyn io::Write) -> io::Result<()> {
         Ok(())
     }
 }
@@ -373,7 +373,7 @@ fn a_log_begins_once_and_nowhere_but_at_its_beginning() {
             applier.apply(Slot(slot), &value, &mut Vec::new()).unwrap();
         }
         let mut told = Vec::new();
-        applier.query(b"", &mut told).unwrap();
+        applier.query(Timestamp(0), b"", &mut told).unwrap();
         (told, applier.digest())
     };
     let (once, digest) = run([vec![begin(7)], vec![]]);

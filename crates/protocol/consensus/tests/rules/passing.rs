@@ -161,7 +161,7 @@ fn a_disk_has_time_for_what_is_long() {
     for long in [true, false] {
         let (mut a, _) = leader_with(Settings::default());
         let len = if long { 16 << 20 } else { 1_000 };
-        let request = Request { id: None, bytes: vec![7; len].into() };
+        let request = Request { id: None, client: 0, bytes: vec![7; len].into() };
         a.step(Input::Submit { token: Token(1), request });
         a.end_turn();
         // Longer than a disk may owe anything, and the others' disks have nothing to do.
