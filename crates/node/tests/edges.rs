@@ -365,7 +365,8 @@ fn a_taken_port_is_named() {
     {
         let error = Sockets::bind(peer, client).expect_err("a taken port");
         assert!(matches!(error, NodeError::Listen { .. }));
-        assert_eq!(error.exit_code(), 2);
+        // Whatever holds it may let go.
+        assert_eq!(error.exit_code(), 1);
         let text = error.to_string();
         assert!(text.contains(name) && text.contains(&address.to_string()), "{text}");
     }
