@@ -48,6 +48,15 @@ pub(crate) struct Note {
     pub(crate) done: SyncSender<()>,
 }
 
+/// What the protocol thread knows of what the log has no room for.
+#[derive(Debug, Default)]
+pub(crate) struct Roomless {
+    /// How often records found no room.
+    pub(crate) refusals: u64,
+    /// Checkpoints that are written, of slots that the log does not hold yet.
+    pub(crate) notes: Vec<Note>,
+}
+
 /// What the other threads tell the protocol thread.
 #[derive(Debug)]
 pub(crate) enum Event {

@@ -29,8 +29,8 @@ impl<F: Front> Node<F> {
 
     /// Has the log note what it holds all of: every record up to there was handed over before this.
     fn pass_notes(&mut self) {
-        let (keeps_upto, refusals) = (self.machines.replica.keeps_upto(), self.refusals);
-        for note in self.notes.extract_if(.., |note| note.slot <= keeps_upto) {
+        let (keeps_upto, refusals) = (self.machines.replica.keeps_upto(), self.roomless.refusals);
+        for note in self.roomless.notes.extract_if(.., |note| note.slot <= keeps_upto) {
             self.disk.add(DiskTask::NoteDecided { note, refusals }, 0);
         }
     }
@@ -39,7 +39,7 @@ impl<F: Front> Node<F> {
         match effect {
             Effect::Persist { mark, records } => {
                 let bytes = records.iter().map(record_bytes).sum();
-                let refusals = self.refusals;
+                let refusals = self.roomless.refusals;
                 self.disk.add(DiskTask::Persist { mark, records, refusals }, bytes);
             }
             Effect::Send { to, message } => self.links.send(to, &message),

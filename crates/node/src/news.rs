@@ -21,10 +21,10 @@ impl<F: Front> Node<F> {
                 Event::Unwritten { from } => {
                     // What was asked for until now goes with it.
                     self.carry_out();
-                    self.refusals += 1;
+                    self.roomless.refusals += 1;
                     self.machines.step(Input::Unwritten { from });
                 }
-                Event::Note(note) => self.notes.push(note),
+                Event::Note(note) => self.roomless.notes.push(note),
                 Event::LogRead { from, purpose, entries } => self.log_read(from, purpose, entries),
                 Event::Log(log) => {
                     if log.has_room != self.log.has_room {

@@ -21,7 +21,7 @@ use crate::claims::Claims;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::connection::Connection;
-use crate::disk::{DiskTask, Event, LogState, Note};
+use crate::disk::{DiskTask, Event, LogState, Roomless};
 use crate::executor::{ExecutorTask, Query};
 use crate::front::{Front, View};
 use crate::front_clients::Gate;
@@ -152,10 +152,7 @@ pub(crate) struct Node<F: Front> {
     pub(crate) transfers: Outgoing<TransferTask>,
     pub(crate) inbox: Arc<Inbox<Event>>,
     pub(crate) log: LogState,
-    /// How often records found no room in the log.
-    pub(crate) refusals: u64,
-    /// Checkpoints that are written, of slots that the log does not hold yet.
-    pub(crate) notes: Vec<Note>,
+    pub(crate) roomless: Roomless,
     pub(crate) checkpointing: Checkpointing,
     pub(crate) applied: Slot,
     /// When what is known as decided was last applied, or more of it than before; and how far that was.
@@ -251,8 +248,7 @@ impl<F: Front> Node<F> {
             checkpointing: Checkpointing::new(parts.wanted),
             inbox: parts.inbox,
             log: parts.log,
-            refusals: 0,
-            notes: Vec::new(),
+            roomless: Roomless::default(),
             applied: Slot::NONE,
             kept_up: (Slot::NONE, now),
             stopped: None,

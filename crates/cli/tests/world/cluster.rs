@@ -61,9 +61,9 @@ impl Cluster {
     }
 
     /// A place for one whose disk has `size` bytes. Nobody but its processes sees that disk.
-    pub(crate) fn prepare_small(size: &'static str) -> Self {
+    pub(crate) fn prepare_small(size: &'static str, options: &[&str]) -> Self {
         let program = option_env!("CARGO_BIN_EXE_mainstay").unwrap_or("mainstay");
-        let mut cluster = Self::prepare(Path::new(program), &[]);
+        let mut cluster = Self::prepare(Path::new(program), options);
         cluster.disk = Some(size);
         cluster
     }

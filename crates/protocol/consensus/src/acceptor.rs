@@ -174,7 +174,9 @@ impl<P: Plants> Replica<P> {
         // What is kept already and only proposed anew, in another ballot, may use the reserve: a new
         // leader must be able to finish what it took over.
         let kept_already = known.is_some_and(|kept| kept.entry.value == m.value);
-        if !self.acceptor.room && m.value.request_count() > 0 && !kept_already {
+        // So may the first slot: without the opening of the log nothing can be read, either.
+        let is_small = m.value.request_count() == 0 || m.slot == Slot::FIRST;
+        if !self.acceptor.room && !is_small && !kept_already {
             let refused = Refused { ballot: m.ballot, reason: RefusedReason::NoRoom };
             return self.send(cx, from, Body::Refused(refused));
         }

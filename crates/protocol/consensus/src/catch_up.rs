@@ -172,7 +172,10 @@ impl<P: Plants> Replica<P> {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
-        if let Some(leader) = self.leader_that_sends(cx.now.monotonic) {
+        // What there is no room for need not be waited for.
+        if self.acceptor.room
+            && let Some(leader) = self.leader_that_sends(cx.now.monotonic)
+        {
             let at = cx.now.monotonic;
             self.catch_up.asked = Some(Asked { from, to: Some(leader), at, comes: true });
             return;

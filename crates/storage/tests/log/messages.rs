@@ -57,6 +57,21 @@ fn sentences() -> Vec<(String, [&'static str; 3])> {
             ["the data folder", "could not list", "check"],
         ),
         (
+            ReadError::Damaged(damage(Meaning::Uncertain(Slot(41)))).to_string(),
+            ["log-0000000003", "slot 41", "init --lost"],
+        ),
+        (
+            ReadError::Io { file: file(), source: source() }.to_string(),
+            ["log-0000000003", "could not read", "check"],
+        ),
+    ]
+}
+
+/// Those of a log that takes no more.
+fn failures() -> Vec<(String, [&'static str; 3])> {
+    let file = || "log-0000000003".to_owned();
+    vec![
+        (
             AppendError::NoRoom { file: file(), bytes: 64, source: source() }.to_string(),
             ["log-0000000003", "64 bytes", "free space"],
         ),
@@ -79,14 +94,6 @@ fn sentences() -> Vec<(String, [&'static str; 3])> {
         (
             SyncError::Failed { file: file(), source: source() }.to_string(),
             ["log-0000000003", "must end", "thinly provisioned"],
-        ),
-        (
-            ReadError::Damaged(damage(Meaning::Uncertain(Slot(41)))).to_string(),
-            ["log-0000000003", "slot 41", "init --lost"],
-        ),
-        (
-            ReadError::Io { file: file(), source: source() }.to_string(),
-            ["log-0000000003", "could not read", "check"],
         ),
     ]
 }
@@ -140,7 +147,8 @@ fn checkpoint_sentences() -> Vec<(String, [&'static str; 3])> {
 
 #[test]
 fn every_error_is_one_sentence_with_what_to_do() {
-    for (sentence, words) in sentences().into_iter().chain(checkpoint_sentences()) {
+    let all = sentences().into_iter().chain(failures()).chain(checkpoint_sentences());
+    for (sentence, words) in all {
         for word in words {
             assert!(sentence.contains(word), "'{word}' is missing in: {sentence}");
         }

@@ -172,32 +172,3 @@ fn nobody_else_looks_into_a_folder_or_its_files() {
         assert_eq!(mode(&path.join(file)), 0o600, "{file}");
     }
 }
-
-/// A process of its own, which has all the file descriptors open that it may have.
-const OUT_OF_HANDLES: &str = "MAINSTAY_TEST_OUT_OF_HANDLES";
-
-#[test]
-fn a_folder_is_synced_by_a_process_that_can_open_nothing() {
-    if std::env::var_os(OUT_OF_HANDLES).is_some() {
-        let folder = folder();
-        let disk = RealDisk::open(folder.path()).expect("open");
-        drop(disk.create("a").expect("create"));
-        let mut open = Vec::new();
-        let error = loop {
-            match std::fs::File::open(folder.path()) {
-                Ok(file) => open.push(file),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
-        disk.rename("a", "b").expect("rename");
-        disk.sync_folder().expect("what was opened before can be synced");
-        return;
-    }
-    let program = std::env::current_exe().expect("this program");
-    let name = "real::a_folder_is_synced_by_a_process_that_can_open_nothing";
-    let command = format!("ulimit -n 64; exec '{}' --exact {name}", program.display());
-    let mut shell = std::process::Command::new("sh");
-    let output = shell.args(["-c", &command]).env(OUT_OF_HANDLES, "1").output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}

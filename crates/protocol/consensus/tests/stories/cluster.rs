@@ -32,6 +32,15 @@ struct Node {
     suspected: BTreeSet<u16>,
 }
 
+/// What logs do not hold.
+#[derive(Default)]
+struct Unkept {
+    /// From which mark on a replica is to be told that there was no room.
+    refused: BTreeMap<u16, Mark>,
+    /// How much of a log has to be durable before the checkpoint of a slot may stand.
+    noted: BTreeMap<(u16, Slot), usize>,
+}
+
 pub(crate) struct Cluster {
     pub(crate) now: u64,
     pub(crate) prng: Prng,
@@ -120,10 +129,7 @@ pub(crate) struct Cluster {
     pub(crate) full: BTreeSet<u16>,
     /// Whose log has no room for requests.
     pub(crate) roomless: BTreeSet<u16>,
-    /// From which mark on those are to be told so that found none.
-    refused: BTreeMap<u16, Mark>,
-    /// How much of whose log has to be durable before the checkpoint of a slot may stand.
-    noted: BTreeMap<(u16, Slot), usize>,
+    unkept: Unkept,
     pub(crate) observed: Vec<(u16, Observation)>,
     /// How many pieces each replica stored.
     pub(crate) stored: BTreeMap<u16, u64>,
@@ -204,8 +210,7 @@ impl Cluster {
             damaged: BTreeSet::new(),
             full: BTreeSet::new(),
             roomless: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            noted: BTreeMap::new(),
+            unkept: Unkept::default(),
             observed: Vec::new(),
             stored: BTreeMap::new(),
             storing: BTreeMap::new(),
@@ -227,8 +232,8 @@ impl Cluster {
         let node = &mut self.nodes[usize::from(index)];
         node.disk.crash();
         node.boot += 1;
-        self.refused.remove(&index);
-        self.noted.retain(|(whose, _), _| *whose != index);
+        self.unkept.refused.remove(&index);
+        self.unkept.noted.retain(|(whose, _), _| *whose != index);
         let checkpoint = node.disk.checkpoint();
         self.reading.remove(&index);
         self.storing.remove(&index);

@@ -46,11 +46,11 @@ impl Cluster {
 
     /// Where there is no room for requests, what comes behind them is not written either.
     fn persist(&mut self, index: u16, mark: Mark, records: Vec<Record>) {
-        if self.refused.contains_key(&index) {
+        if self.unkept.refused.contains_key(&index) {
             return;
         }
         if self.roomless.contains(&index) && records.iter().any(Record::has_requests) {
-            self.refused.insert(index, mark);
+            self.unkept.refused.insert(index, mark);
             if self.nodes[usize::from(index)].disk.pending.is_empty() {
                 self.tell_later(index, MS, Input::Unwritten { from: mark });
             }
@@ -66,7 +66,7 @@ impl Cluster {
 
     /// What was written before is durable: now it is told what was not.
     pub(super) fn tell_refused(&mut self, index: u16) {
-        let Some(from) = self.refused.get(&index) else { return };
+        let Some(from) = self.unkept.refused.get(&index) else { return };
         if self.nodes[usize::from(index)].disk.pending.is_empty() {
             self.tell_later(index, 0, Input::Unwritten { from: *from });
         }
@@ -266,12 +266,13 @@ impl Cluster {
         if self.later.values().any(earlier) {
             return true;
         }
-        if checkpoint.slot > self.status(index).decided || self.refused.contains_key(&index) {
-            self.noted.remove(&noted);
+        if checkpoint.slot > self.status(index).decided || self.unkept.refused.contains_key(&index)
+        {
+            self.unkept.noted.remove(&noted);
             return true;
         }
         let disk = &self.nodes[usize::from(index)].disk;
-        let records = *self.noted.entry(noted).or_insert(disk.records.len());
+        let records = *self.unkept.noted.entry(noted).or_insert(disk.records.len());
         records > disk.durable
     }
 
@@ -282,7 +283,7 @@ impl Cluster {
             Input::ChunkRead { .. } => self.reading.get_mut(&index),
             Input::ChunkStored { .. } => self.storing.get_mut(&index),
             Input::Unwritten { .. } => {
-                self.refused.remove(&index);
+                self.unkept.refused.remove(&index);
                 None
             }
             Input::Checkpointed { checkpoint } => {
