@@ -23,6 +23,11 @@ const REASONS: &str = "docs/simulator.md";
 const HEADING: &str = "## What no seed reaches";
 /// How many seeds are run if nothing else is asked for.
 pub(crate) const SEEDS: u64 = 2_000;
+/// What stands in a line that is there for what cannot come: a guard that the caller has looked at before,
+/// a message that no honest replica sends, and what only a planted bug reaches. Neither these
+/// nor the end of a block are told.
+const GUARDS: [&str; 5] =
+    ["else { return", "else { continue", "else { break", "self.ignore(", "plants.has("];
 /// The kind of a region that is code, in what llvm-cov exports.
 const CODE: u64 = 0;
 
@@ -130,6 +135,11 @@ fn unreached(path: &str, text: &str, regions: &BTreeMap<Span, u64>) -> Vec<Unrea
     let lines: Vec<&str> = text.lines().collect();
     let mut found: Vec<Unreached> = Vec::new();
     for ((line, ..), _) in regions.iter().filter(|(_, count)| **count == 0) {
+        let index = usize::try_from(*line).unwrap_or(usize::MAX).saturating_sub(1);
+        let source = lines.get(index).map_or("", |line| line.trim());
+        if source == "}" || GUARDS.iter().any(|guard| source.contains(guard)) {
+            continue;
+        }
         let place = format!("{path}: {}", function_of(&lines, *line));
         match found.iter_mut().find(|one| one.place == place) {
             Some(one) if one.lines.last() == Some(line) => {}
@@ -221,7 +231,9 @@ impl Door {
         }
     }
 
-    fn stay(&self) {}
+    fn stay(&self) {
+        let Some(key) = self.key else { return };
+    }
 }
 ";
 
@@ -249,7 +261,9 @@ impl Door {
         let file = &reached["crates/protocol/door/src/lib.rs"];
         assert_eq!(reached.len(), 1, "other files do not matter");
         assert_eq!(file.values().copied().collect::<Vec<_>>(), [5, 5, 0], "no gaps, no macros");
-        let found = unreached("crates/protocol/door/src/lib.rs", SOURCE, file);
+        let mut file = file.clone();
+        file.extend([((11, 39, 11, 47), 0), ((12, 5, 12, 6), 0)]);
+        let found = unreached("crates/protocol/door/src/lib.rs", SOURCE, &file);
         let place = "crates/protocol/door/src/lib.rs: open".to_owned();
         assert_eq!(found, [Unreached { place, lines: vec![5] }]);
     }
