@@ -12,9 +12,6 @@ use crate::reply::Reply;
 use crate::resp::{Arguments, Parser, Request, Version, Writer};
 use crate::statistics::Statistics;
 
-/// The most arguments of a command that the front answers by itself.
-const LOCAL_ARGUMENTS_MAX: usize = 256;
-
 /// The Redis protocol as a client protocol of a node.
 #[derive(Debug, Default)]
 pub struct RedisFront {
@@ -62,12 +59,6 @@ impl Front for RedisFront {
     fn refuse(&mut self, _: &str, out: &mut Vec<u8>) {
         self.server.statistics.turned_away += 1;
         Writer::new(out, Version::Resp2).error(b"ERR max number of clients reached");
-    }
-
-    fn held(&self, connection: &Connection) -> usize {
-        let client = connection.seat.client();
-        let told = client.name.len() + client.library.len() + client.library_version.len();
-        connection.parser.held() + told
     }
 
     fn read(
@@ -243,10 +234,6 @@ impl Server {
                     false => Parsed::Read { body, shape },
                 })
             }
-            // Each of them may be answered with some kilobytes of its own.
-            Run::Local(_) if arguments.len() > LOCAL_ARGUMENTS_MAX => {
-                Err(Refusal::too_many_arguments(LOCAL_ARGUMENTS_MAX))
-            }
             Run::Local(local) => {
                 let mut out = Vec::new();
                 let mut call = Call { client, server: self, view, out: &mut out };
@@ -295,10 +282,6 @@ const fn failure_text(failure: Failure) -> &'static str {
         }
         Failure::TooLarge => {
             "ERR the command is larger than the replica allows; it was not carried out"
-        }
-        Failure::Crowded => {
-            "TRYAGAIN The replica holds as much for its clients as it may; the command was not carried \
-             out, try again"
         }
         Failure::Uncertain => "UNCERTAIN the command may or may not have been carried out",
         Failure::Stopped => {

@@ -33,7 +33,6 @@
 
 #![forbid(unsafe_code)]
 
-mod account;
 mod address;
 mod checkpointer;
 mod checkpointing;

@@ -165,7 +165,7 @@ impl<F: Front> Node<F> {
             });
             if !connection.dirty {
                 connection.dirty = true;
-                self.dirty.push_back(id);
+                self.dirty.push(id);
             }
         }
     }

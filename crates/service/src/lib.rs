@@ -67,7 +67,6 @@ pub mod command;
 pub mod conformance;
 pub mod contract;
 mod fields;
-mod interlude;
 pub mod interval;
 mod kept_replies;
 pub mod native;
@@ -81,7 +80,6 @@ pub use command::Command;
 pub use contract::{
     Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Secret, Service,
 };
-pub use interlude::Interlude;
 pub use interval::CheckpointInterval;
 pub use session::{Admission, SessionLimits, SessionTable};
 pub use unwritten::Unwritten;

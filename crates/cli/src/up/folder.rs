@@ -190,7 +190,6 @@ fn refuse_other(
 mod tests {
     use super::*;
     use crate::failure::{DATA, USAGE};
-    use crate::settings::LimitSettings;
 
     fn options(folder: &Path, replicas: Option<u16>) -> UpOptions {
         UpOptions {
@@ -209,7 +208,6 @@ mod tests {
             checkpoint_write_rate: None,
             checkpoint_fetch_rate: None,
             log_keep_bytes: None,
-            limits: LimitSettings::default(),
             segment_bytes: None,
             log_bytes_max: None,
         }
