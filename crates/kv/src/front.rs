@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use mainstay_node::front::{Failure, Front, Outcome, Parsed, View};
+use mainstay_node::front::{Failure, Front, Outcome, Parsed, RejectCode, View};
 
 use crate::clients::{Client, Clients, Replies, Seat};
 use crate::command::{self, After, Call, Found, Number, Refusal, Run, transaction};
@@ -56,9 +56,14 @@ impl Front for RedisFront {
     }
 
     /// In the words that client libraries look for; why exactly, the replica's log tells.
-    fn refuse(&mut self, _: &str, out: &mut Vec<u8>) {
+    fn refuse(&mut self, code: RejectCode, sentence: &str, out: &mut Vec<u8>) {
         self.server.statistics.turned_away += 1;
-        Writer::new(out, Version::Resp2).error(b"ERR max number of clients reached");
+        let told = match code {
+            RejectCode::TooMany => "ERR max number of clients reached".to_owned(),
+            RejectCode::Starting => format!("LOADING {sentence}"),
+            _ => format!("ERR {sentence}"),
+        };
+        Writer::new(out, Version::Resp2).error(told.as_bytes());
     }
 
     fn read(

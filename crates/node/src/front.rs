@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+pub use mainstay_model::hello::RejectCode;
 
 /// A client protocol.
 pub trait Front: Send + 'static {
@@ -15,10 +16,10 @@ pub trait Front: Send + 'static {
     /// A client connected, `from` where; `id` is unique within the life of the process.
     fn connect(&mut self, id: u64, from: SocketAddr) -> Self::Connection;
 
-    /// Appends what a client is told that is turned away before its first command; `sentence` says
-    /// why. The connection is closed once this is sent.
-    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
-        let _ = (sentence, out);
+    /// Appends what a client is told that is turned away before its first command; `code` and
+    /// `sentence` say why. The connection is closed once this is sent.
+    fn refuse(&mut self, code: RejectCode, sentence: &str, out: &mut Vec<u8>) {
+        let _ = (code, sentence, out);
     }
 
     /// Takes whole commands from the front of `input`, in order, and appends what to do about each

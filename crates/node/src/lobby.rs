@@ -121,7 +121,7 @@ impl<F: Front> Porter<F> {
     /// A client goes to another replica.
     fn refuse(&mut self, mut visitor: TcpStream) -> io::Result<()> {
         let mut out = Vec::new();
-        self.front.refuse(&self.sentence(), &mut out);
+        self.front.refuse(RejectCode::Starting, &self.sentence(), &mut out);
         visitor.write_all(&out)
     }
 

@@ -260,13 +260,13 @@ mod tests {
         assert_eq!((from(&told), held), (Some(Slot(5)), vec![5, 9]));
         let refused = told.expect("a state").refused.expect("it is told");
         assert!(
-            refused.contains("slot 9 is whole") && refused.contains("above the limit"),
+            refused.contains("slot 9 is whole") && refused.contains("cannot restore it"),
             "{refused}"
         );
         // The log does not reach back to what could be restored, or to the beginning.
         for held in [&[(5, 7), (9, 700)][..], &[(9, 700)]] {
             let sentence = start(held, None, 6).0.expect_err("it is not to ask for what it has");
-            assert!(sentence.contains("above the limit"), "{sentence}");
+            assert!(sentence.contains("cannot restore it"), "{sentence}");
             assert!(sentence.contains("start the program that wrote it"), "{sentence}");
         }
         let (told, held) = start(&[(9, 700)], None, 0);

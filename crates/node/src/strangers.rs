@@ -253,7 +253,7 @@ impl<F: Front> Node<F> {
         if self.complaints.is_news(now, connection.address.ip(), code) {
             tracing::warn!("refused {} ({code}): {sentence}", connection.who());
         }
-        self.front.refuse(sentence, connection.stream.output.tail());
+        self.front.refuse(code, sentence, connection.stream.output.tail());
         connection.closing = true;
         connection.stream.input.clear();
     }

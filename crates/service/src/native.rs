@@ -259,8 +259,8 @@ impl ClientMessage {
                 let id = reader.u64()?;
                 let has_after = reader.flag("after")?;
                 let after = (reader.session()?, RequestNumber(reader.u64()?));
-                let body = reader.take(reader.remaining())?;
-                Self::Query { id, after: has_after.then_some(after), body }
+                let after = behind_flag(has_after, after, "after")?;
+                Self::Query { id, after, body: reader.take(reader.remaining())? }
             }
             WHO_LEADS => Self::WhoLeads,
             WATCH => {
@@ -354,8 +354,21 @@ fn encode_leader(leader: Option<u16>, out: &mut Vec<u8>) {
 
 fn decode_leader(reader: &mut Reader) -> Result<Option<u16>, DecodeError> {
     let known = reader.flag("leader")?;
-    let index = reader.u16()?;
-    Ok(known.then_some(index))
+    behind_flag(known, reader.u16()?, "leader")
+}
+
+/// What stands behind a flag. Where the flag is not set its place holds zero, so that a message has one
+/// encoding.
+fn behind_flag<T: Default + PartialEq>(
+    is_set: bool,
+    value: T,
+    what: &'static str,
+) -> Result<Option<T>, DecodeError> {
+    match is_set {
+        true => Ok(Some(value)),
+        false if value == T::default() => Ok(None),
+        false => Err(DecodeError::BadValue(what)),
+    }
 }
 
 fn encode_watching(watching: &Watching, out: &mut Vec<u8>) {
@@ -372,10 +385,9 @@ fn encode_watching(watching: &Watching, out: &mut Vec<u8>) {
 fn decode_watching(reader: &mut Reader) -> Result<Watching, DecodeError> {
     let session = reader.session()?;
     let known = reader.flag("known")?;
-    let applied_upto = RequestNumber(reader.u64()?);
     let watching = Watching {
         session,
-        applied_upto: known.then_some(applied_upto),
+        applied_upto: behind_flag(known, RequestNumber(reader.u64()?), "known")?,
         told_upto: RequestNumber(reader.u64()?),
         configuration: ConfigurationId(reader.u64()?),
         replicas: reader.u16()?,

@@ -143,6 +143,18 @@ fn a_quorum_that_is_none_is_refused() {
     }
 }
 
+#[test]
+fn a_message_has_one_encoding() {
+    let nobody_leads = ReplicaMessage::Leader(None);
+    let mut body = encoded(|out| nobody_leads.encode(out)).to_vec();
+    *body.last_mut().unwrap() = 1;
+    assert!(ReplicaMessage::decode(nobody_leads.kind(), body.into()).is_err());
+    let after_nothing = ClientMessage::Query { id: 6, after: None, body: Bytes::new() };
+    let mut body = encoded(|out| after_nothing.encode(out)).to_vec();
+    *body.last_mut().unwrap() = 1;
+    assert!(ClientMessage::decode(after_nothing.kind(), body.into()).is_err());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(

@@ -31,7 +31,11 @@ fn every_property_holds_and_every_run_is_reproducible() {
     let fire = scenario::by_name("transfer-under-fire").expect("a scenario of that name");
     let fire = run_many(Subject::Scenario(fire), 1, 20, 2, |report| report.violation.is_none());
     assert!(fire.counts.resumed > 0, "no fetch went on where an earlier process had stopped");
-    for (name, count) in first.counts.all().into_iter().filter(|(name, _)| *name != "resumed") {
+    let full = scenario::by_name("full-voter").expect("a scenario of that name");
+    let full = run_many(Subject::Scenario(full), 1, 8, 2, |report| report.violation.is_none());
+    assert!(full.counts.unwritten > 0, "no disk took back what found no room: {}", full.counts);
+    let rare = ["resumed", "unwritten"];
+    for (name, count) in first.counts.all().into_iter().filter(|(name, _)| !rare.contains(name)) {
         assert!(count > 0, "no {name} in {SEEDS} seeds: {}", first.counts);
     }
     println!("{}", first.counts);

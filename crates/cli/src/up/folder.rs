@@ -189,7 +189,7 @@ fn refuse_other(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{DATA, USAGE};
+    use crate::failure::{DATA, FAILED};
 
     fn options(folder: &Path, replicas: Option<u16>) -> UpOptions {
         UpOptions {
@@ -219,7 +219,7 @@ mod tests {
         let first = open(&options(root.path(), Some(5)), 1).unwrap();
         assert_eq!(first.amnesiac, [false; 5]);
         let locked = open(&options(root.path(), None), 1).err().unwrap();
-        assert!(locked.code == USAGE && locked.sentence.contains("another"), "{locked}");
+        assert!(locked.code == FAILED && locked.sentence.contains("another"), "{locked}");
         let id = first.cluster.id;
         // One that lets go in time is waited for.
         let leaving = std::thread::spawn(move || drop(first));

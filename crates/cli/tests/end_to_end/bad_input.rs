@@ -153,7 +153,7 @@ fn a_taken_port_is_named_by_the_replica() {
         let held = TcpListener::bind(address).expect("a free port");
         let output = cluster.run(&["replica", "--config", &config]);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert_eq!(output.status.code(), Some(1), "it may be free later: {told}");
         let sentence = told.lines().last().unwrap_or_default();
         let good = sentence.starts_with("error: ") && sentence.contains(&address.to_string());
         assert!(good, "{told}");

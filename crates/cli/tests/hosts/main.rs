@@ -113,6 +113,9 @@ impl Cluster {
 
     /// Commands at a replica, from its own host.
     fn client(&self, host: usize, at: &str) -> Client {
+        // A replica that still reads its log takes no commands.
+        let peers = at.replace(":7400", ":7500");
+        wait_until("it serves", || self.is_active(host, &peers));
         let at: SocketAddr = at.parse().expect("an address");
         let stream = wait_for("a connection", || self.hosts.connect(host, at).ok());
         stream.set_read_timeout(Some(world::DEADLINE)).expect("a time-out");

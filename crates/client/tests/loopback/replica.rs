@@ -116,7 +116,9 @@ impl Cluster {
     }
 
     pub(crate) fn end_sessions(&self) {
-        for nonce in self.state().nonces.clone() {
+        // The lock is not to be held over the loop, which takes it.
+        let nonces = self.state().nonces.clone();
+        for nonce in nonces {
             self.order(Command::EndSession { nonce }.encode());
         }
     }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 
 use crate::server::{Server, client_address};
 use mainstay_kv::RedisFront;
-use mainstay_node::front::{Failure, Front as _, Outcome, Parsed, View};
+use mainstay_node::front::{Failure, Front as _, Outcome, Parsed, RejectCode, View};
 
 /// Runs the lines in order on one connection a version. A line that is a number lets decided time go
 /// forward to so many milliseconds.
@@ -547,7 +547,11 @@ fn failures_begin_with_words_that_clients_know() {
         assert!(!text.contains("  "), "{text}");
     }
     let mut out = Vec::new();
-    RedisFront::default().refuse("replica 1 serves 3 clients already", &mut out);
+    RedisFront::default().refuse(
+        RejectCode::TooMany,
+        "replica 1 serves 3 clients already",
+        &mut out,
+    );
     assert_eq!(out, b"-ERR max number of clients reached\r\n", "what go-redis compares with");
     let mut out = Vec::new();
     RedisFront::default().write(2, Outcome::Reply(b"\xff"), &mut out);

@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use mainstay_model::hello::RejectCode;
 use mainstay_model::{ClusterId, Configuration, ConfigurationId, Epoch, GroupId, ReplicaId};
 use mainstay_node::front::{Front, Outcome, Parsed, View};
 use mainstay_node::{
@@ -137,7 +138,7 @@ impl Front for Lines {
 
     fn connect(&mut self, _: u64, _: SocketAddr) {}
 
-    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
+    fn refuse(&mut self, _: RejectCode, sentence: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("-{sentence}\n").as_bytes());
     }
 
