@@ -25,8 +25,6 @@ const BETA: usize = 1;
 const GAMMA: usize = 2;
 /// Where they listen; the third host at an address of the newer kind.
 const ADDRESSES: [&str; HOSTS] = ["10.77.0.1", "10.77.0.2", "fd77::3"];
-/// Where the second host moves to.
-const MOVED_TO: &str = "10.77.0.12";
 /// An address that nobody has.
 const NOBODY: &str = "10.77.0.66";
 
@@ -181,7 +179,7 @@ fn two_of_three_serve(cluster: &mut Cluster) {
 }
 
 #[test]
-fn names_come_move_and_go_while_the_cluster_runs() {
+fn names_come_and_go_while_the_cluster_runs() {
     if !is_superuser() {
         return;
     }
@@ -205,28 +203,12 @@ fn names_come_move_and_go_while_the_cluster_runs() {
     });
     assert!(cluster.client(GAMMA, "[fd77::3]:7400").count() > 0);
 
-    // The second host moves.
-    cluster.kill(BETA);
-    cluster.hosts.take_address(BETA, beta);
-    cluster.hosts.give_address(BETA, MOVED_TO);
-    for host in [ALPHA, BETA, GAMMA] {
-        cluster.hosts.know(host, &all(MOVED_TO));
-    }
-    cluster.start(BETA);
-    let moved = format!("{MOVED_TO}:7500");
-    wait_until("all find it where it is now", || {
-        cluster.is_active(BETA, &moved)
-            && !cluster.warnings(ALPHA, "10.77.0.1:7500").contains("not reached")
-            && !cluster.warnings(GAMMA, "[fd77::3]:7500").contains("not reached")
-    });
-    assert!(cluster.said(ALPHA).contains(&format!("beta:7500 ({MOVED_TO}:7500)")));
-
     // It is needed now, and can be reached.
     cluster.kill(GAMMA);
     assert!(cluster.client(ALPHA, "10.77.0.1:7400").count() > 0);
 
     // A name that is gone is said once, however often it is looked up.
-    cluster.hosts.know(ALPHA, &names(MOVED_TO));
+    cluster.hosts.know(ALPHA, &names(beta));
     let about_gamma = |cluster: &Cluster| {
         cluster.said(ALPHA).lines().filter(|line| line.contains("gamma")).count()
     };
