@@ -83,12 +83,6 @@ impl Cluster {
         self.replicas[host] = Some(command.spawn().expect("`ip` is installed"));
     }
 
-    fn kill(&mut self, host: usize) {
-        let mut replica = self.replicas[host].take().expect("it runs");
-        replica.kill().expect("a signal");
-        replica.wait().expect("it ends");
-    }
-
     /// What a replica tells of itself and of all that it reaches, asked on its own host.
     fn status(&self, host: usize, at: &str) -> Value {
         let asked = self
@@ -179,13 +173,12 @@ fn two_of_three_serve(cluster: &mut Cluster) {
 }
 
 #[test]
-fn names_come_and_go_while_the_cluster_runs() {
+fn names_come_while_the_cluster_runs() {
     if !is_superuser() {
         return;
     }
     let mut cluster = Cluster::make();
     let [alpha, beta, gamma] = ADDRESSES;
-    let names = |beta: &'static str| [(alpha, "alpha"), (beta, "beta")];
     let all = |beta: &'static str| [(alpha, "alpha"), (beta, "beta"), (gamma, "gamma")];
 
     two_of_three_serve(&mut cluster);
@@ -202,22 +195,6 @@ fn names_come_and_go_while_the_cluster_runs() {
             && !cluster.warnings(ALPHA, "10.77.0.1:7500").contains("not reached")
     });
     assert!(cluster.client(GAMMA, "[fd77::3]:7400").count() > 0);
-
-    // It is needed now, and can be reached.
-    cluster.kill(GAMMA);
-    assert!(cluster.client(ALPHA, "10.77.0.1:7400").count() > 0);
-
-    // A name that is gone is said once, however often it is looked up.
-    cluster.hosts.know(ALPHA, &names(beta));
-    let about_gamma = |cluster: &Cluster| {
-        cluster.said(ALPHA).lines().filter(|line| line.contains("gamma")).count()
-    };
-    wait_until("it is said", || {
-        cluster.warnings(ALPHA, "10.77.0.1:7500").contains("gamma, is not known")
-            || cluster.warnings(ALPHA, "10.77.0.1:7500").contains("takes long")
-    });
-    let lines = about_gamma(&cluster);
-    assert!(lines <= 16, "{lines} lines about one peer");
 }
 
 #[test]
