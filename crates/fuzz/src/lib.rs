@@ -3,7 +3,7 @@
 //! A harness takes any bytes and panics if the decoder under it does what it may not: panic, hang,
 //! reserve memory that the bytes do not hold, or read the same bytes in two ways. The targets of
 //! cargo-fuzz in `fuzz/fuzz_targets` call them, and so do the property tests of this crate, in every
-//! run of the checks. Both start from [`seeds`], the golden bytes of the formats.
+//! run of the checks. Both start from the golden bytes of the formats.
 
 #![forbid(unsafe_code)]
 
