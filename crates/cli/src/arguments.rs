@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_model::quorum::REPLICAS_MAX;
 
 use crate::settings::{
-    ADAPTIVE, BATCH_REQUESTS_MAX, BATCH_WAIT_MS_MAX, FIXED, MULTICAST, QUERY, ROTATION,
-    TRUSTED_RANK,
+    ADAPTIVE, BATCH_REQUESTS_MAX, BATCH_WAIT_MS_MAX, FIXED, LimitSettings, MULTICAST, QUERY,
+    ROTATION, TRUSTED_RANK,
 };
 
 /// Keeps a stateful service running through crashes.
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 /// What to do. Each is described where its options are: a description here would hide the longer one.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Up(UpOptions),
+    Up(Box<UpOptions>),
     Init(InitOptions),
     Replica(ReplicaOptions),
     Status(StatusOptions),
@@ -178,6 +178,8 @@ pub(crate) struct UpOptions {
     /// The most bytes that the files of a replica's log take, not bounded if not told.
     #[arg(long, value_name = "N")]
     pub(crate) log_bytes_max: Option<u64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitSettings,
 }
 
 fn replica_count() -> impl clap::builder::TypedValueParser<Value = u16> {

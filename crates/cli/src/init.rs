@@ -13,8 +13,8 @@ use crate::cluster::{Cluster, durability_name};
 use crate::failure::Failure;
 use crate::output::say;
 use crate::settings::{
-    BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, Listen, LogSettings,
-    Settings, resolve,
+    BatchingSettings, CatchUpSettings, CheckpointSettings, LeaderSettings, LimitSettings, Listen,
+    LogSettings, Settings, resolve,
 };
 
 /// How far above its client port a replica of one machine listens to its peers.
@@ -56,6 +56,7 @@ fn new_cluster(options: &InitOptions, service_version: u32) -> Result<(), Failur
             checkpoint: CheckpointSettings::default(),
             leader: LeaderSettings::default(),
             catch_up: CatchUpSettings::default(),
+            limits: LimitSettings::default(),
             batching: BatchingSettings::default(),
         };
         write_settings(&options.data.join(format!("{name}.toml")), &settings)?;

@@ -13,6 +13,7 @@
 //! | `settings` | the configuration file of a replica |
 //! | `init`, `replica`, `up`, `status`, `operate`, `simulate` | the commands |
 //! | `log_file` | one bounded log file a replica |
+//! | `log_queue` | the log of a process, which holds up nobody |
 //! | `output` | lines on standard output and standard error |
 //! | `waiting` | waits for a lock that another process is about to let go |
 //! | `parallel` | work spread over all processors, taken in order |
@@ -26,6 +27,7 @@ mod failure;
 mod init;
 mod lines;
 mod log_file;
+mod log_queue;
 mod manifest;
 mod operate;
 mod output;
@@ -48,7 +50,7 @@ use mainstay_service::Service;
 use mainstay_storage::{Disk, RealDisk};
 
 use arguments::{Arguments, Command};
-pub use lines::Lines;
+pub use lines::{Lines, LinesConnection};
 
 /// The whole program for the service `S` behind the front `F`: reads the command line, carries it
 /// out, and returns what the process should end with. `S::default()` is the state of an empty log.
@@ -130,7 +132,7 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.sentence.is_empty() {
-                output::warn(&format!("error: {}", failure.sentence));
+                log_queue::say_last(&format!("error: {}", failure.sentence));
             }
             ExitCode::from(failure.code)
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::panic;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::ReplicaOptions;
 use crate::failure::Failure;
+use crate::log_queue::LogQueue;
 use crate::settings::{Checked, Settings};
 use crate::supervisor;
 use crate::waiting::while_locked;
@@ -43,7 +45,7 @@ where
     for address in [settings.listen_clients, settings.listen_peers] {
         refuse_reachable(address, options.insecure_bind)?;
     }
-    start_logging()?;
+    let _logging = start_logging()?;
     for remark in &settings.remarks {
         tracing::warn!("{remark}");
     }
@@ -106,6 +108,7 @@ fn configure(identity: Identity, settings: &Checked, clock: WallClock) -> NodeCo
     config.remarks.clone_from(&settings.remarks);
     config.wall_clock = clock;
     config.ordering = settings.ordering;
+    config.limits = settings.limits;
     config.interval = settings.checkpoint.interval();
     let fetch_rate = settings.checkpoint.fetch_rate.unwrap_or(FETCH_RATE);
     config.ordering.transfer_bytes_per_second = Some(fetch_rate.get());
@@ -126,19 +129,34 @@ fn refuse_reachable(address: SocketAddr, insecure: bool) -> Result<(), Failure> 
     )))
 }
 
-/// The log of the process goes to standard error.
-fn start_logging() -> Result<(), Failure> {
+/// The log of the process goes to standard error, and so do panics; nobody waits for it to be taken there.
+fn start_logging() -> Result<Logging, Failure> {
     let wanted = std::env::var("MAINSTAY_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter: Targets = wanted.parse().map_err(|error| {
         Failure::usage(format!("MAINSTAY_LOG is '{wanted}', which is no filter: {error}"))
     })?;
+    let queue = LogQueue::start(io::stderr())
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+    let to = queue.clone();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(move || to.clone())
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     // A second logger in one process is a user's own; theirs stays.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    Ok(())
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let to = queue.clone();
+        panic::set_hook(Box::new(move |what| to.line(format!("{what}\n").as_bytes())));
+    }
+    Ok(Logging(queue))
+}
+
+/// Writes what is left of the log when the command ends.
+struct Logging(LogQueue);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// Locks the folder; waits for whoever still holds it, unless `stopped`.

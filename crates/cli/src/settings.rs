@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{durability_named, parse_id};
 use crate::failure::Failure;
 
+mod limits;
 mod ordering;
 
+pub(crate) use limits::LimitSettings;
 pub(crate) use ordering::{
     ADAPTIVE, BATCH_REQUESTS_MAX, BATCH_WAIT_MS_MAX, BatchingSettings, CatchUpSettings, FIXED,
     LeaderSettings, MULTICAST, QUERY, ROTATION, TRUSTED_RANK,
@@ -56,6 +58,9 @@ pub(crate) struct Settings {
     /// When requests become a proposal, and how many proposals may be open. The same at all replicas.
     #[serde(default, skip_serializing_if = "BatchingSettings::is_default")]
     pub(crate) batching: BatchingSettings,
+    /// What clients may take, and how long things may last.
+    #[serde(default, skip_serializing_if = "LimitSettings::is_default")]
+    pub(crate) limits: LimitSettings,
 }
 
 /// Where a replica listens.
@@ -169,6 +174,8 @@ pub(crate) struct Checked {
     pub(crate) checkpoint: CheckpointSettings,
     /// What [`LeaderSettings`], [`CatchUpSettings`] and [`BatchingSettings`] tell ordering.
     pub(crate) ordering: mainstay_consensus::Settings,
+    /// What [`LimitSettings`] bounds.
+    pub(crate) limits: mainstay_node::Limits,
 }
 
 impl Settings {
@@ -259,6 +266,7 @@ impl Settings {
             log: self.log,
             checkpoint: self.checkpoint,
             ordering,
+            limits: self.limits.limits()?,
         })
     }
 }
@@ -377,6 +385,8 @@ peers = \"127.0.0.1:7501\"
         assert_eq!(checked.log.keep_bytes, Some(keep.lagging_bytes));
         assert_eq!(checked.log.keep_bytes_in_transfer, Some(keep.transfer_bytes));
         assert_eq!(checked.ordering, mainstay_consensus::Settings::default());
+        assert_eq!(checked.limits, mainstay_node::Limits::default());
+        assert!(settings.limits.clients.is_some() && settings.limits.all_clients_bytes.is_some());
         assert_eq!(settings.leader.policy.as_deref(), Some(TRUSTED_RANK));
         assert_eq!(settings.catch_up.policy.as_deref(), Some(QUERY));
         assert_eq!(settings.batching.form.as_deref(), Some(ADAPTIVE));

@@ -1,5 +1,6 @@
 //! `mainstay status`: who leads, how far each replica is, what is wrong.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
@@ -229,6 +230,7 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
             }
         }
     }
+    warnings.extend(differences(&told));
     ClusterStatus {
         cluster: text(|told| &told.cluster),
         groups: vec![GroupStatus {
@@ -241,6 +243,26 @@ fn gather(asked: &[Asked], answers: &[Answer]) -> ClusterStatus {
         }],
         warnings,
     }
+}
+
+/// Settings that are to be the same at all replicas, and are not.
+fn differences(told: &[&NodeStatus]) -> Vec<String> {
+    let names: BTreeSet<&String> = told.iter().flat_map(|told| told.settings.keys()).collect();
+    let differs = |name: &&String| {
+        let mut values = told.iter().filter_map(|told| told.settings.get(*name));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    let tell = |name: &String| {
+        let each: Vec<String> = told
+            .iter()
+            .filter_map(|told| {
+                Some(format!("{} at {}", told.settings.get(name)?, told.replica.index))
+            })
+            .collect();
+        format!("`{name}` is to be the same at all replicas, and is {}", each.join(", "))
+    };
+    names.into_iter().filter(differs).map(tell).collect()
 }
 
 /// Where a replica that listens at `listens` is reached: one that listens everywhere, at the host by
@@ -410,6 +432,7 @@ mod tests {
                 turns: 0,
             },
             warnings: vec![],
+            settings: Default::default(),
             configuration: None,
         }
     }
@@ -417,6 +440,23 @@ mod tests {
     fn asked(index: u16) -> Asked {
         let at = |port: u16| format!("127.0.0.1:{}", port + index);
         Asked { peer: at(7500), client: Some(at(7400)), epoch: Some(1) }
+    }
+
+    #[test]
+    fn settings_that_differ_are_told() {
+        let with = |index, timeout: &str| {
+            let settings = [("leader.policy", "Rotation"), ("leader.timeout_ms", timeout)];
+            let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            Ok(NodeStatus { settings: settings.into(), ..told(index, 4, Some(0)) })
+        };
+        let warnings = |timeout| {
+            let answers = vec![with(0, "300"), Ok(told(1, 4, Some(0))), with(2, timeout)];
+            gather(&[0, 1, 2].map(asked), &answers).warnings
+        };
+        assert_eq!(warnings("300"), [""; 0]);
+        let wanted =
+            "`leader.timeout_ms` is to be the same at all replicas, and is 300 at 0, 800 at 2";
+        assert_eq!(warnings("800"), [wanted]);
     }
 
     fn picture() -> ClusterStatus {

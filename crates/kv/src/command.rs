@@ -235,6 +235,11 @@ impl Refusal {
         Self(text)
     }
 
+    /// A command about connection or server has more arguments than anybody needs.
+    pub(crate) fn too_many_arguments(most: usize) -> Self {
+        Self::new(format_args!("ERR a command of this kind takes at most {most} arguments"))
+    }
+
     /// A key or value is above the limit.
     pub(crate) fn too_long() -> Self {
         Self::new("ERR a key or value is above 16 MiB, the most that this server takes")

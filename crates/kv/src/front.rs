@@ -12,6 +12,9 @@ use crate::reply::Reply;
 use crate::resp::{Arguments, Parser, Request, Version, Writer};
 use crate::statistics::Statistics;
 
+/// The most arguments of a command that the front answers by itself.
+const LOCAL_ARGUMENTS_MAX: usize = 256;
+
 /// The Redis protocol as a client protocol of a node.
 #[derive(Debug, Default)]
 pub struct RedisFront {
@@ -64,6 +67,12 @@ impl Front for RedisFront {
             _ => format!("ERR {sentence}"),
         };
         Writer::new(out, Version::Resp2).error(told.as_bytes());
+    }
+
+    fn held(&self, connection: &Connection) -> usize {
+        let client = connection.seat.client();
+        let told = client.name.len() + client.library.len() + client.library_version.len();
+        connection.parser.held() + told
     }
 
     fn read(
@@ -239,6 +248,10 @@ impl Server {
                     false => Parsed::Read { body, shape },
                 })
             }
+            // Each of them may be answered with some kilobytes of its own.
+            Run::Local(_) if arguments.len() > LOCAL_ARGUMENTS_MAX => {
+                Err(Refusal::too_many_arguments(LOCAL_ARGUMENTS_MAX))
+            }
             Run::Local(local) => {
                 let mut out = Vec::new();
                 let mut call = Call { client, server: self, view, out: &mut out };
@@ -287,6 +300,10 @@ const fn failure_text(failure: Failure) -> &'static str {
         }
         Failure::TooLarge => {
             "ERR the command is larger than the replica allows; it was not carried out"
+        }
+        Failure::Crowded => {
+            "TRYAGAIN The replica holds as much for its clients as it may; the command was not carried \
+             out, try again"
         }
         Failure::Uncertain => "UNCERTAIN the command may or may not have been carried out",
         Failure::Stopped => {

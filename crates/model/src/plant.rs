@@ -115,6 +115,10 @@ plants! {
     ReadUnconfirmed = "read-unconfirmed" in "reads", expect "linearizable";
     /// A new leader answers reads before what it took over is decided.
     ReadBeforeTakeover = "read-before-takeover" in "reads", expect "linearizable";
+    /// A read that stands between two writes of its connection is answered right after the first of them.
+    ReadTiedToWriteBefore = "read-tied-to-write-before" in "reads", expect "linearizable";
+    /// A read that stands between two writes of its connection is answered after both.
+    ReadTiedTooLate = "read-tied-too-late" in "reads", expect "linearizable";
     /// The log does not rewrite what it read back before it answers for it.
     ReadBackTakenForDurable = "read-back-taken-for-durable" in "log", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A failed sync is tried again and believed.

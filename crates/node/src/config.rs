@@ -139,12 +139,16 @@ pub struct Limits {
     pub strangers_max: usize,
     /// The largest request of a client in bytes.
     pub request_bytes_max: usize,
-    /// The most replies of one client, in bytes, that wait to be sent, and the most bytes of its
-    /// commands that are not answered; beyond, no more of its commands are taken or handed over.
+    /// The most replies of one client, in bytes, that wait to be sent; beyond, no more of its commands
+    /// are carried out. What it sends is read on up to `held_bytes_max`.
     pub unsent_bytes_max: usize,
-    /// The most bytes kept for all clients together: what came of commands, and replies. Beyond half
-    /// of it only commands half read are read on; beyond it those that hold most are closed.
-    pub unsent_bytes_all_max: usize,
+    /// The most memory, in bytes, that is held for one client that has commands or replies open: what came
+    /// of it, what is open, replies. Beyond, and where less than that is left of three quarters of
+    /// `held_bytes_all_max`, nothing more of it is read.
+    pub held_bytes_max: usize,
+    /// The most memory, in bytes, that is held for all clients together. Near it those that hold most are
+    /// closed.
+    pub held_bytes_all_max: usize,
     /// The most bytes that wait to be sent to one peer; beyond, messages to it are dropped.
     pub peer_queue_bytes_max: usize,
     /// The most commands of one connection that wait for their outcome.
@@ -165,7 +169,8 @@ pub struct Limits {
     pub loading_timeout: Duration,
     /// How long connecting and saying hello may take.
     pub handshake_timeout: Duration,
-    /// How long a client above `unsent_bytes_max` may take nothing at all until it is closed.
+    /// How long a client may take none of its replies, while it sends more than is read or after it was
+    /// closed by a command, until the connection is given up.
     pub stalled_timeout: Duration,
     /// How long handing over and flushing may take at the end.
     pub stop_timeout: Duration,
@@ -178,7 +183,8 @@ impl Default for Limits {
             strangers_max: 256,
             request_bytes_max: 64 << 20,
             unsent_bytes_max: 64 << 20,
-            unsent_bytes_all_max: 1 << 30,
+            held_bytes_max: 256 << 20,
+            held_bytes_all_max: 640 << 20,
             peer_queue_bytes_max: 192 << 20,
             pipeline_max: 4096,
             window_max: 16_384,
@@ -207,6 +213,8 @@ impl Limits {
             (self.strangers_max, "strangers_max"),
             (self.request_bytes_max, "request_bytes_max"),
             (self.unsent_bytes_max, "unsent_bytes_max"),
+            (self.held_bytes_max, "held_bytes_max"),
+            (self.held_bytes_all_max, "held_bytes_all_max"),
             (self.pipeline_max, "pipeline_max"),
             (self.window_max, "window_max"),
             (self.backlog_bytes_max, "backlog_bytes_max"),

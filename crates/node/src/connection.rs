@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use mainstay_model::hello::RejectCode;
-use mainstay_model::{Instant, Nonce, ReplicaId, SessionId};
-use mainstay_service::native::Subject;
+use mainstay_model::{Instant, Nonce, ReplicaId, RequestNumber, SessionId};
+use mainstay_service::native::{KEPT_BYTES_MAX, Subject};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Ahead, Pipeline};
 use crate::stream::Stream;
 
 /// Which port somebody connected to.
@@ -20,11 +21,15 @@ pub(crate) enum Port {
 /// Which count a connection is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seat {
-    /// Those that have not said yet who they are.
+    /// Those at the peer port that have not said yet who they are.
     Stranger,
     /// Clients, also those that have not said anything yet: connections are opened ahead of use.
     Client,
-    /// Neither.
+    /// Those at the client port for which there was no seat: they are about to be told so.
+    TurnedAway,
+    /// Administrators.
+    Admin,
+    /// Peers, and what is not seated yet.
     Standing,
 }
 
@@ -55,7 +60,17 @@ pub(crate) struct Connection<C> {
     pub(crate) parked: bool,
     /// It is on the list of those left unread for the time being.
     pub(crate) paused: bool,
+    /// The turn was over before all that came of it was understood.
+    pub(crate) unfinished: bool,
+    /// What the account of memory counts for it.
+    pub(crate) counted: usize,
 }
+
+/// What the account counts for a connection besides what can be measured.
+const CONNECTION_BYTES: usize = 1 << 10;
+/// The same for an open query of a native client, and for a submission that may still be rejected.
+const QUERY_BYTES: usize = 128;
+const SUBMISSION_BYTES: usize = 64;
 
 /// What is at the other end.
 #[derive(Debug)]
@@ -73,12 +88,16 @@ pub(crate) enum Role<C> {
 }
 
 /// What is kept for a native client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Native {
     /// Submissions that may still be rejected, oldest first.
     pub(crate) submitted: VecDeque<(u64, Subject)>,
     /// Queries that are open, by the number that the client gave each.
     pub(crate) queries: BTreeMap<u64, OpenQuery>,
+    /// Bytes of their bodies.
+    pub(crate) asked_bytes: usize,
+    /// How many of them may be open.
+    pub(crate) ahead: Ahead,
     /// Sessions whose kept replies are on their way.
     pub(crate) watching: BTreeSet<SessionId>,
     /// Sessions whose outcomes go here, unless another connection submitted for them later.
@@ -87,13 +106,44 @@ pub(crate) struct Native {
     pub(crate) nonces: BTreeSet<Nonce>,
 }
 
+impl Native {
+    pub(crate) const fn new() -> Self {
+        Self {
+            submitted: VecDeque::new(),
+            queries: BTreeMap::new(),
+            asked_bytes: 0,
+            ahead: Ahead::of_reads(),
+            watching: BTreeSet::new(),
+            sessions: BTreeSet::new(),
+            nonces: BTreeSet::new(),
+        }
+    }
+
+    /// A query is answered, or will not be.
+    pub(crate) fn query_over(&mut self, id: u64, reply: Option<&Bytes>) -> Option<OpenQuery> {
+        let query = self.queries.remove(&id)?;
+        self.asked_bytes -= query.body.len();
+        self.ahead.close(reply);
+        Some(query)
+    }
+
+    fn held(&self) -> usize {
+        let sessions = self.watching.len() + self.sessions.len() + self.nonces.len();
+        self.asked_bytes
+            + self.queries.len() * QUERY_BYTES
+            + (self.submitted.len() + sessions) * SUBMISSION_BYTES
+            + self.watching.len() * KEPT_BYTES_MAX
+    }
+}
+
 /// A query of a native client that has no answer yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenQuery {
     /// When it came.
     pub(crate) came: Instant,
-    /// How long it is.
-    pub(crate) len: usize,
+    /// What is asked, and after which number.
+    pub(crate) body: Bytes,
+    pub(crate) after: Option<(SessionId, RequestNumber)>,
     /// Whether it is answered from the state as it is.
     pub(crate) stale: bool,
 }
@@ -131,6 +181,8 @@ impl<C> Connection<C> {
             dirty: false,
             parked: false,
             paused: false,
+            unfinished: false,
+            counted: 0,
         }
     }
 
@@ -148,7 +200,7 @@ impl<C> Connection<C> {
         }
     }
 
-    /// Bytes of replies held for this connection.
+    /// Bytes of answers and replies held for this connection.
     pub(crate) fn unsent(&self) -> usize {
         let held = match &self.role {
             Role::Front { pipeline, .. } => pipeline.held_bytes(),
@@ -157,18 +209,20 @@ impl<C> Connection<C> {
         self.stream.output.len() + held
     }
 
-    /// Bytes of commands that came and are not answered.
-    pub(crate) fn asked_bytes(&self) -> usize {
-        match &self.role {
-            Role::Front { pipeline, .. } => pipeline.asked_bytes(),
-            Role::Native(native) => native.queries.values().map(|query| query.len).sum(),
-            _ => 0,
-        }
+    /// Bytes of memory held for this connection, besides what its front keeps; peers are not counted.
+    pub(crate) fn held(&self) -> usize {
+        let open = match &self.role {
+            Role::Peer(_) => return 0,
+            Role::Front { pipeline, .. } => pipeline.held(),
+            Role::Native(native) => native.held(),
+            Role::Stranger { .. } | Role::Admin => 0,
+        };
+        CONNECTION_BYTES + self.stream.held() + open
     }
 
-    /// Bytes kept for this connection.
-    pub(crate) fn held(&self) -> usize {
-        self.stream.input.len() + self.asked_bytes() + self.unsent()
+    /// Whether something of it waits to be answered or to be taken.
+    pub(crate) fn has_open(&self) -> bool {
+        self.open_len() > 0 || self.stream.output.len() > 0
     }
 
     /// Under which topic the end of such a connection is complained of: codes that no reject bears.

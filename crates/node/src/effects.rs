@@ -54,7 +54,7 @@ impl<F: Front> Node<F> {
             }
             Effect::ReadAt { token, slot, time } => {
                 if let Some(group) = self.read_groups.remove(&token.0) {
-                    self.executor.add_query(slot, time, group.queries);
+                    self.ask(slot, time, group.askers);
                 }
             }
             Effect::Rejected { token, reason } => self.rejected(token, reason),
@@ -83,7 +83,7 @@ impl<F: Front> Node<F> {
             TRIM_TOKEN | INTERVAL_TOKEN => {}
             token => {
                 if let Some(mut group) = self.read_groups.remove(&token.0) {
-                    self.reads.append(&mut group.queries);
+                    self.reads.append(&mut group.askers);
                     self.reads_at = now.after(READS_AGAIN_AFTER);
                 } else {
                     self.native_rejected(token, reason);

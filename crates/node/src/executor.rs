@@ -1,8 +1,10 @@
 //! The executor thread: owns the service with its sessions, applies what was decided, answers
 //! queries from the state.
 
+mod answering;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -14,6 +16,9 @@ use mainstay_service::native::KEPT_BYTES_MAX;
 use mainstay_service::{Applied, Applier, CheckpointInterval, Service};
 use mainstay_storage::Life;
 
+use self::answering::{Answering, Between};
+use self::waiting::Waiting;
+use crate::account::Account;
 use crate::checkpointer::{HandOut, ToWrite, Wanted};
 use crate::disk::Event;
 use crate::front::Failure;
@@ -39,6 +44,11 @@ pub(crate) enum ExecutorTask {
     /// Answer these once the slot is applied, and show them this time; zero for queries that may be
     /// stale.
     Query { slot: Slot, time: Timestamp, queries: Vec<Query> },
+    /// Answer these from the state right before this request is carried out. To be given before it is
+    /// submitted.
+    Tied { session: SessionId, number: RequestNumber, queries: Vec<Query> },
+    /// There is memory again for answers that had to wait for it.
+    Room,
     /// Tell what comes of the registration of this nonce, and of its session from then on.
     WatchNonce(Nonce),
     /// Nobody here waits for this registration any more.
@@ -58,7 +68,9 @@ impl ExecutorTask {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Deliver { value, .. } => value.len(),
-            Self::Query { queries, .. } => queries.iter().map(|q| q.body.len() + 64).sum(),
+            Self::Query { queries, .. } | Self::Tied { queries, .. } => {
+                queries.iter().map(|q| q.body.len() + 64).sum()
+            }
             _ => 0,
         }
     }
@@ -78,6 +90,8 @@ pub(crate) struct Query {
     /// Not before this number of this session is applied.
     pub(crate) after: Option<(SessionId, RequestNumber)>,
     pub(crate) body: Bytes,
+    /// What it is shown of time, unless decided time has come further.
+    pub(crate) shown: Timestamp,
 }
 
 /// Why a query is not answered.
@@ -91,6 +105,10 @@ pub(crate) enum QueryFailure {
     Stopped,
     /// The state is not that of the others, and another one is being fetched.
     Loading,
+    /// There is no memory for the answer, and it cannot be given later.
+    NoMemory,
+    /// The moment at which it was to be answered was passed over.
+    Passed,
 }
 
 /// What came of a query, and the state that it was answered from.
@@ -143,13 +161,6 @@ pub(crate) struct Executed {
     pub(crate) interval: CheckpointInterval,
 }
 
-struct Waiting {
-    slot: Slot,
-    time: Timestamp,
-    query: Query,
-    until: Instant,
-}
-
 /// The ways to and from the executor.
 pub(crate) struct ExecutorLinks<S: Service> {
     pub(crate) tasks: Arc<Queue<ExecutorTask>>,
@@ -159,6 +170,7 @@ pub(crate) struct ExecutorLinks<S: Service> {
     /// From the transfer thread.
     pub(crate) handover: Handover<S>,
     pub(crate) wanted: Arc<Wanted>,
+    pub(crate) account: Arc<Account>,
 }
 
 /// Owns the service until the queue is closed and empty.
@@ -179,14 +191,15 @@ pub(crate) struct ExecutorThread<S: Service> {
     inbox: Arc<Inbox<Event>>,
     nonces: HashSet<Nonce>,
     sessions: HashSet<SessionId>,
-    waiting: Vec<Waiting>,
+    waiting: Waiting,
+    /// Those whose moment has come.
+    due: Vec<Query>,
     /// How long a query is kept; whoever asked has been told of a time-out before that.
     patience: Duration,
+    answering: Answering,
     executed: Executed,
-    executed_bytes: usize,
     stopped_told: bool,
     outcomes: Vec<Applied>,
-    reply: Vec<u8>,
 }
 
 impl<S: Service> ExecutorThread<S> {
@@ -197,7 +210,8 @@ impl<S: Service> ExecutorThread<S> {
         links: ExecutorLinks<S>,
         patience: Duration,
     ) -> Self {
-        let ExecutorLinks { tasks, inbox, states, handover, wanted } = links;
+        let ExecutorLinks { tasks, inbox, states, handover, wanted, account } = links;
+        let answering = Answering::new(account, Arc::clone(&inbox));
         Self {
             applier,
             generation,
@@ -212,13 +226,13 @@ impl<S: Service> ExecutorThread<S> {
             inbox,
             nonces: HashSet::new(),
             sessions: HashSet::new(),
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
+            due: Vec::new(),
             patience,
+            answering,
             executed: Executed::default(),
-            executed_bytes: 0,
             stopped_told: false,
             outcomes: Vec::new(),
-            reply: Vec::new(),
         }
     }
 
@@ -236,13 +250,12 @@ impl<S: Service> ExecutorThread<S> {
                 }
                 slots += usize::from(matches!(task, ExecutorTask::Deliver { .. }));
                 self.carry_out(task);
-                if slots >= TELL_SLOTS || self.executed_bytes >= TELL_BYTES {
+                if slots >= TELL_SLOTS || self.answering.bytes >= TELL_BYTES {
                     slots = 0;
-                    self.answer_waiting();
                     self.tell();
                 }
             }
-            self.answer_waiting();
+            self.waiting.drop_overdue(Instant::now());
             self.tell();
             if taken == Taken::Closed {
                 return;
@@ -257,16 +270,46 @@ impl<S: Service> ExecutorThread<S> {
                     self.apply(slot, &value);
                 }
             }
-            ExecutorTask::Stop => self.diverged = true,
+            ExecutorTask::Stop => {
+                self.diverged = true;
+                self.answer_all();
+            }
             ExecutorTask::Adopt { generation, checkpoint } => self.adopt(generation, checkpoint),
             ExecutorTask::Query { slot, time, queries } => {
                 let until = Instant::now() + self.patience;
-                self.waiting.extend(queries.into_iter().map(|query| Waiting {
-                    slot,
-                    time,
-                    query,
-                    until,
-                }));
+                for mut query in queries {
+                    query.shown = time;
+                    if slot > self.applier.applied_upto() && self.executes() {
+                        self.waiting.for_slot(slot, query, until);
+                    } else if slot == Slot::NONE && self.answering.is_crowded() {
+                        // Nothing ties a stale read to the write behind it: later might be too late.
+                        self.answering.fail(&self.applier, query, QueryFailure::NoMemory);
+                    } else {
+                        self.answer_or_wait(query, until);
+                    }
+                }
+            }
+            ExecutorTask::Tied { session, number, queries } => {
+                let until = Instant::now() + self.patience;
+                let applied = self.applier.session_applied_upto(session);
+                for query in queries {
+                    match applied {
+                        Some(applied) if applied < number && self.executes() => {
+                            self.waiting.before((session, number), query, until);
+                        }
+                        Some(_) => self.answering.fail(&self.applier, query, QueryFailure::Passed),
+                        None => {
+                            self.answering.fail(&self.applier, query, QueryFailure::UnknownSession);
+                        }
+                    }
+                }
+            }
+            ExecutorTask::Room => {
+                while !self.answering.is_crowded()
+                    && let Some(query) = self.waiting.take_room()
+                {
+                    self.answer_or_wait(query, Instant::now() + self.patience);
+                }
             }
             ExecutorTask::WatchNonce(nonce) => {
                 self.nonces.insert(nonce);
@@ -287,10 +330,13 @@ impl<S: Service> ExecutorThread<S> {
                     self.collect_kept(connection, session, after);
                 }
             }
-            ExecutorTask::Forget { connection } => {
-                self.waiting.retain(|waiting| waiting.query.asker.connection != connection);
-            }
+            ExecutorTask::Forget { connection } => self.waiting.forget(connection),
         }
+    }
+
+    /// Whether there is a state to apply to and to answer from.
+    fn executes(&self) -> bool {
+        !self.diverged && self.applier.stopped().is_none()
     }
 
     fn apply(&mut self, slot: Slot, value: &Value) {
@@ -298,19 +344,33 @@ impl<S: Service> ExecutorThread<S> {
             return;
         }
         self.outcomes.clear();
-        let result = self.applier.apply(slot, value, &mut self.outcomes);
+        let mut tied = Between { waiting: &mut self.waiting, answering: &mut self.answering };
+        let result = self.applier.apply_between(slot, value, &mut self.outcomes, &mut tied);
         for outcome in self.outcomes.drain(..) {
+            match &outcome {
+                Applied::Replied { session, number, .. } => {
+                    self.waiting.take_numbers(*session, *number, &mut self.due);
+                }
+                Applied::Ended { session } | Applied::UnknownSession { session, .. } => {
+                    self.waiting.take_session(*session, &mut self.due);
+                }
+                _ => {}
+            }
             if is_watched(&self.nonces, &mut self.sessions, &outcome) {
-                self.executed_bytes += OUTCOME_BYTES;
+                self.answering.bytes += OUTCOME_BYTES;
                 if let Applied::Replied { reply, .. } = &outcome {
-                    self.executed_bytes += reply.len();
+                    self.answering.bytes += reply.len();
                 }
                 self.executed.outcomes.push(outcome);
             }
         }
+        self.waiting.take_slots(slot, &mut self.due);
+        self.waiting.take_time(&mut self.due);
+        self.answer_due();
         match result {
             Err(error) => {
                 tracing::error!("this replica no longer executes, and goes on voting: {error}");
+                self.answer_all();
             }
             Ok(()) if self.applier.checkpoint_due() => self.hand_out(),
             Ok(()) => {}
@@ -329,7 +389,7 @@ impl<S: Service> ExecutorThread<S> {
             bytes += OUTCOME_BYTES + reply.len();
             replies.push((number, reply.clone()));
         }
-        self.executed_bytes += OUTCOME_BYTES + bytes;
+        self.answering.bytes += OUTCOME_BYTES + bytes;
         self.executed.kept.push(Kept { connection, session, applied_upto, told_upto, replies });
     }
 
@@ -342,7 +402,6 @@ impl<S: Service> ExecutorThread<S> {
         let Some(state) = state else { return };
         let state = ToWrite { generation: self.generation, life: self.life, state };
         // It may be durable, and allow the log to be given up, before anything is told after this.
-        self.answer_waiting();
         self.tell();
         let Some(state) = self.states.offer(state) else { return };
         self.waits += 1;
@@ -370,64 +429,86 @@ impl<S: Service> ExecutorThread<S> {
             session.slot <= checkpoint.slot && applier.session_applied_upto(*session).is_none()
         });
         self.executed.outcomes.extend(ended.map(|session| Applied::Ended { session }));
+        self.pass_over();
         self.tell();
     }
 
-    /// Answers whatever may be answered in the state as it is. What one answer holds on to is told
-    /// before the next is worked out, so that many large ones never pile up here.
-    fn answer_waiting(&mut self) {
-        if self.waiting.is_empty() {
+    /// The state has jumped: what was to be answered on the way cannot be any more, and what waited for
+    /// something before that can be now.
+    fn pass_over(&mut self) {
+        let mut passed = Vec::new();
+        for session in self.waiting.sessions() {
+            match self.applier.session_applied_upto(session) {
+                Some(upto) => {
+                    self.waiting.take_before(session, upto, &mut passed);
+                    self.waiting.take_numbers(session, upto, &mut self.due);
+                }
+                None if session.slot <= self.applier.applied_upto() => {
+                    self.waiting.take_session(session, &mut passed);
+                }
+                None => {}
+            }
+        }
+        for query in passed {
+            self.answering.fail(&self.applier, query, QueryFailure::Passed);
+        }
+        self.waiting.take_slots(self.applier.applied_upto(), &mut self.due);
+        self.waiting.take_time(&mut self.due);
+        self.answer_due();
+    }
+
+    /// Answers those whose moment has come.
+    fn answer_due(&mut self) {
+        if self.due.is_empty() {
             return;
         }
-        let now = Instant::now();
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|waiting| {
-            let done = self.try_answer(waiting) || now >= waiting.until;
-            if self.executed_bytes >= TELL_BYTES {
-                self.tell();
-            }
-            !done
-        });
-        self.waiting = waiting;
+        let until = Instant::now() + self.patience;
+        let mut due = std::mem::take(&mut self.due);
+        for query in due.drain(..) {
+            self.answer_or_wait(query, until);
+        }
+        self.due = due;
     }
 
-    fn try_answer(&mut self, waiting: &Waiting) -> bool {
-        let result = if self.diverged {
-            Err(QueryFailure::Loading)
-        } else if self.applier.stopped().is_some() {
-            Err(QueryFailure::Stopped)
-        } else if waiting.slot > self.applier.applied_upto() || self.applier.is_due(waiting.time) {
-            // What is due is seen by the leader, too: it orders a tick.
-            return false;
-        } else {
-            match waiting.query.after {
-                None => self.answer(waiting),
-                Some((session, number)) => match self.applier.session_applied_upto(session) {
-                    None => Err(QueryFailure::UnknownSession),
-                    Some(applied) if applied < number => return false,
-                    Some(_) => self.answer(waiting),
-                },
-            }
-        };
-        self.executed_bytes += OUTCOME_BYTES + result.as_ref().map_or(0, Bytes::len);
-        self.executed.answers.push(Answer {
-            asker: waiting.query.asker,
-            result,
-            slot: self.applier.applied_upto(),
-            time: self.applier.time(),
-        });
-        true
-    }
-
-    fn answer(&mut self, waiting: &Waiting) -> Result<Bytes, QueryFailure> {
-        self.reply.clear();
-        match self.applier.query(waiting.time, &waiting.query.body, &mut self.reply) {
-            Ok(()) => Ok(Bytes::copy_from_slice(&self.reply)),
-            Err(panic) => {
-                tracing::error!("the service panicked over a query: {panic}");
-                Err(QueryFailure::Stopped)
+    /// Answers a query whose slot is applied, unless it has to wait for something else. What one answer
+    /// holds on to is told before the next is worked out, so that many large ones never pile up here.
+    fn answer_or_wait(&mut self, query: Query, until: Instant) {
+        if self.diverged {
+            return self.answering.fail(&self.applier, query, QueryFailure::Loading);
+        }
+        if self.applier.stopped().is_some() {
+            return self.answering.fail(&self.applier, query, QueryFailure::Stopped);
+        }
+        if let Some((session, number)) = query.after {
+            match self.applier.session_applied_upto(session) {
+                None => {
+                    let failure = QueryFailure::UnknownSession;
+                    return self.answering.fail(&self.applier, query, failure);
+                }
+                Some(applied) if applied < number => {
+                    return self.waiting.for_number((session, number), query, until);
+                }
+                Some(_) => {}
             }
         }
+        if self.applier.is_due(query.shown) {
+            // What is due is seen by the leader, too: it orders a tick.
+            return self.waiting.for_time(query, until);
+        }
+        if self.answering.is_crowded() {
+            self.answering.account.want_room();
+            return self.waiting.for_room(query, until);
+        }
+        self.answering.answer(&self.applier, query);
+        if self.answering.bytes >= TELL_BYTES {
+            self.tell();
+        }
+    }
+
+    /// There is no state to answer from any more: tells all that wait.
+    fn answer_all(&mut self) {
+        self.waiting.take_all(&mut self.due);
+        self.answer_due();
     }
 
     fn tell(&mut self) {
@@ -437,7 +518,7 @@ impl<S: Service> ExecutorThread<S> {
             _ => None,
         };
         let news = applied != self.executed.applied
-            || !self.executed.answers.is_empty()
+            || !self.answering.answers.is_empty()
             || !self.executed.outcomes.is_empty()
             || !self.executed.kept.is_empty()
             || !self.executed.not_kept.is_empty()
@@ -450,6 +531,7 @@ impl<S: Service> ExecutorThread<S> {
         let mut executed =
             std::mem::replace(&mut self.executed, Executed { applied, ..Executed::default() });
         executed.applied = applied;
+        executed.answers = std::mem::take(&mut self.answering.answers);
         executed.time = self.applier.time();
         executed.wake = self.applier.wake();
         executed.stopped = stopped;
@@ -457,7 +539,7 @@ impl<S: Service> ExecutorThread<S> {
         executed.waits = self.waits;
         executed.interval = self.applier.checkpoint_interval();
         executed.trim = self.applier.trim().map(|command| command.encode());
-        self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.executed_bytes));
+        self.inbox.push(Event::Executed(executed), std::mem::take(&mut self.answering.bytes));
     }
 }
 

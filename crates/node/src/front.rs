@@ -22,9 +22,17 @@ pub trait Front: Send + 'static {
         let _ = (code, sentence, out);
     }
 
+    /// Bytes of memory that `connection` holds on to, for the account of what is held for clients.
+    fn held(&self, connection: &Self::Connection) -> usize {
+        let _ = connection;
+        0
+    }
+
     /// Takes whole commands from the front of `input`, in order, and appends what to do about each
-    /// to `parsed`; stops after `commands_max` of them. Leaves an incomplete command where it is.
-    /// Called again when more bytes came or earlier commands were answered.
+    /// to `parsed`; stops after `commands_max` of them, and may stop earlier. Leaves an incomplete
+    /// command where it is. Called again until nothing is appended, and when more bytes came or earlier
+    /// commands were answered. What an answer of its own may add to memory for a command is bounded by
+    /// the front: a few MiB, or what the command itself brought.
     fn read(
         &mut self,
         connection: &mut Self::Connection,
@@ -91,6 +99,8 @@ pub enum Failure {
     NoRoom,
     /// The command was certainly not carried out: it is larger than allowed.
     TooLarge,
+    /// The command, a read, was not carried out: there is no memory for its answer at present.
+    Crowded,
     /// The command may or may not have been carried out.
     Uncertain,
     /// This replica's executor has stopped; reads cannot be answered here.

@@ -7,16 +7,26 @@ use mainstay_model::{Instant, Slot, Timestamp};
 
 use crate::connection::{End, Role};
 use crate::executor::{Answer, Asker, Query, QueryFailure};
-use crate::front::{Failure, Front, Outcome};
+use crate::front::{Failure, Front, Outcome, Parsed};
 use crate::node::Node;
 use crate::pipeline::{Due, Pipeline, Turn};
-use crate::serve::Served;
+use crate::serve::{Served, TURN_BYTES_MAX};
 
-/// The most commands taken from one connection at once.
-const COMMANDS_MAX: usize = 1024;
+/// The most commands that are parsed before what came of them is counted.
+const COMMANDS_MAX: usize = 8;
 
 /// A replica that has so many slots to apply before its first command is loading.
 const LOADING_SLOTS: u64 = 100;
+
+/// What taking commands came to.
+enum Taken {
+    /// Nothing that is complete is left.
+    All,
+    /// Something is left until commands are answered, which may be at once.
+    Some,
+    /// Something is left until replies are taken, or there is memory.
+    Later,
+}
 
 /// Whether commands may be handed over at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +77,7 @@ impl<F: Front> Node<F> {
     pub(crate) fn refuse_reads(&mut self) {
         let Gate::Fail(failure) = self.gate_of_reads() else { return };
         let (slot, time) = (self.applied, Timestamp::default());
-        for Query { asker, .. } in std::mem::take(&mut self.reads) {
+        for asker in std::mem::take(&mut self.reads) {
             let result = Err(QueryFailure::NotTaken(failure));
             self.answer_query(Answer { asker, result, slot, time });
         }
@@ -104,41 +114,62 @@ impl<F: Front> Node<F> {
         }
     }
 
-    /// Takes in commands, hands over and answers what can be.
-    pub(crate) fn serve_front(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+    /// Takes in commands, hands over and answers what can be. Returns whether no complete command is left.
+    pub(crate) fn serve_front(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         loop {
             let taken = self.take_commands(connection);
             self.hand_over(connection);
             let answered = self.answer(connection);
-            if !(taken && answered) {
-                break;
+            match taken {
+                Taken::Some if answered => {}
+                Taken::Some | Taken::Later => return Ok(false),
+                Taken::All => break,
             }
         }
         let max = self.config.limits.input_bytes_max();
-        if connection.stream.input.len() > max && connection.open_len() == 0 {
+        if connection.stream.input.len() > max && !connection.closing {
             return Err(End::Broken(format!("its request is longer than {max} bytes")));
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Parses what came. Returns whether there was anything.
-    fn take_commands(&mut self, connection: &mut Served<F>) -> bool {
+    /// Parses what came, a few commands at a time, so that what comes of them is counted in between.
+    fn take_commands(&mut self, connection: &mut Served<F>) -> Taken {
         let now = self.machines.now.monotonic;
-        let limits = &self.config.limits;
-        let unsent = connection.unsent();
-        let Role::Front { state, pipeline } = &mut connection.role else { return false };
-        let room = limits.pipeline_max.saturating_sub(pipeline.len()).min(COMMANDS_MAX);
-        let input = &mut connection.stream.input;
-        if room == 0 || input.is_empty() || connection.closing || unsent > limits.unsent_bytes_max {
-            return false;
-        }
+        let limits = self.config.limits;
         let mut parsed = Vec::new();
-        self.front.read(state, &self.view, input, room, &mut parsed);
-        let any = !parsed.is_empty();
-        for command in parsed {
-            pipeline.push(command, now);
+        loop {
+            if connection.closing || connection.stream.input.is_empty() {
+                return Taken::All;
+            }
+            if self.account.is_full() {
+                self.pause(connection);
+                return Taken::Later;
+            }
+            if self.turn_bytes >= TURN_BYTES_MAX {
+                connection.unfinished = true;
+                return Taken::Later;
+            }
+            let unsent = connection.unsent();
+            let Role::Front { state, pipeline } = &mut connection.role else { return Taken::All };
+            let room = limits.pipeline_max.saturating_sub(pipeline.len());
+            if room == 0 || unsent > limits.unsent_bytes_max {
+                // Goes on as commands are answered, and as replies are taken.
+                return if pipeline.len() > 0 { Taken::Some } else { Taken::Later };
+            }
+            let input = &mut connection.stream.input;
+            self.front.read(state, &self.view, input, room.min(COMMANDS_MAX), &mut parsed);
+            if parsed.is_empty() {
+                return Taken::All;
+            }
+            for command in parsed.drain(..) {
+                if let Parsed::Answer(bytes) | Parsed::Close(bytes) = &command {
+                    self.turn_bytes += bytes.len();
+                }
+                pipeline.push(command, now);
+            }
+            self.settle(connection);
         }
-        any
     }
 
     /// Hands over what is due, in order; parks the connection where something has to wait.
@@ -174,14 +205,14 @@ impl<F: Front> Node<F> {
                     false
                 }
                 (_, Gate::Wait) => true,
-                (Due::Read(body), Gate::Open) => {
-                    let body = body.clone();
-                    let after = pipeline.read_handed_over();
-                    self.reads.push(Query { asker, after, body });
+                (Due::Read(_), Gate::Open) => {
+                    pipeline.read_handed_over();
+                    self.reads.push(asker);
                     false
                 }
                 (Due::ReadStale(body), Gate::Open) => {
-                    let query = Query { asker, after: None, body: body.clone() };
+                    let query =
+                        Query { asker, after: None, body: body.clone(), shown: Timestamp(0) };
                     pipeline.stale_read_handed_over();
                     self.executor.add_query(Slot::NONE, Timestamp(0), vec![query]);
                     false
@@ -189,7 +220,9 @@ impl<F: Front> Node<F> {
                 (Due::Write(body), Gate::Open) => {
                     match (self.session.begin(body, asker), self.session.id()) {
                         (Some(number), Some(session)) => {
-                            pipeline.write_handed_over(session, number);
+                            let tied = pipeline.write_handed_over(session, number);
+                            // Before the write itself can reach the executor.
+                            self.executor.add_tied(session, number, id, tied);
                             false
                         }
                         _ => true,
@@ -252,7 +285,31 @@ impl<F: Front> Node<F> {
         let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
         if let Role::Front { pipeline, .. } = &mut connection.role {
             pipeline.answer(asker.question, outcome);
+            self.settle_by_id(asker.connection);
             self.activate(asker.connection);
+        }
+    }
+
+    /// The leader told from which slot on these may be answered: asks the executor what is still to be
+    /// asked. What was tied to a write since, or given up, or whose client is gone, is not.
+    pub(crate) fn ask(&mut self, slot: Slot, time: Timestamp, askers: Vec<Asker>) {
+        let mut queries = Vec::with_capacity(askers.len());
+        for asker in askers {
+            let Some(connection) = self.connections.get_mut(&asker.connection) else { continue };
+            let asked = match &mut connection.role {
+                Role::Front { pipeline, .. } => pipeline.ask(asker.question),
+                Role::Native(native) => native
+                    .queries
+                    .get(&asker.question)
+                    .map(|query| (query.body.clone(), query.after)),
+                _ => None,
+            };
+            if let Some((body, after)) = asked {
+                queries.push(Query { asker, after, body, shown: time });
+            }
+        }
+        if !queries.is_empty() {
+            self.executor.add_query(slot, time, queries);
         }
     }
 
@@ -267,8 +324,11 @@ impl<F: Front> Node<F> {
                     QueryFailure::NotTaken(failure) => failure,
                     QueryFailure::Stopped => Failure::Stopped,
                     QueryFailure::Loading => Failure::Loading,
+                    QueryFailure::NoMemory => Failure::Crowded,
+                    QueryFailure::Passed => Failure::Unavailable,
                 });
                 pipeline.answer(asker.question, outcome);
+                self.settle_by_id(asker.connection);
                 self.activate(asker.connection);
             }
             Role::Native(_) => self.answer_native(answer),

@@ -33,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod address;
 mod checkpointer;
 mod checkpointing;

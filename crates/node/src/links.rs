@@ -526,7 +526,7 @@ impl Link {
         };
         let (mut written, mut passed) = (0, false);
         loop {
-            written += stream.flush()?;
+            written += stream.flush(usize::MAX)?;
             let goes_on = stream.output.len() == 0 && written < WRITE_BUDGET;
             if !goes_on || !self.long.cut(&mut stream.output) {
                 return Ok(passed);

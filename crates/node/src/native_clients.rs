@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use mainstay_consensus::{Input, Rejection, Request};
 use mainstay_model::frame;
-use mainstay_model::{GroupId, Nonce, SessionId, Slot, Timestamp, Token};
+use mainstay_model::{GroupId, Nonce, RequestNumber, SessionId, Slot, Timestamp, Token};
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 use mainstay_service::{Applied, Command};
 
@@ -22,6 +22,8 @@ use crate::wire::FRAME_SLACK;
 const SUBMITTED_MAX: usize = 4096;
 /// The most sessions (and registrations) that one connection may submit for.
 const SESSIONS_MAX: usize = 1024;
+/// The most watches of a connection whose kept replies are on their way.
+const WATCHES_MAX: usize = 16;
 
 /// To which connection outcomes go.
 #[derive(Debug, Default)]
@@ -33,24 +35,40 @@ pub(crate) struct Natives {
 }
 
 impl<F: Front> Node<F> {
-    /// Takes in what a native client has to say.
-    pub(crate) fn serve_native(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+    /// Takes in what a native client has to say. Returns whether nothing complete was left.
+    pub(crate) fn serve_native(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         let body_max = self.config.limits.request_bytes_max + FRAME_SLACK;
-        let limits = self.config.limits;
-        while connection.open_len() < limits.pipeline_max
-            && connection.unsent() <= limits.unsent_bytes_max
-        {
+        loop {
+            if !self.takes_native(connection) {
+                return Ok(connection.stream.input.is_empty());
+            }
             match frame::decode(&mut connection.stream.input, body_max) {
                 Ok(Some(frame)) => {
                     let message = ClientMessage::decode(frame.kind, frame.body)
                         .map_err(|error| End::Broken(format!("a message is bad: {error}")))?;
                     self.native_message(connection, message)?;
+                    self.settle(connection);
                 }
-                Ok(None) => break,
+                Ok(None) => return Ok(true),
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
-        Ok(())
+    }
+
+    /// Whether a native client may have more of its messages understood: it goes on as it is answered, as
+    /// it takes what it is told, or as there is memory.
+    fn takes_native(&mut self, connection: &mut Served<F>) -> bool {
+        let limits = &self.config.limits;
+        let Role::Native(native) = &connection.role else { return false };
+        let open = native.queries.len() + native.watching.len() < limits.pipeline_max
+            && native.watching.len() < WATCHES_MAX
+            && native.ahead.takes(1)
+            && connection.unsent() <= limits.unsent_bytes_max;
+        if open && self.account.is_full() {
+            self.pause(connection);
+            return false;
+        }
+        open
     }
 
     fn native_message(
@@ -65,8 +83,9 @@ impl<F: Front> Node<F> {
                     Gate::Fail(failure) => Some(refusal_of(failure)),
                     Gate::Wait | Gate::Open => None,
                 };
-                if let Some(asker) = self.admit_query(connection, id, body.len(), false, refusal)? {
-                    self.reads.push(Query { asker, after, body });
+                let query = (body, after);
+                if let Some(asker) = self.admit_query(connection, id, query, false, refusal)? {
+                    self.reads.push(asker);
                 }
             }
             ClientMessage::QueryStale { id, body } => {
@@ -75,8 +94,9 @@ impl<F: Front> Node<F> {
                     Gate::Fail(failure) => Some(refusal_of(failure)),
                     Gate::Wait | Gate::Open => None,
                 };
-                if let Some(asker) = self.admit_query(connection, id, body.len(), true, refusal)? {
-                    let query = Query { asker, after: None, body };
+                let query = (body.clone(), None);
+                if let Some(asker) = self.admit_query(connection, id, query, true, refusal)? {
+                    let query = Query { asker, after: None, body, shown: Timestamp(0) };
                     self.executor.add_query(Slot::NONE, Timestamp(0), vec![query]);
                 }
             }
@@ -95,7 +115,7 @@ impl<F: Front> Node<F> {
         &self,
         connection: &mut Served<F>,
         id: u64,
-        len: usize,
+        (body, after): (Bytes, Option<(SessionId, RequestNumber)>),
         stale: bool,
         refusal: Option<Refusal>,
     ) -> Result<Option<Asker>, End> {
@@ -106,7 +126,9 @@ impl<F: Front> Node<F> {
                 Err(End::Broken(format!("query {id} was asked twice at once")))
             }
             None => {
-                native.queries.insert(id, OpenQuery { came, len, stale });
+                native.asked_bytes += body.len();
+                native.ahead.open();
+                native.queries.insert(id, OpenQuery { came, body, after, stale });
                 Ok(Some(Asker { connection: connection.id, question: id }))
             }
             Some(refusal) => {
@@ -285,7 +307,7 @@ impl<F: Front> Node<F> {
         let Some(connection) = self.connections.get_mut(&asker.connection) else { return };
         let Role::Native(native) = &mut connection.role else { return };
         let id = asker.question;
-        let Some(query) = native.queries.remove(&id) else { return };
+        let Some(query) = native.query_over(id, answer.result.as_ref().ok()) else { return };
         let message = match answer.result {
             Ok(reply) if query.stale => {
                 ReplicaMessage::StaleAnswer { id, slot: answer.slot, time: answer.time, reply }
@@ -297,6 +319,7 @@ impl<F: Front> Node<F> {
                     QueryFailure::UnknownSession => Refusal::UnknownSession,
                     QueryFailure::NotTaken(failure) => refusal_of(failure),
                     QueryFailure::Stopped | QueryFailure::Loading => Refusal::Stopped,
+                    QueryFailure::NoMemory | QueryFailure::Passed => Refusal::Busy,
                 },
                 leader: self.view.leader,
             },
@@ -327,14 +350,6 @@ impl<F: Front> Node<F> {
             };
             self.tell_by_id(id, &message);
         }
-    }
-
-    /// A connection with open queries is gone: nobody waits for their answers.
-    pub(crate) fn forget_queries(&mut self, connection: u64) {
-        let others = |query: &Query| query.asker.connection != connection;
-        self.reads.retain(others);
-        self.read_groups.values_mut().for_each(|group| group.queries.retain(others));
-        self.executor.add(ExecutorTask::Forget { connection }, 0);
     }
 
     /// A native client is gone.
@@ -374,8 +389,9 @@ impl<F: Front> Node<F> {
         connection.stream.frame(message.kind(), group, epoch, |body| message.encode(body));
         if !connection.dirty {
             connection.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
+        self.settle_by_id(id);
     }
 }
 
@@ -393,13 +409,14 @@ fn native_query_over<C>(connections: &mut HashMap<u64, Box<Connection<C>>>, id: 
     if let Some(connection) = connections.get_mut(&id)
         && let Role::Native(native) = &mut connection.role
     {
-        native.queries.remove(&query);
+        native.query_over(query, None);
     }
 }
 
 const fn refusal_of(failure: Failure) -> Refusal {
     match failure {
         Failure::Unavailable | Failure::Loading | Failure::Uncertain => Refusal::NoLeader,
+        Failure::Crowded => Refusal::Busy,
         Failure::NoRoom => Refusal::NoRoom,
         Failure::TooLarge => Refusal::TooLarge,
         Failure::Stopped => Refusal::Stopped,

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use mainstay_consensus::{Input, Instruction, Request, Role as OrderingRole};
 use mainstay_model::piece::Assembly;
-use mainstay_model::{Instant, Nonce, Prng, ReplicaId, Slot, Timestamp, Token};
+use mainstay_model::{
+    Instant, Nonce, Prng, ReplicaId, RequestNumber, SessionId, Slot, Timestamp, Token,
+};
 use mainstay_service::Command;
 use mio::event::Event as Readiness;
 use mio::net::TcpListener;
 use mio::{Events, Poll, Registry};
 
+use crate::account::Account;
 use crate::checkpointer::Wanted;
 use crate::checkpointing::Checkpointing;
 use crate::claims::Claims;
@@ -22,7 +25,7 @@ use crate::clock;
 use crate::config::NodeConfig;
 use crate::connection::Connection;
 use crate::disk::{DiskTask, Event, LogState, Roomless};
-use crate::executor::{ExecutorTask, Query};
+use crate::executor::{Asker, ExecutorTask, Query};
 use crate::front::{Front, View};
 use crate::front_clients::Gate;
 use crate::front_session::FrontSession;
@@ -30,6 +33,7 @@ use crate::greet::{Complaints, Greeter};
 use crate::links::{LINK_TOKEN_FIRST, Links};
 use crate::machines::Machines;
 use crate::native_clients::Natives;
+use crate::pipeline::Tied;
 use crate::queue::{Inbox, Queue};
 use crate::stop::StopHandle;
 use crate::transfers::TransferTask;
@@ -60,9 +64,9 @@ pub(crate) const INTERVAL_TOKEN: Token = Token(2);
 /// Tokens from here on are given out one by one.
 const TOKEN_FIRST: u64 = 16;
 
-/// Queries that wait to be told their slot.
+/// Reads that wait to be told their slot; what they ask stands with their connections.
 pub(crate) struct ReadGroup {
-    pub(crate) queries: Vec<Query>,
+    pub(crate) askers: Vec<Asker>,
     pub(crate) since: Instant,
 }
 
@@ -103,6 +107,27 @@ impl Outgoing<ExecutorTask> {
         let bytes = task.bytes();
         self.add(task, bytes);
     }
+
+    /// Reads of a connection to be answered right before this request is carried out.
+    pub(crate) fn add_tied(
+        &mut self,
+        session: SessionId,
+        number: RequestNumber,
+        connection: u64,
+        tied: Vec<Tied>,
+    ) {
+        if tied.is_empty() {
+            return;
+        }
+        let query = |(question, body)| {
+            let asker = Asker { connection, question };
+            Query { asker, after: None, body, shown: Timestamp(0) }
+        };
+        let queries = tied.into_iter().map(query).collect();
+        let task = ExecutorTask::Tied { session, number, queries };
+        let bytes = task.bytes();
+        self.add(task, bytes);
+    }
 }
 
 /// The protocol thread of a node.
@@ -130,19 +155,25 @@ pub(crate) struct Node<F: Front> {
     pub(crate) incoming: BTreeMap<ReplicaId, Incoming>,
     /// Which process each peer is.
     pub(crate) claims: Claims,
-    pub(crate) active: Vec<u64>,
-    pub(crate) dirty: Vec<u64>,
+    pub(crate) active: VecDeque<u64>,
+    pub(crate) active_peers: Vec<u64>,
+    pub(crate) dirty: VecDeque<u64>,
+    /// What connections brought in this turn, and what was made of it at once, in bytes.
+    pub(crate) turn_bytes: usize,
     pub(crate) parked: VecDeque<u64>,
-    pub(crate) paused: Vec<u64>,
+    pub(crate) paused: VecDeque<u64>,
     pub(crate) clients: usize,
-    pub(crate) strangers: usize,
-    pub(crate) admins: usize,
-    /// Bytes read and not understood yet, and bytes of replies not sent yet, as of the last sweep.
-    pub(crate) held_bytes: usize,
+    /// Those on the peer port that have not said who they are, and administrators, in the order in which
+    /// they came.
+    pub(crate) strangers: VecDeque<u64>,
+    pub(crate) admins: VecDeque<u64>,
+    pub(crate) turned_away: usize,
+    /// What is held for all of them.
+    pub(crate) account: Arc<Account>,
     pub(crate) scratch: Vec<u8>,
 
     /// Queries to be asked for a slot.
-    pub(crate) reads: Vec<Query>,
+    pub(crate) reads: Vec<Asker>,
     pub(crate) reads_at: Instant,
     pub(crate) read_groups: BTreeMap<u64, ReadGroup>,
     tokens: u64,
@@ -161,6 +192,8 @@ pub(crate) struct Node<F: Front> {
     pub(crate) stopped: Option<String>,
 
     pub(crate) started: Instant,
+    /// What the system allows is little: told for as long as the node runs.
+    pub(crate) few_files: Option<String>,
     /// How many turns were taken: many where nothing happens mean that the loop does not sleep.
     pub(crate) turns: u64,
     pub(crate) view: View,
@@ -190,6 +223,8 @@ pub(crate) struct Parts<F> {
     pub(crate) transfers: Arc<Queue<TransferTask>>,
     pub(crate) wanted: Arc<Wanted>,
     pub(crate) inbox: Arc<Inbox<Event>>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) few_files: Option<String>,
     pub(crate) log: LogState,
     pub(crate) port: u16,
 }
@@ -229,14 +264,18 @@ impl<F: Front> Node<F> {
             connections_made: 0,
             incoming: BTreeMap::new(),
             claims: Claims::default(),
-            active: Vec::new(),
-            dirty: Vec::new(),
+            active: VecDeque::new(),
+            active_peers: Vec::new(),
+            dirty: VecDeque::new(),
+            turn_bytes: 0,
             parked: VecDeque::new(),
-            paused: Vec::new(),
+            paused: VecDeque::new(),
             clients: 0,
-            strangers: 0,
-            admins: 0,
-            held_bytes: 0,
+            strangers: VecDeque::new(),
+            admins: VecDeque::new(),
+            turned_away: 0,
+            account: parts.account,
+            few_files: parts.few_files,
             scratch: vec![0; 64 << 10],
             reads: Vec::new(),
             reads_at: now,
@@ -304,9 +343,15 @@ impl<F: Front> Node<F> {
 
     /// How long the next poll may take.
     fn patience(&self) -> Duration {
-        let busy =
-            !self.active.is_empty() || !self.machines.effects.is_empty() || self.links.has_more();
-        let busy = busy || !self.inbox.may_sleep();
+        let accepts =
+            self.acceptable.contains(&true) && self.machines.now.monotonic >= self.accept_at;
+        let busy = accepts
+            || !self.active.is_empty()
+            || !self.active_peers.is_empty()
+            || !self.dirty.is_empty()
+            || !self.machines.effects.is_empty()
+            || self.links.has_more()
+            || !self.inbox.may_sleep();
         if busy {
             return Duration::ZERO;
         }
@@ -360,10 +405,7 @@ impl<F: Front> Node<F> {
         self.accept();
         self.links.deadlines(&self.registry, &mut self.machines);
         self.resume();
-        for id in std::mem::take(&mut self.active) {
-            self.serve(id);
-            self.breathe();
-        }
+        self.serve_active();
         self.unpark();
         self.breathe();
         self.sweep();
@@ -374,15 +416,14 @@ impl<F: Front> Node<F> {
         self.executor.push();
         self.transfers.push();
         self.links.flush(&mut self.machines);
-        for id in std::mem::take(&mut self.dirty) {
-            self.flush(id);
-        }
+        self.flush_dirty();
+        self.make_room();
         self.look_around();
     }
 
     /// A part of the turn took long, as where a client's largest request was copied: signs of life that
     /// are due leave before the next part begins.
-    fn breathe(&mut self) {
+    pub(crate) fn breathe(&mut self) {
         let now = clock::now(&self.config.wall_clock);
         if now.monotonic.since(self.machines.now.monotonic) < BREATH_AFTER {
             return;
@@ -424,8 +465,8 @@ impl<F: Front> Node<F> {
         }
         if !self.reads.is_empty() && self.reads_at <= now {
             let token = self.next_token();
-            let queries = std::mem::take(&mut self.reads);
-            self.read_groups.insert(token.0, ReadGroup { queries, since: now });
+            let askers = std::mem::take(&mut self.reads);
+            self.read_groups.insert(token.0, ReadGroup { askers, since: now });
             self.machines.step(Input::Read { token });
         }
     }

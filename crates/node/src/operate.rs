@@ -165,7 +165,7 @@ impl<F: Front> Node<F> {
             });
             if !connection.dirty {
                 connection.dirty = true;
-                self.dirty.push(id);
+                self.dirty.push_back(id);
             }
         }
     }

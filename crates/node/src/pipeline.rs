@@ -1,8 +1,10 @@
 //! The commands of one front connection, from arrival to answer: handed over in order, answered in
 //! order. Pure: no socket, no session.
 //!
-//! A read is carried out after every earlier write of its connection; a write is handed over only
-//! when every earlier read has been carried out. So a read never sees a later command.
+//! A read is carried out after every earlier write of its connection and before every later one. A read
+//! with a write behind it costs nothing of its own: it is *tied* to that write, and answered from the
+//! state right before the write is carried out (decision 0017). Only a read with no write behind it asks
+//! the leader.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,12 +14,10 @@ use mainstay_model::{Instant, RequestNumber, SessionId};
 
 use crate::front::{Failure, Parsed};
 
-/// The largest replies that open reads of one connection may add up to, by the sizes seen lately.
-const READ_AHEAD_BYTES: usize = 32 << 20;
-/// How large a reply is taken to be before the first was seen.
-const REPLY_LEN_GUESS: usize = 512 << 10;
-/// The most reads of one connection that are open at once.
-const READS_MAX: usize = 1024;
+/// What the account of memory counts for a command, besides the bytes of it and of its reply.
+const COMMAND_BYTES: usize = 128;
+/// The list of commands is given back beyond this length, once it is empty.
+const KEEP_COMMANDS_MAX: usize = 16;
 
 /// Commands in the order in which they came.
 #[derive(Debug)]
@@ -27,11 +27,19 @@ pub(crate) struct Pipeline {
     first: u64,
     /// The position of the next one to be handed over.
     next: u64,
-    reads_open: usize,
+    /// Which one [`Pipeline::due`] named last.
+    due: u64,
+    /// Writes that are not handed over, with what stands between each and the one before it.
+    writes: VecDeque<Stretch>,
+    /// What stands behind the last of `writes`.
+    behind: Stretch,
+    /// Reads that were handed over by themselves since the last write was: the next one ties them.
+    loose: VecDeque<u64>,
+    reads: Ahead,
+    open_writes: Ahead,
     /// The last write that was handed over and not answered: reads wait for it.
     last_write: Option<(u64, SessionId, RequestNumber)>,
-    reply_len: usize,
-    /// Bytes of replies that wait for an earlier command's.
+    /// Bytes of answers and replies that wait for an earlier command's.
     held_bytes: usize,
     /// Bytes of all of `commands`, as they came.
     asked_bytes: usize,
@@ -39,6 +47,55 @@ pub(crate) struct Pipeline {
     moved: bool,
     /// When that was last looked at and something had been answered.
     moved_at: Instant,
+}
+
+/// A write that is not handed over, and the reads before it that are not either.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretch {
+    write: u64,
+    reads: usize,
+    /// Some of them are stale ones, which wait for no write.
+    stale: bool,
+}
+
+/// How many commands of a kind may be open, so that their replies stay within bounds: by the sizes seen
+/// lately.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    open: usize,
+    reply_len: usize,
+    bytes_max: usize,
+}
+
+impl Ahead {
+    /// Reads: a first one may be answered with megabytes.
+    pub(crate) const fn of_reads() -> Self {
+        Self { open: 0, reply_len: 2 << 20, bytes_max: 32 << 20 }
+    }
+
+    /// Writes: most are answered with a word.
+    const fn of_writes() -> Self {
+        Self { open: 0, reply_len: 16 << 10, bytes_max: 64 << 20 }
+    }
+
+    /// Whether so many more may be opened: one always.
+    pub(crate) const fn takes(&self, more: usize) -> bool {
+        let ahead = self.reply_len.saturating_mul(self.open + more);
+        self.open + more <= 1 || ahead <= self.bytes_max
+    }
+
+    pub(crate) const fn open(&mut self) {
+        self.open += 1;
+    }
+
+    /// One of them was answered, or will not be.
+    pub(crate) fn close(&mut self, reply: Option<&Bytes>) {
+        debug_assert!(self.open > 0);
+        self.open = self.open.saturating_sub(1);
+        if let Some(reply) = reply {
+            self.reply_len = reply.len().max(self.reply_len - self.reply_len / 8).max(1024);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +111,10 @@ enum Stage {
     Write(Bytes),
     WriteOpen,
     Read(Bytes),
-    ReadOpen,
+    /// Asked by itself, behind this number; not tied to a write yet.
+    ReadOpen(Bytes, Option<(SessionId, RequestNumber)>),
+    /// Tied to a write, or asked of the state as it is.
+    ReadGone,
     ReadStale(Bytes),
     Replied(Bytes),
     Failed(Failure),
@@ -65,10 +125,14 @@ enum Stage {
 /// The next command to hand over.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due<'a> {
+    /// A write, with all reads before it.
     Write(&'a Bytes),
     Read(&'a Bytes),
     ReadStale(&'a Bytes),
 }
+
+/// A read that must be answered before a write is carried out: its position and body.
+pub(crate) type Tied = (u64, Bytes);
 
 /// An answer whose turn has come.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,9 +149,13 @@ impl Pipeline {
             commands: VecDeque::new(),
             first: 0,
             next: 0,
-            reads_open: 0,
+            due: 0,
+            writes: VecDeque::new(),
+            behind: Stretch { write: 0, reads: 0, stale: false },
+            loose: VecDeque::new(),
+            reads: Ahead::of_reads(),
+            open_writes: Ahead::of_writes(),
             last_write: None,
-            reply_len: REPLY_LEN_GUESS,
             held_bytes: 0,
             asked_bytes: 0,
             moved: false,
@@ -100,28 +168,41 @@ impl Pipeline {
         self.commands.len()
     }
 
-    /// Bytes of replies that wait for an earlier command's.
+    /// Bytes of answers and replies that wait for an earlier command's.
     pub(crate) const fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// Bytes of the commands that are not answered.
-    pub(crate) const fn asked_bytes(&self) -> usize {
-        self.asked_bytes
+    /// Bytes of memory that all of it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.asked_bytes + self.held_bytes + self.commands.len() * COMMAND_BYTES
     }
 
     /// A command came.
     pub(crate) fn push(&mut self, parsed: Parsed, now: Instant) {
-        let (shape, stage) = match parsed {
-            Parsed::Write { body, shape } => (shape, Stage::Write(body)),
-            Parsed::Read { body, shape } => (shape, Stage::Read(body)),
-            Parsed::ReadStale { body, shape } => (shape, Stage::ReadStale(body)),
-            Parsed::Answer(bytes) => (0, Stage::Answer(bytes)),
-            Parsed::Close(bytes) => (0, Stage::Close(bytes)),
-        };
-        let len = match &stage {
-            Stage::Write(bytes) | Stage::Read(bytes) | Stage::ReadStale(bytes) => bytes.len(),
-            _ => 0,
+        let position = self.first + self.commands.len() as u64;
+        let (shape, len, stage) = match parsed {
+            Parsed::Write { body, shape } => {
+                let behind = std::mem::take(&mut self.behind);
+                self.writes.push_back(Stretch { write: position, ..behind });
+                (shape, body.len(), Stage::Write(body))
+            }
+            Parsed::Read { body, shape } => {
+                self.behind.reads += 1;
+                (shape, body.len(), Stage::Read(body))
+            }
+            Parsed::ReadStale { body, shape } => {
+                self.behind.stale = true;
+                (shape, body.len(), Stage::ReadStale(body))
+            }
+            Parsed::Answer(bytes) => {
+                self.held_bytes += bytes.len();
+                (0, 0, Stage::Answer(bytes))
+            }
+            Parsed::Close(bytes) => {
+                self.held_bytes += bytes.len();
+                (0, 0, Stage::Close(bytes))
+            }
         };
         self.asked_bytes += len;
         self.commands.push_back(Command { shape, came: now, len, stage });
@@ -135,48 +216,117 @@ impl Pipeline {
                 _ => self.next += 1,
             }
         }
-        let position = self.next;
+        self.due = self.next;
+        let ties = |write: &&Stretch| !write.stale && self.reads.takes(write.reads);
+        if let Stage::Read(_) = self.commands.get(self.at(self.next)?)?.stage
+            && let Some(write) = self.writes.front().filter(ties)
+        {
+            self.due = write.write;
+        }
+        let position = self.due;
         match &self.commands.get(self.at(position)?)?.stage {
-            Stage::Write(body) if self.reads_open == 0 => Some((position, Due::Write(body))),
-            Stage::Read(body) if self.may_read() => Some((position, Due::Read(body))),
-            Stage::ReadStale(body) if self.may_read() => Some((position, Due::ReadStale(body))),
+            Stage::Write(body) if self.open_writes.takes(1) => Some((position, Due::Write(body))),
+            Stage::Read(body) if self.reads.takes(1) => Some((position, Due::Read(body))),
+            Stage::ReadStale(body) if self.reads.takes(1) => Some((position, Due::ReadStale(body))),
             _ => None,
         }
     }
 
-    fn may_read(&self) -> bool {
-        let ahead = self.reply_len.saturating_mul(self.reads_open + 1);
-        self.reads_open == 0 || (self.reads_open < READS_MAX && ahead <= READ_AHEAD_BYTES)
+    /// The due write got this number. Returns the reads that have to be answered right before it.
+    pub(crate) fn write_handed_over(
+        &mut self,
+        session: SessionId,
+        number: RequestNumber,
+    ) -> Vec<Tied> {
+        let mut tied = Vec::new();
+        for position in std::mem::take(&mut self.loose) {
+            let Some(command) = self.command(position) else { continue };
+            if let Stage::ReadOpen(body, _) = &command.stage {
+                let body = body.clone();
+                command.stage = Stage::ReadGone;
+                tied.push((position, body));
+            }
+        }
+        for position in self.next..self.due {
+            let Some(command) = self.command(position) else { continue };
+            if let Stage::Read(body) = &command.stage {
+                let body = body.clone();
+                command.stage = Stage::ReadGone;
+                self.reads.open();
+                tied.push((position, body));
+            }
+        }
+        self.writes.pop_front();
+        self.open_writes.open();
+        self.last_write = Some((self.due, session, number));
+        self.hand_over(Stage::WriteOpen);
+        tied
     }
 
-    /// The due write got this number.
-    pub(crate) fn write_handed_over(&mut self, session: SessionId, number: RequestNumber) {
-        self.last_write = Some((self.next, session, number));
-        self.set_next(Stage::WriteOpen);
+    /// The due read was handed over by itself.
+    pub(crate) fn read_handed_over(&mut self) {
+        let after = self.last_write.map(|(_, session, number)| (session, number));
+        let (due, stretch) = (self.due, self.writes.front_mut().unwrap_or(&mut self.behind));
+        debug_assert!(stretch.reads > 0);
+        stretch.reads = stretch.reads.saturating_sub(1);
+        self.reads.open();
+        if let Some(command) = self.command(due)
+            && let Stage::Read(body) = &command.stage
+        {
+            let body = body.clone();
+            while self.loose.front().is_some_and(|position| *position < self.first) {
+                self.loose.pop_front();
+            }
+            self.loose.push_back(due);
+            self.hand_over(Stage::ReadOpen(body, after));
+        }
     }
 
-    /// The due read was handed over. Returns the number that it has to wait for.
-    pub(crate) fn read_handed_over(&mut self) -> Option<(SessionId, RequestNumber)> {
-        self.reads_open += 1;
-        self.set_next(Stage::ReadOpen);
-        self.last_write.map(|(_, session, number)| (session, number))
+    /// The leader told from which slot on a read may be answered. Returns what to ask, and after which
+    /// number; none where it was tied to a write since, or given up.
+    pub(crate) fn ask(
+        &mut self,
+        position: u64,
+    ) -> Option<(Bytes, Option<(SessionId, RequestNumber)>)> {
+        match &self.command(position)?.stage {
+            Stage::ReadOpen(body, after) => Some((body.clone(), *after)),
+            _ => None,
+        }
     }
 
     /// The due stale read was handed over: it waits for nothing.
     pub(crate) fn stale_read_handed_over(&mut self) {
-        self.reads_open += 1;
-        self.set_next(Stage::ReadOpen);
+        self.reads.open();
+        self.hand_over(Stage::ReadGone);
     }
 
     /// The due command will not be handed over.
     pub(crate) fn refuse(&mut self, failure: Failure) {
-        self.set_next(Stage::Failed(failure));
+        let due = self.due;
+        let stage = self
+            .command(due)
+            .map(|command| std::mem::replace(&mut command.stage, Stage::Failed(failure)));
+        match stage {
+            Some(Stage::Write(_)) => {
+                if let Some(refused) = self.writes.pop_front() {
+                    let next = self.writes.front_mut().unwrap_or(&mut self.behind);
+                    next.reads += refused.reads;
+                    next.stale |= refused.stale;
+                }
+            }
+            Some(Stage::Read(_)) => {
+                let stretch = self.writes.front_mut().unwrap_or(&mut self.behind);
+                stretch.reads = stretch.reads.saturating_sub(1);
+            }
+            _ => {}
+        }
     }
 
-    fn set_next(&mut self, stage: Stage) {
-        if let Some(command) = self.at(self.next).and_then(|at| self.commands.get_mut(at)) {
+    fn hand_over(&mut self, stage: Stage) {
+        let due = self.due;
+        if let Some(command) = self.command(due) {
             command.stage = stage;
-            self.next += 1;
+            self.next = due + 1;
         }
     }
 
@@ -189,13 +339,9 @@ impl Pipeline {
                 if self.last_write.is_some_and(|(last, ..)| last == position) {
                     self.last_write = None;
                 }
+                self.open_writes.close(outcome.as_ref().ok());
             }
-            Stage::ReadOpen => {
-                self.reads_open -= 1;
-                if let Ok(reply) = &outcome {
-                    self.reply_len = reply.len().max(self.reply_len - self.reply_len / 8).max(64);
-                }
-            }
+            Stage::ReadOpen(..) | Stage::ReadGone => self.reads.close(outcome.as_ref().ok()),
             _ => return,
         }
         self.moved = true;
@@ -224,7 +370,9 @@ impl Pipeline {
             }
             match command.stage {
                 Stage::WriteOpen => overdue.push((position, Failure::Uncertain)),
-                Stage::ReadOpen => overdue.push((position, Failure::Unavailable)),
+                Stage::ReadOpen(..) | Stage::ReadGone => {
+                    overdue.push((position, Failure::Unavailable));
+                }
                 _ => {}
             }
         }
@@ -238,40 +386,42 @@ impl Pipeline {
     /// Whether the due command has been waiting for `patience` without being handed over, and none
     /// before it was answered in that time.
     pub(crate) fn is_due_overdue(&self, now: Instant, patience: Duration) -> bool {
-        let command = self.at(self.next).and_then(|at| self.commands.get(at));
+        let command = self.at(self.due).and_then(|at| self.commands.get(at));
         command.is_some_and(|command| now.since(command.came.max(self.moved_at)) >= patience)
     }
 
     /// Takes the answer of the first command, once it is there.
     pub(crate) fn turn(&mut self) -> Option<Turn> {
-        let open = Stage::WriteOpen;
-        let command = self.commands.front_mut()?;
-        if matches!(
+        let command = self.commands.front()?;
+        if !matches!(
             command.stage,
-            Stage::Write(_)
-                | Stage::WriteOpen
-                | Stage::Read(_)
-                | Stage::ReadStale(_)
-                | Stage::ReadOpen
+            Stage::Replied(_) | Stage::Failed(_) | Stage::Answer(_) | Stage::Close(_)
         ) {
             return None;
         }
-        let shape = command.shape;
-        self.asked_bytes -= command.len;
-        let turn = match std::mem::replace(&mut command.stage, open) {
-            Stage::Replied(reply) => {
-                self.held_bytes -= reply.len();
-                Turn::Reply { shape, reply }
-            }
+        let Command { shape, len, stage, .. } = self.commands.pop_front()?;
+        self.first += 1;
+        self.next = self.next.max(self.first);
+        self.asked_bytes -= len;
+        if self.commands.is_empty() && self.commands.capacity() > KEEP_COMMANDS_MAX {
+            (self.commands, self.writes, self.loose) = Default::default();
+        }
+        let turn = match stage {
+            Stage::Replied(reply) => Turn::Reply { shape, reply },
             Stage::Failed(failure) => Turn::Failed { shape, failure },
             Stage::Answer(bytes) => Turn::Answer(bytes),
             Stage::Close(bytes) => Turn::Close(bytes),
             _ => return None,
         };
-        self.commands.pop_front();
-        self.first += 1;
-        self.next = self.next.max(self.first);
+        if let Turn::Reply { reply: bytes, .. } | Turn::Answer(bytes) | Turn::Close(bytes) = &turn {
+            self.held_bytes -= bytes.len();
+        }
         Some(turn)
+    }
+
+    fn command(&mut self, position: u64) -> Option<&mut Command> {
+        let at = self.at(position)?;
+        self.commands.get_mut(at)
     }
 
     fn at(&self, position: u64) -> Option<usize> {
@@ -280,139 +430,4 @@ impl Pipeline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mainstay_model::Slot;
-
-    const SESSION: SessionId = SessionId { slot: Slot(1), position: 0 };
-
-    fn write(body: &'static str) -> Parsed {
-        Parsed::Write { body: body.into(), shape: 1 }
-    }
-
-    fn read(body: &'static str) -> Parsed {
-        Parsed::Read { body: body.into(), shape: 2 }
-    }
-
-    fn pipeline(commands: impl IntoIterator<Item = Parsed>) -> Pipeline {
-        let mut pipeline = Pipeline::new();
-        commands.into_iter().for_each(|command| pipeline.push(command, Instant(0)));
-        pipeline
-    }
-
-    #[test]
-    fn a_read_waits_for_the_write_before_it_and_the_write_after_it_waits_for_the_read() {
-        let mut p = pipeline([write("a"), read("b"), write("c")]);
-        assert_eq!(p.due(), Some((0, Due::Write(&"a".into()))));
-        p.write_handed_over(SESSION, RequestNumber(1));
-        assert_eq!(p.due(), Some((1, Due::Read(&"b".into()))));
-        assert_eq!(p.read_handed_over(), Some((SESSION, RequestNumber(1))));
-        assert_eq!(p.due(), None);
-        p.answer(0, Ok("A".into()));
-        assert_eq!(p.due(), None);
-        p.answer(1, Ok("B".into()));
-        assert_eq!(p.due(), Some((2, Due::Write(&"c".into()))));
-    }
-
-    #[test]
-    fn a_stale_read_waits_for_no_write_and_holds_back_the_one_behind_it() {
-        let stale = Parsed::ReadStale { body: "b".into(), shape: 2 };
-        let mut p = pipeline([write("a"), stale, write("c")]);
-        assert_eq!(p.due(), Some((0, Due::Write(&"a".into()))));
-        p.write_handed_over(SESSION, RequestNumber(1));
-        assert_eq!(p.due(), Some((1, Due::ReadStale(&"b".into()))));
-        p.stale_read_handed_over();
-        assert_eq!(p.due(), None);
-        p.answer(1, Ok("B".into()));
-        assert_eq!(p.due(), Some((2, Due::Write(&"c".into()))));
-        assert_eq!(p.turn(), None, "answers leave in order");
-        p.answer(0, Ok("A".into()));
-        assert_eq!(p.turn(), Some(Turn::Reply { shape: 1, reply: "A".into() }));
-        assert_eq!(p.turn(), Some(Turn::Reply { shape: 2, reply: "B".into() }));
-    }
-
-    #[test]
-    fn answers_leave_in_the_order_of_the_commands() {
-        let mut p = pipeline([read("a"), Parsed::Answer("x".into()), read("b")]);
-        p.due();
-        p.read_handed_over();
-        assert_eq!(p.due(), Some((2, Due::Read(&"b".into()))));
-        p.read_handed_over();
-        p.answer(2, Ok("B".into()));
-        assert_eq!(p.turn(), None);
-        assert_eq!(p.held_bytes(), 1);
-        p.answer(0, Err(Failure::Unavailable));
-        assert_eq!(p.turn(), Some(Turn::Failed { shape: 2, failure: Failure::Unavailable }));
-        assert_eq!(p.turn(), Some(Turn::Answer("x".into())));
-        assert_eq!(p.turn(), Some(Turn::Reply { shape: 2, reply: "B".into() }));
-        assert_eq!((p.turn(), p.len(), p.held_bytes()), (None, 0, 0));
-    }
-
-    #[test]
-    fn an_open_write_given_up_is_uncertain_and_its_late_reply_is_dropped() {
-        let mut p = pipeline([write("a"), read("b")]);
-        p.due();
-        p.write_handed_over(SESSION, RequestNumber(1));
-        let patience = Duration::from_secs(10);
-        p.give_up_overdue(Instant(9_999_999_999), patience);
-        assert_eq!(p.turn(), None);
-        p.give_up_overdue(Instant(10_000_000_000), patience);
-        assert_eq!(p.turn(), Some(Turn::Failed { shape: 1, failure: Failure::Uncertain }));
-        p.answer(0, Ok("late".into()));
-        assert_eq!(p.turn(), None);
-        p.due();
-        assert_eq!(p.read_handed_over(), None);
-    }
-
-    #[test]
-    fn nothing_is_given_up_while_something_is_answered() {
-        let patience = Duration::from_secs(10);
-        let at = |seconds: u64| Instant(seconds * 1_000_000_000);
-        let mut p = pipeline([write("aa"), write("b"), write("c")]);
-        assert_eq!(p.asked_bytes(), 4);
-        for number in 1..=2 {
-            p.due();
-            p.write_handed_over(SESSION, RequestNumber(number));
-        }
-        p.answer(0, Ok("A".into()));
-        assert!(!p.give_up_overdue(at(11), patience));
-        assert!(p.due().is_some() && !p.is_due_overdue(at(12), patience));
-        p.turn();
-        assert_eq!(p.asked_bytes(), 2);
-        assert!(!p.give_up_overdue(at(20), patience));
-        assert!(p.give_up_overdue(at(21), patience));
-        assert!(p.is_due_overdue(at(21), patience));
-    }
-
-    #[test]
-    fn a_refused_command_is_answered_in_its_turn() {
-        let mut p = pipeline([read("a"), write("b")]);
-        p.due();
-        p.refuse(Failure::Loading);
-        assert_eq!(p.due(), Some((1, Due::Write(&"b".into()))));
-        p.refuse(Failure::Unavailable);
-        assert_eq!(p.turn(), Some(Turn::Failed { shape: 2, failure: Failure::Loading }));
-        assert_eq!(p.turn(), Some(Turn::Failed { shape: 1, failure: Failure::Unavailable }));
-        assert!(!p.is_due_overdue(Instant(u64::MAX), Duration::ZERO));
-    }
-
-    #[test]
-    fn large_replies_narrow_the_reads_that_are_open_at_once() {
-        let mut p = pipeline((0..100).map(|_| read("a")));
-        let mut open = 0;
-        while p.due().is_some() {
-            p.read_handed_over();
-            open += 1;
-        }
-        assert_eq!(open, READ_AHEAD_BYTES / REPLY_LEN_GUESS);
-        p.answer(0, Ok(vec![0; 16 << 20].into()));
-        (1..open as u64).for_each(|n| p.answer(n, Ok("small".into())));
-        assert!(p.due().is_some());
-        let mut more = 0;
-        while p.due().is_some() {
-            p.read_handed_over();
-            more += 1;
-        }
-        assert!(more > 1 && more <= 100, "{more}");
-    }
-}
+mod tests;

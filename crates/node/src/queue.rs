@@ -155,6 +155,11 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// Bytes that wait to be taken.
+    pub(crate) fn bytes(&self) -> usize {
+        lock(&self.state).bytes
+    }
+
     /// Moves everything into `into`, which must be empty.
     pub(crate) fn take(&self, into: &mut Vec<T>) {
         debug_assert!(into.is_empty());

@@ -1,5 +1,7 @@
 //! What this node tells an administrator.
 
+use std::collections::BTreeMap;
+
 use mainstay_consensus::{ClockOff, Role as OrderingRole, Status};
 use mainstay_service::Service;
 
@@ -69,8 +71,23 @@ impl<F: Front> Node<F> {
                 turns: self.turns,
             },
             warnings: self.warnings(&status),
+            settings: self.common_settings(),
             configuration: Some(configuration(&self.config, self.greeter.service_version)),
         }
+    }
+
+    fn common_settings(&self) -> BTreeMap<String, String> {
+        let (config, ordering) = (&self.config, &self.config.ordering);
+        let settings = [
+            ("checkpoint.requests", config.interval.requests.to_string()),
+            ("checkpoint.bytes", config.interval.bytes.to_string()),
+            ("leader.policy", format!("{:?}", ordering.leader_policy)),
+            ("leader.timeout_ms", ordering.election_timeout.as_millis().to_string()),
+            ("batching", format!("{:?}", ordering.batching)),
+            ("batching.window", format!("{:?}", ordering.window)),
+            ("limits.request_bytes", config.limits.request_bytes_max.to_string()),
+        ];
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     fn state(&self, status: &Status) -> StateName {
@@ -101,6 +118,7 @@ impl<F: Front> Node<F> {
                 "this replica lost what it had promised: it follows, and does not vote".into(),
             );
         }
+        warnings.extend(self.few_files.clone());
         if !self.log.has_room {
             let why = self.log.no_room.as_ref().map_or(String::new(), |why| format!(" ({why})"));
             warnings.push(format!(
@@ -248,6 +266,7 @@ pub(crate) fn starting<S: Service>(config: &NodeConfig, sockets: &Sockets) -> No
         },
         warnings: vec!["this replica reads its log and its checkpoints".into()],
         configuration: Some(configuration(config, S::version())),
+        settings: BTreeMap::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use mainstay_storage::Disk;
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
 
+use crate::account::Account;
 use crate::config::NodeConfig;
 use crate::disk::DiskThread;
 use crate::error::system_failed as failed;
@@ -27,6 +28,11 @@ use crate::{ExitReport, NodeError, clock, system};
 
 /// Files that a node opens besides its clients' connections.
 const FILES_BESIDES: usize = 512;
+/// The most bytes that other threads tell the protocol thread at once, one thing of any size aside: so much
+/// is copied for clients in a turn.
+const INBOX_BYTES_MAX: usize = 16 << 20;
+/// Fewer clients than this are worth a warning for as long as the node runs.
+const CLIENTS_FEW: usize = 1000;
 
 /// Runs one replica until it is stopped or cannot go on, on the calling thread and four more. `service`
 /// is the state of an empty log; it is not used where `store` holds a checkpoint.
@@ -50,7 +56,7 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         return Err(NodeError::Config(fault));
     }
     system::survive_file_size_limit().map_err(failed("handling the file-size signal"))?;
-    fit_clients(&mut config);
+    let few_files = fit_clients(&mut config);
 
     let mut poll = Poll::new().map_err(failed("waiting for events"))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(failed("making a waker"))?;
@@ -67,8 +73,10 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
 
     let log_state = DiskThread::state_of(&store.log);
     let machines = machines(&config, &store, secret, prng.split());
-    let inbox = Inbox::new(waker, config.limits.backlog_bytes_max);
-    let mut threads = Threads::start(inbox, store, service, &config)?;
+    let inbox = Inbox::new(waker, config.limits.backlog_bytes_max.min(INBOX_BYTES_MAX));
+    let limits = &config.limits;
+    let account = Arc::new(Account::new(limits.held_bytes_all_max, limits.held_bytes_max));
+    let mut threads = Threads::start(inbox, store, service, &config, Arc::clone(&account))?;
     let parts = Parts {
         front,
         registry: poll.registry().try_clone().map_err(failed("waiting for events"))?,
@@ -83,6 +91,8 @@ pub fn run<S: Service, F: Front, D: Disk + Clone>(
         transfers: Arc::clone(&threads.transfer_queue),
         wanted: Arc::clone(&threads.wanted),
         inbox: Arc::clone(&threads.inbox),
+        account,
+        few_files,
         log: log_state,
         port,
     };
@@ -134,18 +144,28 @@ impl Random {
     }
 }
 
-/// Sees to it that the limit on clients is one that the system lets this process keep.
-fn fit_clients(config: &mut NodeConfig) {
+/// Sees to it that the limit on clients is one that the system lets this process keep. Returns what an
+/// operator should know if it lets it keep far too few.
+fn fit_clients(config: &mut NodeConfig) -> Option<String> {
     let files = system::raise_file_limit();
-    let fitting = files.saturating_sub(FILES_BESIDES).max(1);
-    if fitting < config.limits.clients_max {
-        tracing::info!(
-            "the system lets this process open {files} files, so {fitting} clients are served at \
-             most instead of {}: raise the limit (ulimit -n) for more",
-            config.limits.clients_max
-        );
-        config.limits.clients_max = fitting;
+    let fitting = clients_that_fit(files);
+    if fitting >= config.limits.clients_max {
+        return None;
     }
+    let sentence = format!(
+        "the system lets this process open {files} files, so {fitting} clients are served at most \
+         instead of {}: raise the limit (ulimit -n, or LimitNOFILE of a unit)",
+        config.limits.clients_max
+    );
+    tracing::warn!("{sentence}");
+    config.limits.clients_max = fitting;
+    (fitting < CLIENTS_FEW).then_some(sentence)
+}
+
+/// How many clients there may be where so many files may be open. Half of them are left to clients in any
+/// case: a limit so low that the rest does not do is told, and met by accepting nobody for a while.
+fn clients_that_fit(files: usize) -> usize {
+    files.saturating_sub(FILES_BESIDES.min(files / 2)).max(1)
 }
 
 fn machines<D: Disk>(
@@ -181,4 +201,16 @@ fn machines<D: Disk>(
     let peers = config.configuration.replicas.iter().copied().filter(|peer| *peer != config.me);
     let detector = Detector::new(peers, config.detection, now.monotonic);
     Machines::new(replica, detector, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_of_files_leaves_half_of_them_to_clients() {
+        for (files, clients) in [(0, 1), (64, 32), (256, 128), (1024, 512), (20_000, 19_488)] {
+            assert_eq!(clients_that_fit(files), clients, "{files}");
+        }
+    }
 }

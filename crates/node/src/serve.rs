@@ -10,7 +10,9 @@ use mainstay_model::hello::HELLO_LEN_MAX;
 use mainstay_model::piece::{PIECE, PIECE_HEAD_LEN, PIECE_LEN_MAX};
 use mainstay_model::{GroupId, Instant, ReplicaId};
 
+use crate::account::Account;
 use crate::connection::{Connection, End, Role, Seat};
+use crate::executor::ExecutorTask;
 use crate::front::Front;
 use crate::node::Node;
 use crate::stream::Filled;
@@ -18,6 +20,15 @@ use crate::wire::{CONSENSUS, FRAME_SLACK, HEARTBEAT, INSTRUCT, STATUS, STATUS_AS
 
 /// The most bytes read from one connection in one turn.
 const READ_BUDGET: usize = 256 << 10;
+/// The most bytes written to one connection in one go.
+const WRITE_BUDGET: usize = 1 << 20;
+/// What connections that are no peers bring in a turn, and what their commands make of it at once, after
+/// which the turn goes on without the rest of them: some milliseconds' work.
+pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
+/// The same for what is written to them.
+const FLUSH_BYTES_MAX: usize = 8 << 20;
+/// The most connections that are looked at in a turn of those that had to wait.
+const RESUME_MAX: usize = 4096;
 /// Beyond this backlog, as a multiple of what stops clients, values from peers are dropped.
 const PEER_BACKLOG_FACTOR: usize = 2;
 
@@ -30,14 +41,56 @@ impl<F: Front> Node<F> {
             && !connection.active
         {
             connection.active = true;
-            self.active.push(id);
+            match connection.role {
+                Role::Peer(_) => self.active_peers.push(id),
+                _ => self.active.push_back(id),
+            }
         }
+    }
+
+    /// Serves those with work to do: peers first and all of them, then the others in turn until what they
+    /// bring and what it makes is enough for one turn of the loop. A crowd holds up no vote and no heartbeat.
+    pub(crate) fn serve_active(&mut self) {
+        self.turn_bytes = 0;
+        for id in std::mem::take(&mut self.active_peers) {
+            self.serve_listed(id);
+        }
+        let mut active = std::mem::take(&mut self.active);
+        while self.turn_bytes < TURN_BYTES_MAX
+            && let Some(id) = active.pop_front()
+        {
+            self.serve_listed(id);
+        }
+        // Those that were not reached come before those that want more.
+        active.append(&mut self.active);
+        self.active = active;
+    }
+
+    fn serve_listed(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.active = false;
+            self.serve(id);
+            self.breathe();
+        }
+    }
+
+    /// Writes what is queued, peers' answers and clients' replies in turn, as much as one turn takes.
+    pub(crate) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut count = 0;
+        while count < FLUSH_BYTES_MAX
+            && let Some(id) = dirty.pop_front()
+        {
+            count += self.flush(id);
+        }
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     /// Reads what is there for a connection, understands it, and answers.
     pub(crate) fn serve(&mut self, id: u64) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
-        connection.active = false;
+        connection.unfinished = false;
         let result = match connection.shut_at {
             None => self.work(&mut connection),
             Some(_) => self.listen_out(&mut connection),
@@ -50,24 +103,38 @@ impl<F: Front> Node<F> {
 
     fn keep(&mut self, mut connection: Box<Served<F>>) {
         let id = connection.id;
+        self.settle(&mut connection);
         let to_write = connection.stream.output.len() > 0 || connection.closing;
         if to_write && !connection.dirty && connection.shut_at.is_none() {
             connection.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
         let listens = !connection.closing || connection.shut_at.is_some();
         let more = connection.stream.readable && listens && !connection.ended;
-        if more && !connection.paused {
-            connection.active = true;
-            self.active.push(id);
-        }
+        let goes_on = more && !connection.paused || connection.unfinished;
         self.connections.insert(id, connection);
+        if goes_on {
+            self.activate(id);
+        }
+    }
+
+    /// Brings what the account counts for a connection up to date, after something was added to it or
+    /// taken from it.
+    pub(crate) fn settle(&self, connection: &mut Served<F>) {
+        settle(&self.front, &self.account, connection);
+    }
+
+    /// The same for one that is not at hand.
+    pub(crate) fn settle_by_id(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            settle(&self.front, &self.account, connection);
+        }
     }
 
     fn work(&mut self, connection: &mut Served<F>) -> Result<(), End> {
         self.read(connection)?;
-        self.understand(connection)?;
-        if connection.ended && connection.open_len() == 0 && !connection.closing {
+        let all_taken = self.understand(connection)?;
+        if connection.ended && all_taken && connection.open_len() == 0 && !connection.closing {
             connection.closing = true;
         }
         Ok(())
@@ -88,49 +155,70 @@ impl<F: Front> Node<F> {
         if !connection.stream.readable || connection.closing || connection.ended {
             return Ok(());
         }
-        let is_bounded = connection.is_client() || matches!(connection.role, Role::Admin);
-        if is_bounded && self.must_wait(connection) {
-            if !connection.paused {
-                connection.paused = true;
-                self.paused.push(connection.id);
-            }
+        if self.must_wait(connection) {
+            self.pause(connection);
+            return Ok(());
+        }
+        if self.turn_bytes >= TURN_BYTES_MAX && !matches!(connection.role, Role::Peer(_)) {
             return Ok(());
         }
         let filled = connection.stream.fill(&mut self.scratch, READ_BUDGET);
-        let count = match filled {
-            Ok(Filled::Bytes(count)) => count,
+        match filled {
+            Ok(Filled::Bytes(count)) => self.turn_bytes += count,
             Ok(Filled::End(count)) => {
+                self.turn_bytes += count;
                 connection.ended = true;
-                count
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(End::Done),
             Err(error) => return Err(End::Broken(error.to_string())),
-        };
-        self.held_bytes += count;
+        }
         Ok(())
     }
 
-    /// Whether a client has to wait before more of its commands are read.
-    fn must_wait(&self, connection: &Served<F>) -> bool {
+    /// Leaves a connection alone until it need not wait any more.
+    pub(crate) fn pause(&mut self, connection: &mut Served<F>) {
+        if !connection.paused {
+            connection.paused = true;
+            self.paused.push_back(connection.id);
+        }
+    }
+
+    /// Whether nobody's commands are read for now.
+    fn must_all_wait(&self) -> bool {
         let limits = &self.config.limits;
-        connection.unsent() > limits.unsent_bytes_max
-            || connection.stream.input.len() > limits.input_bytes_max()
-            || connection.asked_bytes() > limits.unsent_bytes_max
-            || connection.open_len() >= limits.pipeline_max
-            || self.held_bytes > limits.unsent_bytes_all_max
-            // Half of that is for those in the middle of a command.
-            || (connection.open_len() > 0 && self.held_bytes > limits.unsent_bytes_all_max / 2)
+        self.account.is_full()
             || self.disk.queue.bytes() > limits.backlog_bytes_max
             || self.executor.queue.bytes() > limits.backlog_bytes_max
             || self.stop_at.is_some()
     }
 
+    /// Whether a connection has to wait before more of it is read.
+    fn must_wait(&self, connection: &Served<F>) -> bool {
+        let limits = &self.config.limits;
+        match &connection.role {
+            Role::Peer(_) => false,
+            Role::Stranger { .. } => self.account.is_full(),
+            Role::Front { .. } | Role::Native(_) | Role::Admin => {
+                let takes_no_more = !matches!(connection.role, Role::Front { .. })
+                    && connection.unsent() > limits.unsent_bytes_max;
+                takes_no_more
+                    || connection.open_len() >= limits.pipeline_max
+                    || (connection.has_open() && !self.account.grants(connection.held()))
+                    || self.must_all_wait()
+            }
+        }
+    }
+
     /// Makes those read again that had to wait and need not any more.
     pub(crate) fn resume(&mut self) {
-        for id in std::mem::take(&mut self.paused) {
+        if self.paused.is_empty() || self.must_all_wait() {
+            return;
+        }
+        for _ in 0..self.paused.len().min(RESUME_MAX) {
+            let Some(id) = self.paused.pop_front() else { return };
             let Some(connection) = self.connections.get(&id) else { continue };
             if self.must_wait(connection) {
-                self.paused.push(id);
+                self.paused.push_back(id);
             } else if let Some(connection) = self.connections.get_mut(&id) {
                 connection.paused = false;
                 self.activate(id);
@@ -138,18 +226,14 @@ impl<F: Front> Node<F> {
         }
     }
 
-    fn understand(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+    /// Makes what came into commands. Returns whether nothing that is complete was left.
+    fn understand(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         if let Role::Stranger { .. } = connection.role {
             self.meet(connection)?;
         }
         match connection.role {
-            Role::Stranger { .. } => {
-                if connection.ended {
-                    Err(End::Done)
-                } else {
-                    Ok(())
-                }
-            }
+            Role::Stranger { .. } if connection.ended => Err(End::Done),
+            Role::Stranger { .. } => Ok(true),
             Role::Peer(peer) => self.hear(connection, peer),
             Role::Admin => self.inform(connection),
             Role::Front { .. } => self.serve_front(connection),
@@ -158,7 +242,7 @@ impl<F: Front> Node<F> {
     }
 
     /// Takes in what a peer has to say.
-    fn hear(&mut self, connection: &mut Served<F>, peer: ReplicaId) -> Result<(), End> {
+    fn hear(&mut self, connection: &mut Served<F>, peer: ReplicaId) -> Result<bool, End> {
         self.claims.heard(self.machines.now.monotonic, peer);
         let mut passed = false;
         loop {
@@ -175,7 +259,7 @@ impl<F: Front> Node<F> {
         if passed {
             self.machines.step(Input::Passing { peer, coming: true });
         }
-        if connection.ended { Err(End::Done) } else { Ok(()) }
+        if connection.ended { Err(End::Done) } else { Ok(true) }
     }
 
     /// Takes in a piece of a long frame: whoever sends is alive.
@@ -224,7 +308,7 @@ impl<F: Front> Node<F> {
     }
 
     /// Answers an administrator.
-    fn inform(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+    fn inform(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         // One at a time: an answer is a hundred times as long as the question.
         while connection.unsent() == 0 {
             match frame::decode(&mut connection.stream.input, HELLO_LEN_MAX) {
@@ -242,22 +326,22 @@ impl<F: Front> Node<F> {
                 Ok(Some(frame)) => {
                     return Err(End::Broken(format!("a frame of kind {} came", frame.kind)));
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(true),
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Writes what is queued for a connection.
-    pub(crate) fn flush(&mut self, id: u64) {
+    /// Writes what is queued for a connection, a part of it at most. Returns how many bytes that were.
+    fn flush(&mut self, id: u64) -> usize {
         let now = self.machines.now.monotonic;
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else { return 0 };
         connection.dirty = false;
-        let mut moved = false;
-        let end = match connection.stream.flush() {
+        let mut moved = 0;
+        let end = match connection.stream.flush(WRITE_BUDGET) {
             Ok(count) => {
-                moved = count > 0;
+                moved = count;
                 let written = connection.stream.output.len() == 0;
                 if count > 0 || written {
                     connection.taken_at = now;
@@ -278,14 +362,22 @@ impl<F: Front> Node<F> {
         // Commands that came already may have waited for this, and what is thrown away waits.
         // Where nothing was taken, the system says when that changes.
         let waits = !connection.stream.input.is_empty() || connection.open_len() > 0;
-        if connection.shut_at.is_some() || (moved && waits) {
+        if connection.stream.writable && connection.stream.output.len() > 0 && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push_back(id);
+        }
+        if connection.shut_at.is_some() || (moved > 0 && waits) {
             self.activate(id);
+        }
+        if moved > 0 {
+            self.settle_by_id(id);
         }
         if let Some(end) = end
             && let Some(connection) = self.connections.remove(&id)
         {
             self.end(*connection, &end);
         }
+        moved
     }
 
     /// A connection is over: tells whom it concerns.
@@ -298,8 +390,9 @@ impl<F: Front> Node<F> {
             }
         }
         self.seat(&mut connection, Seat::Standing);
+        self.account.change(std::mem::take(&mut connection.counted), 0);
         if connection.is_client() && connection.open_len() > 0 {
-            self.forget_queries(connection.id);
+            self.executor.add(ExecutorTask::Forget { connection: connection.id }, 0);
         }
         match &connection.role {
             Role::Native(native) => self.forget_native(connection.id, native),
@@ -311,8 +404,7 @@ impl<F: Front> Node<F> {
                     self.machines.detect(detect::Input::Link { peer: *peer, up: false });
                 }
             }
-            Role::Admin => self.admins -= 1,
-            Role::Stranger { .. } | Role::Front { .. } => {}
+            Role::Stranger { .. } | Role::Front { .. } | Role::Admin => {}
         }
         self.drop_socket(connection);
     }
@@ -322,26 +414,26 @@ impl<F: Front> Node<F> {
         let _ = self.registry.deregister(&mut connection.stream.socket);
     }
 
-    /// Closes the clients that hold most, where all together hold more than they may: whoever holds
-    /// little is not to suffer for it.
-    fn make_room(&mut self) {
-        let max = self.config.limits.unsent_bytes_all_max;
-        if self.held_bytes <= max {
-            return;
-        }
-        let clients = self.connections.values().filter(|connection| connection.is_client());
-        let mut held: Vec<_> = clients.map(|client| (client.held(), client.id)).collect();
-        held.sort_unstable();
-        while let Some((bytes, id)) = held.pop()
-            && self.held_bytes > max
-        {
-            self.held_bytes -= bytes;
-            if let Some(connection) = self.connections.remove(&id) {
-                let reason = format!(
-                    "it holds {bytes} bytes, and all clients together more than {max} bytes"
-                );
-                self.end(*connection, &End::Broken(reason));
+    /// Closes the clients that hold most, where all together hold nearly as much as they may: who holds
+    /// little must not suffer for it. Then lets the executor go on that waited for room.
+    pub(crate) fn make_room(&mut self) {
+        if self.account.is_crowded(0) {
+            let all = self.account.held();
+            let others = self.connections.values().filter(|c| !matches!(c.role, Role::Peer(_)));
+            let mut held: Vec<_> = others.map(|other| (other.counted, other.id)).collect();
+            held.sort_unstable();
+            while let Some((bytes, id)) = held.pop()
+                && self.account.held() > self.account.eased()
+            {
+                if let Some(connection) = self.connections.remove(&id) {
+                    let reason =
+                        format!("{all} bytes are held for all clients, and {bytes} of them for it");
+                    self.end(*connection, &End::Broken(reason));
+                }
             }
+        }
+        if self.account.has_room_that_is_wanted() {
+            self.executor.add(ExecutorTask::Room, 0);
         }
     }
 
@@ -349,16 +441,12 @@ impl<F: Front> Node<F> {
     pub(crate) fn sweep_connections(&mut self) {
         let limits = self.config.limits;
         let now = self.machines.now.monotonic;
-        let mut held = 0;
         let mut over: Vec<(u64, Over)> = Vec::new();
         for (id, connection) in &mut self.connections {
-            held += connection.held();
             if let Some(what) = connection.overdue(now, &limits) {
                 over.push((*id, what));
             }
         }
-        self.held_bytes = held;
-        self.make_room();
         for (id, over) in over {
             let Some(mut connection) = self.connections.remove(&id) else { continue };
             match over {
@@ -368,7 +456,10 @@ impl<F: Front> Node<F> {
                 }
                 Over::Shut | Over::Idle => self.end(*connection, &End::Done),
                 Over::Stuck => {
-                    let end = End::Broken("it takes nothing of what it asked for".into());
+                    let unsent = connection.unsent();
+                    let end = End::Broken(format!(
+                        "it takes no replies, of which {unsent} bytes wait, and sends more commands"
+                    ));
                     self.end(*connection, &end);
                 }
                 Over::Waiting => {
@@ -378,6 +469,16 @@ impl<F: Front> Node<F> {
             }
         }
     }
+}
+
+fn settle<F: Front>(front: &F, account: &Account, connection: &mut Served<F>) {
+    connection.stream.let_go();
+    let mut held = connection.held();
+    if let Role::Front { state, .. } = &connection.role {
+        held += front.held(state);
+    }
+    account.change(connection.counted, held);
+    connection.counted = held;
 }
 
 /// What has taken too long at a connection.
@@ -402,9 +503,14 @@ impl<C> Connection<C> {
         let stuck = now.since(self.taken_at);
         if self.stream.output.len() == 0 {
             self.taken_at = now;
-        } else if self.closing && stuck >= limits.handshake_timeout
-            || self.unsent() > limits.unsent_bytes_max && stuck >= limits.stalled_timeout
-        {
+        } else if self.closing {
+            let client = self.is_client();
+            let patience = if client { limits.stalled_timeout } else { limits.handshake_timeout };
+            if stuck >= patience {
+                return Some(Over::Stuck);
+            }
+        } else if self.paused && self.stream.readable && stuck >= limits.stalled_timeout {
+            // Both sides wait for the other to take something.
             return Some(Over::Stuck);
         }
         match &self.role {

@@ -4,6 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::NodeError;
 
+/// How many connections the system may hold ready until they are taken in, if it allows so many. A crowd
+/// that comes back all at once is not turned away, and no peer behind it either.
+const BACKLOG: i32 = 4096;
+
 /// The listening sockets, taken before anything else, so that a taken port is known at once and
 /// port 0 can be resolved before peers are told.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ impl Sockets {
         let bind = |port, address| {
             let listen = || {
                 let listener = TcpListener::bind(address)?;
+                // It listens already; this only makes room.
+                rustix::net::listen(&listener, BACKLOG)?;
                 listener.set_nonblocking(true)?;
                 Ok(listener)
             };

@@ -1,5 +1,6 @@
 //! What a replica tells about itself, and how to ask it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ pub struct NodeStatus {
     /// What an operator should know, one sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What is to be the same at all replicas, by the names of the configuration file.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// Who votes: enough to make the folder of a replica that lost its own, and to ask the others.
     #[serde(default)]
     pub configuration: Option<ConfigurationStatus>,

@@ -1,14 +1,15 @@
 //! Connections that others open: taking them in, and finding out who is there.
 
-use std::io;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mainstay_detect as detect;
 use mainstay_model::frame::{self, FrameError};
 use mainstay_model::hello::{self, HELLO, HELLO_LEN_MAX, Hello, REJECT, Reject, RejectCode};
 use mainstay_model::piece::Assembly;
-use mainstay_model::{GroupId, ReplicaId};
+use mainstay_model::{GroupId, Instant, ReplicaId};
 use mainstay_service::native::PREFACE;
 use mio::Interest;
 use mio::net::TcpStream;
@@ -22,10 +23,17 @@ use crate::serve::Served;
 use crate::stream::Stream;
 use crate::system;
 
-/// The most administrators at once: they take file descriptors that the disk may need.
-const ADMINS_MAX: usize = 64;
 /// How long accepting rests when the process is out of file descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The most connections taken in at one port in a turn: a crowd holds up nobody else for long.
+const ACCEPTS_MAX: usize = 64;
+/// The most clients beyond the limit that are told so in the words of their protocol, once they have
+/// shown which one that is; further ones are told at once, in the front's.
+const TURNED_AWAY_MAX: usize = 64;
+/// The most administrators at once: they take file descriptors that the disk may need. The one that came
+/// first makes way for another.
+const ADMINS_MAX: usize = 64;
+
 impl<F: Front> Node<F> {
     /// Takes in the connections that wait on the two ports.
     pub(crate) fn accept(&mut self) {
@@ -34,7 +42,10 @@ impl<F: Front> Node<F> {
             return;
         }
         for port in [Port::Peer, Port::Client] {
-            while self.acceptable[port as usize] {
+            for _ in 0..ACCEPTS_MAX {
+                if !self.acceptable[port as usize] {
+                    break;
+                }
                 let listener = match port {
                     Port::Peer => &self.peer_port,
                     Port::Client => &self.client_port,
@@ -59,17 +70,14 @@ impl<F: Front> Node<F> {
 
     fn take_in(&mut self, mut socket: TcpStream, address: SocketAddr, port: Port) {
         let now = self.machines.now.monotonic;
-        let is_client = port == Port::Client && self.clients < self.config.limits.clients_max;
-        let seat = if is_client { Seat::Client } else { Seat::Stranger };
-        if seat == Seat::Stranger && self.strangers >= self.config.limits.strangers_max {
-            if self.complaints.is_news(now, address.ip(), RejectCode::TooMany) {
-                tracing::warn!(
-                    "a connection from {address} was closed at once: {} others have not said yet \
-                     who they are",
-                    self.strangers
-                );
-            }
-            return;
+        let seat = match port {
+            Port::Client if self.clients < self.config.limits.clients_max => Seat::Client,
+            Port::Client if self.turned_away < TURNED_AWAY_MAX => Seat::TurnedAway,
+            Port::Client => return self.turn_away(socket, address),
+            Port::Peer => Seat::Stranger,
+        };
+        if seat == Seat::Stranger && self.strangers.len() >= self.config.limits.strangers_max {
+            self.displace_stranger(now);
         }
         let id = self.connections_made;
         self.connections_made += 1;
@@ -92,16 +100,55 @@ impl<F: Front> Node<F> {
 
     /// Counts a connection as what it has turned out to be.
     pub(crate) fn seat(&mut self, connection: &mut Served<F>, seat: Seat) {
+        let id = connection.id;
         match std::mem::replace(&mut connection.seat, seat) {
-            Seat::Stranger => self.strangers -= 1,
+            Seat::Stranger => self.strangers.retain(|other| *other != id),
+            Seat::Admin => self.admins.retain(|other| *other != id),
+            Seat::TurnedAway => self.turned_away -= 1,
             Seat::Client => self.clients -= 1,
             Seat::Standing => {}
         }
         match seat {
-            Seat::Stranger => self.strangers += 1,
+            Seat::Stranger => self.strangers.push_back(id),
+            Seat::Admin => self.admins.push_back(id),
+            Seat::TurnedAway => self.turned_away += 1,
             Seat::Client => self.clients += 1,
             Seat::Standing => {}
         }
+    }
+
+    /// Tells a client at once that there is no seat for it.
+    fn turn_away(&mut self, mut socket: TcpStream, address: SocketAddr) {
+        let now = self.machines.now.monotonic;
+        let sentence = self.too_many();
+        if self.complaints.is_news(now, address.ip(), RejectCode::TooMany) {
+            tracing::warn!("refused connection to the client port from {address}: {sentence}");
+        }
+        let mut told = Vec::new();
+        self.front.refuse(&sentence, &mut told);
+        // A line always fits into a socket that is new; who is gone already need not be told.
+        let _ = socket.write(&told);
+    }
+
+    /// Closes the stranger that came first of those from the host that most came from, so that there is a
+    /// seat for the next: peers and administrators say at once who they are, and need it for a moment only.
+    fn displace_stranger(&mut self, now: Instant) {
+        let mut hosts: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+        for id in &self.strangers {
+            if let Some(connection) = self.connections.get(id) {
+                hosts.entry(connection.address.ip()).or_insert((0, *id)).0 += 1;
+            }
+        }
+        let most = hosts.into_iter().max_by_key(|(_, (count, _))| *count);
+        let Some((host, (count, id))) = most else { return };
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if self.complaints.is_news(now, host, RejectCode::TooMany) {
+            tracing::warn!(
+                "closed {}: {count} others from there have not said yet who they are",
+                connection.who()
+            );
+        }
+        self.end(*connection, &End::Done);
     }
 
     /// Finds out who a stranger is, as far as the bytes that came tell.
@@ -189,26 +236,31 @@ impl<F: Front> Node<F> {
                 let sentence = self.too_many();
                 return self.reject(connection, RejectCode::TooMany, sentence);
             }
-            hello::Role::Client => Role::Native(Native::default()),
-            hello::Role::Admin if self.admins >= ADMINS_MAX => {
-                let sentence = format!(
-                    "replica {} answers {ADMINS_MAX} administrators already: close what is not needed",
-                    self.config.me
-                );
-                return self.reject(connection, RejectCode::TooMany, sentence);
-            }
-            hello::Role::Admin => {
-                self.admins += 1;
-                Role::Admin
-            }
+            hello::Role::Client => Role::Native(Native::new()),
+            hello::Role::Admin => Role::Admin,
         };
-        let seat = if connection.is_client() { Seat::Client } else { Seat::Standing };
+        let seat = match connection.role {
+            Role::Front { .. } | Role::Native(_) => Seat::Client,
+            Role::Admin => Seat::Admin,
+            Role::Stranger { .. } | Role::Peer(_) => Seat::Standing,
+        };
+        if seat == Seat::Admin && self.admins.len() >= ADMINS_MAX {
+            self.displace_admin();
+        }
         self.seat(connection, seat);
         let ours = self.greeter.hello();
         let epoch = self.config.me.epoch.counter;
         connection.stream.frame(HELLO, GroupId::NODE, epoch, |body| ours.encode(body));
         if let Role::Peer(peer) = connection.role {
             self.peer_came(peer, connection.id);
+        }
+    }
+
+    fn displace_admin(&mut self) {
+        if let Some(&first) = self.admins.front()
+            && let Some(connection) = self.connections.remove(&first)
+        {
+            self.end(*connection, &End::Broken("it makes way for another administrator".into()));
         }
     }
 

@@ -12,14 +12,20 @@ use mio::net::TcpStream;
 const SLICES_MAX: usize = 64;
 /// Bytes at least this long are queued as they are; shorter ones are copied together.
 const SHARE_LEN_MIN: usize = 8 << 10;
-/// A buffer that grew beyond this is given back once it is empty.
-const KEEP_LEN_MAX: usize = 64 << 10;
+/// A buffer that grew beyond this is given back once it is empty: thousands of connections may be idle.
+const KEEP_LEN_MAX: usize = 1 << 10;
+/// A buffer that holds less than this part of what it once held, and was larger than a page or two, is
+/// exchanged for one that fits.
+const SPARSE: usize = 4;
+const SPARSE_LEN_MIN: usize = 64 << 10;
 
 /// A non-blocking connection with what was read and not yet understood, and what is to be written.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) socket: TcpStream,
     pub(crate) input: BytesMut,
+    /// The most that `input` has held since it was last exchanged: so much memory it takes.
+    input_peak: usize,
     pub(crate) output: Output,
     /// Whether reading may give something; events come only once.
     pub(crate) readable: bool,
@@ -44,6 +50,7 @@ impl Stream {
         Self {
             socket,
             input: BytesMut::new(),
+            input_peak: 0,
             output: Output::default(),
             readable: true,
             writable: true,
@@ -62,6 +69,7 @@ impl Stream {
                 }
                 Ok(len) => {
                     self.input.extend_from_slice(&scratch[..len]);
+                    self.input_peak = self.input_peak.max(self.input.len());
                     count += len;
                     if len < scratch.len() && !self.ending {
                         // The system says when there is more.
@@ -80,10 +88,25 @@ impl Stream {
         Ok(Filled::Bytes(count))
     }
 
-    /// Writes what is queued, as far as the system takes it. Returns how many bytes it took.
-    pub(crate) fn flush(&mut self) -> io::Result<usize> {
+    /// Gives back memory that a large request of before has left behind.
+    pub(crate) fn let_go(&mut self) {
+        let (len, peak) = (self.input.len(), self.input_peak);
+        if len == 0 && peak > KEEP_LEN_MAX || peak > SPARSE_LEN_MIN && len < peak / SPARSE {
+            self.input = BytesMut::from(&self.input[..]);
+            self.input_peak = len;
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.input_peak + self.output.held()
+    }
+
+    /// Writes what is queued, as far as the system takes it, until it took `budget` bytes or more. Returns
+    /// how many it took.
+    pub(crate) fn flush(&mut self, budget: usize) -> io::Result<usize> {
         let mut count = 0;
-        while self.writable && self.output.len() > 0 {
+        while self.writable && self.output.len() > 0 && count < budget {
             match self.output.write_to(&mut self.socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => count += len,
@@ -121,6 +144,11 @@ impl Output {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.pieces_len + self.tail.len() - self.tail_done
+    }
+
+    /// Bytes of memory that they take.
+    pub(crate) fn held(&self) -> usize {
+        self.pieces_len + self.tail.capacity()
     }
 
     /// Where to append bytes in place.
@@ -172,9 +200,12 @@ impl Output {
             self.tail_done = 0;
             self.tail.clear();
             self.tail.shrink_to(KEEP_LEN_MAX);
-        } else if self.tail_done >= KEEP_LEN_MAX && self.tail_done > self.tail.len() / 2 {
+        } else if self.tail_done >= SHARE_LEN_MIN && self.tail_done > self.tail.len() / 2 {
             // A busy connection may never be written empty. More bytes go than are moved.
             self.tail.drain(..std::mem::take(&mut self.tail_done));
+            if self.tail.len() < self.tail.capacity() / SPARSE {
+                self.tail.shrink_to(self.tail.len());
+            }
         }
     }
 }
@@ -221,7 +252,7 @@ mod tests {
             }
             assert_eq!(output.len(), 1);
         }
-        assert!(output.tail.capacity() <= 4 * KEEP_LEN_MAX, "{}", output.tail.capacity());
+        assert!(output.tail.capacity() <= 4 * SHARE_LEN_MIN, "{}", output.tail.capacity());
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use mainstay_service::{Checkpoint, Service};
 use mainstay_storage::{Checkpoints, Disk, Log};
 
 use crate::NodeError;
+use crate::account::Account;
 use crate::checkpointer::{CheckpointThread, States, Wanted, channel};
 use crate::config::NodeConfig;
 use crate::disk::{DiskTask, DiskThread, Event};
@@ -38,6 +39,7 @@ impl Threads {
         store: Store<D>,
         service: S,
         config: &NodeConfig,
+        account: Arc<Account>,
     ) -> Result<Self, NodeError> {
         let Store { log, recovered, checkpoints, from, unreadable, incoming, .. } = store;
         let mut threads = Self {
@@ -68,6 +70,7 @@ impl Threads {
             states,
             handover: Arc::clone(&handover),
             wanted: Arc::clone(&threads.wanted),
+            account,
         };
         let disk = log.disk().clone();
         threads.start_disk(log, config)?;

@@ -11,7 +11,7 @@ use harness::{Client, Cluster, PATIENCE};
 use mainstay_model::GroupId;
 use mainstay_model::frame;
 use mainstay_model::hello::{HELLO, Hello, Role};
-use mainstay_node::StateName;
+use mainstay_node::{PeerAddress, StateName};
 
 /// Bytes of memory that this process has in use.
 fn memory() -> usize {
@@ -47,7 +47,7 @@ fn replies_are_made_no_faster_than_they_are_taken() {
 fn commands_that_cannot_be_handed_over_yet_are_left_in_the_socket() {
     let mut cluster = Cluster::prepare(3);
     let limits = &mut cluster.configs[0].limits;
-    limits.unsent_bytes_max = 4 << 20;
+    limits.held_bytes_max = 4 << 20;
     (limits.leaderless_timeout, limits.outcome_timeout) = (PATIENCE * 10, PATIENCE * 10);
     cluster.run(0);
     cluster.until(0, |s| s.replica.state == StateName::Starting);
@@ -64,20 +64,21 @@ fn commands_that_cannot_be_handed_over_yet_are_left_in_the_socket() {
 fn who_holds_little_does_not_suffer_for_who_holds_much() {
     let mut cluster = Cluster::prepare(3);
     let max = 8 << 20;
-    cluster.configs[0].limits.unsent_bytes_all_max = max;
+    cluster.configs[0].limits.held_bytes_all_max = max;
     (0..3).for_each(|index| cluster.run(index));
     let mut hogs: Vec<Client> = (0..2).map(|_| cluster.client(0)).collect();
     let mut modest = cluster.client(0);
-    let half = vec![b'x'; max / 2 - 50];
+    // Together just below what makes it crowded.
+    let part = vec![b'x'; max * 3 / 8];
     for hog in &mut hogs {
-        hog.stream.get_mut().write_all(&half).unwrap();
+        hog.stream.get_mut().write_all(&part).unwrap();
     }
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(1) {
         assert_eq!(modest.call(&format!("set a {}", "y".repeat(200))), "+ok");
     }
     // One of them goes too far, and only that one goes.
-    let _ = hogs[0].stream.get_mut().write_all(&half[..4096]);
+    let _ = hogs[0].stream.get_mut().write_all(&part[..max / 4]);
     assert!(hogs[0].is_closed());
     assert_eq!(modest.call("ping"), "+pong");
     hogs[1].send("\n");
@@ -104,4 +105,34 @@ fn administrators_are_answered_one_question_at_a_time_and_do_not_stay() {
     let mut input = BytesMut::from(&input[..]);
     let frames = std::iter::from_fn(|| frame::decode(&mut input, 1 << 20).expect("a frame"));
     assert_eq!(frames.count(), 1 + 100);
+}
+
+/// Neither a crowd at the client port nor one at the peer port keeps anybody else out.
+#[test]
+fn crowds_take_no_seats_of_peers_and_administrators() {
+    const CROWD: usize = 300;
+    let mut cluster = Cluster::prepare(3);
+    for config in &mut cluster.configs {
+        (config.limits.clients_max, config.limits.strangers_max) = (2, 4);
+        config.limits.handshake_timeout = PATIENCE;
+    }
+    (0..2).for_each(|index| cluster.run(index));
+    let mut clients: Vec<Client> = (0..2).map(|_| cluster.client(0)).collect();
+    assert_eq!(clients[0].call("set a 1"), "+ok");
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| cluster.client(0)).collect();
+    let PeerAddress::Socket(peers) = cluster.configs[0].peers[0] else { unreachable!("a socket") };
+    crowd.extend((0..CROWD).map(|_| Client::connect(peers)));
+    // A replica joins through the crowd, and each question of an administrator is answered.
+    cluster.run(2);
+    cluster.until(2, |status| status.replica.state == StateName::Active);
+    assert_eq!(cluster.status(0).expect("an answer").replica.clients, 2);
+    assert_eq!(clients[0].call("get a"), "+1");
+    // Whoever came after the seats were taken is told so, with or without a word of its own.
+    let told = crowd[CROWD - 1].line();
+    assert!(told.starts_with("-replica 0e1 serves 2 clients"), "{told}");
+    let told = crowd[0].call("get a");
+    assert!(told.contains("its limit"), "{told}");
+    drop(clients.pop());
+    cluster.until(0, |status| status.replica.clients == 1);
+    assert_eq!(cluster.client(0).call("get a"), "+1");
 }

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::checkpoint::{self, ApplierCheckpoint, Head, write_content};
 use crate::command::Command;
 use crate::contract::{Context, QueryContext, RestoreError, Secret, Service};
+use crate::interlude::{Interlude, NoInterlude};
 use crate::interval::{CheckpointInterval, Counting};
 use crate::session::{Admission, SessionLimits, SessionTable};
 
@@ -192,10 +193,24 @@ impl<S: Service, P: Plants> Applier<S, P> {
         value: &Value,
         out: &mut Vec<Applied>,
     ) -> Result<(), ApplyError> {
+        self.apply_between(slot, value, out, &mut NoInterlude)
+    }
+
+    /// The same, with something to do between the requests of the batch.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`].
+    pub fn apply_between(
+        &mut self,
+        slot: Slot,
+        value: &Value,
+        out: &mut Vec<Applied>,
+        interlude: &mut impl Interlude<S, P>,
+    ) -> Result<(), ApplyError> {
         if let Err(error) = &self.service {
             return Err(error.clone());
         }
-        let result = self.apply_batch(slot, value, out);
+        let result = self.apply_batch(slot, value, out, interlude);
         if let Err(error) = &result {
             self.stop(error.clone());
         }
@@ -207,6 +222,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         slot: Slot,
         value: &Value,
         out: &mut Vec<Applied>,
+        interlude: &mut impl Interlude<S, P>,
     ) -> Result<(), ApplyError> {
         let expected = self.applied_upto.next();
         if slot != expected {
@@ -221,7 +237,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         for (position, request) in (0u32..).zip(batch.requests) {
             let at = SessionId { slot, position };
             match Command::decode(request) {
-                Ok(command) => self.apply_command(at, command, out)?,
+                Ok(command) => self.apply_command(at, command, out, interlude)?,
                 Err(_) => self.undecodable += 1,
             }
         }
@@ -256,6 +272,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         at: SessionId,
         command: Command,
         out: &mut Vec<Applied>,
+        interlude: &mut impl Interlude<S, P>,
     ) -> Result<(), ApplyError> {
         match command {
             Command::Register { nonce } => {
@@ -275,6 +292,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
                     self.plants,
                 ) {
                     Admission::Apply => {
+                        interlude.before(self, session, number);
                         let reply = self.execute(at, session, number, &body)?;
                         let mut ended = Vec::new();
                         self.sessions.keep_reply(session, number, reply.clone(), &mut ended);

@@ -67,6 +67,7 @@ pub mod command;
 pub mod conformance;
 pub mod contract;
 mod fields;
+mod interlude;
 pub mod interval;
 mod kept_replies;
 pub mod native;
@@ -80,6 +81,7 @@ pub use command::Command;
 pub use contract::{
     Apply, Checkpoint, Context, Plain, QueryContext, RestoreError, Secret, Service,
 };
+pub use interlude::Interlude;
 pub use interval::CheckpointInterval;
 pub use session::{Admission, SessionLimits, SessionTable};
 pub use unwritten::Unwritten;

@@ -73,6 +73,12 @@ pub fn plan(plant: Plant, seed: u64) -> Plan {
     if plant == Plant::ReadUnconfirmed {
         read_from_the_deposed(seed, &mut plan);
     }
+    if matches!(plant, Plant::ReadTiedToWriteBefore | Plant::ReadTiedTooLate) {
+        plan.workload = WorkloadOptions { depth: 6, keys: 2, ..busy(plan.workload) };
+        plan.workload.read_percent = 50;
+        plan.workload.think_max = MILLI;
+        (plan.plain_clients, plan.session_clients) = (6, 0);
+    }
     plan
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_check::linearizability::{self, check_partitioned_pipelines};
 use mainstay_check::{History, Model, Observation, Operation as Judged, OperationId, Properties};
 use mainstay_check::{Place, Verdict};
 use mainstay_model::{Batch, ReplicaId, RequestNumber, SessionId, Slot, Timestamp, Value};
@@ -9,10 +10,10 @@ use mainstay_service::{Applied, Command};
 
 use crate::counts::Counts;
 use crate::registers::{Answer, Operation, Register, Request};
-use crate::world::{NodeId, Violation};
+use crate::world::Violation;
 
 /// How many steps the search of the linearizability checker may take in one run.
-const STEPS_MAX: u64 = mainstay_check::linearizability::STEPS_MAX;
+const STEPS_MAX: u64 = linearizability::STEPS_MAX;
 
 /// Something a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +77,12 @@ fn renamed(violation: mainstay_check::Violation) -> Violation {
 }
 
 impl Recorder {
-    /// A client asks something. Until something else is said the outcome is unknown.
-    pub fn invoked(&mut self, client: NodeId, request: &Request, time: u64) -> Asking {
+    /// Something is asked. Until something else is said the outcome is unknown. What one process asks is
+    /// carried out in turn: a process is a connection, or one operation where nothing promises that.
+    pub fn invoked(&mut self, process: u64, request: &Request, time: u64) -> Asking {
         self.operations += 1;
         if !request.operation.is_about_lease() {
-            let client = u64::from(client.0);
-            return Asking::Register(self.history.invoke(client, request.clone(), time));
+            return Asking::Register(self.history.invoke(process, request.clone(), time));
         }
         let looks = request.operation == Operation::Look;
         let known = self.leases.entry(request.key).or_default();
@@ -190,7 +191,7 @@ impl Recorder {
 
     /// Whether what clients saw is linearizable; the second value says whether that could be told.
     pub(crate) fn judge(&self) -> (Option<Violation>, bool) {
-        let verdict = mainstay_check::check(&RegisterModel, &self.history, STEPS_MAX);
+        let verdict = check_partitioned_pipelines(&RegisterModel, &self.history, STEPS_MAX);
         let told = !matches!(verdict, Verdict::TooHard { .. });
         (verdict.into_result().err().map(renamed), told)
     }

@@ -122,6 +122,11 @@ fn answer(reply: &[u8]) -> Option<Answer> {
     postcard::from_bytes(reply).ok()
 }
 
+/// The name of a connection or operation of a client: the client's number stands in the last digits.
+fn process(cx: &Cx<'_>, number: u64) -> u64 {
+    number * 1_000 + u64::from(cx.node().0)
+}
+
 #[derive(Debug)]
 struct Asked {
     operation: Asking,
@@ -134,6 +139,8 @@ struct Asked {
 pub struct PlainClient {
     chooser: Chooser,
     id: u64,
+    /// Counts its connections: what is asked over one of them is carried out in turn.
+    connections: u64,
     open: BTreeMap<u64, Asked>,
     /// Reads that were refused, to be asked again.
     again: Vec<Asked>,
@@ -142,7 +149,13 @@ pub struct PlainClient {
 impl PlainClient {
     /// A client that has not begun.
     pub fn new(cx: &mut Cx<'_>, options: WorkloadOptions) -> Self {
-        Self { chooser: Chooser::new(cx, options), id: 0, open: BTreeMap::new(), again: Vec::new() }
+        Self {
+            chooser: Chooser::new(cx, options),
+            id: 0,
+            connections: 0,
+            open: BTreeMap::new(),
+            again: Vec::new(),
+        }
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, asked: Asked) {
@@ -158,6 +171,7 @@ impl PlainClient {
         for asked in std::mem::take(&mut self.open).into_values() {
             self.end_unknown(cx, asked);
         }
+        self.connections += 1;
         self.chooser.move_on(cx);
     }
 
@@ -215,12 +229,15 @@ impl Process for PlainClient {
             return cx.timer_in(patience / 4, PATIENCE);
         }
         if self.open.len() < self.chooser.options.depth {
-            if let Some(asked) = self.again.pop() {
-                self.ask(cx, asked);
-            } else if self.chooser.left > 0 {
-                let request = self.chooser.draw(cx);
-                let client = cx.node();
-                let operation = cx.recorder().invoked(client, &request, time);
+            let again = self.again.pop().map(|asked| {
+                // Its place is behind what was asked since.
+                cx.recorder().not_done(asked.operation);
+                asked.request
+            });
+            if again.is_some() || self.chooser.left > 0 {
+                let request = again.unwrap_or_else(|| self.chooser.draw(cx));
+                let process = process(cx, self.connections);
+                let operation = cx.recorder().invoked(process, &request, time);
                 cx.line(format_args!("ask {:?} {} {}", operation, request.key, request.operation));
                 self.ask(cx, Asked { operation, request, since: time });
             }
@@ -306,8 +323,9 @@ impl SessionClient {
             self.heard = time;
         }
         let request = self.chooser.draw(cx);
-        let client = cx.node();
-        let operation = cx.recorder().invoked(client, &request, time);
+        // Nothing orders what it reads at one replica and writes through another.
+        let process = process(cx, self.chooser.left);
+        let operation = cx.recorder().invoked(process, &request, time);
         cx.line(format_args!("ask {:?} {} {}", operation, request.key, request.operation));
         if request.operation.is_read() {
             return self.read(cx, Asked { operation, request, since: time });

@@ -1,7 +1,9 @@
 //! Histories of which it is known whether they are linearizable.
 
 use mainstay_check::kv_model::KvModel;
-use mainstay_check::linearizability::{STEPS_MAX, Verdict, check, check_pipelines};
+use mainstay_check::linearizability::{
+    STEPS_MAX, Verdict, check, check_partitioned_pipelines, check_pipelines,
+};
 
 use crate::script::history;
 
@@ -401,4 +403,39 @@ fn the_explanation_tells_where_it_went_wrong() {
     let verdict = Verdict::Violation(explanation);
     let violation = verdict.into_result().unwrap_err();
     assert_eq!((violation.property, violation.at), ("linearizable", 6));
+}
+
+/// A read between two writes of one connection sees the first and not the second, and everything that had
+/// finished before it was asked: nothing else is right, whenever the writes are carried out.
+#[test]
+fn a_read_between_two_writes_of_its_pipeline() {
+    let judged = |seen: &str| {
+        let history = history(&format!(
+            "1 0-30 set x a -> ok
+             2 1-5 set y b -> ok
+             1 6-30 mget x y -> [{seen}]
+             1 7-31 mset x c y c -> ok"
+        ));
+        check_pipelines(&KvModel, &history, STEPS_MAX) == Verdict::Linearizable
+    };
+    assert!(judged("a b"));
+    assert!(!judged("c c"), "it saw a later command of its connection");
+    assert!(!judged("a nil"), "it missed what had finished before it was asked");
+    assert!(!judged("nil b"), "it missed its own write");
+}
+
+/// What one process asks of two keys is not ordered where keys are judged one by one.
+#[test]
+fn a_pipeline_is_carried_out_in_turn_for_each_key() {
+    let judged = |script: &str| {
+        check_partitioned_pipelines(&KvModel, &history(script), STEPS_MAX) == Verdict::Linearizable
+    };
+    assert!(!judged("1 0-10 get x -> a\n1 1-11 set x a -> ok"));
+    assert!(judged("1 0-10 get x -> nil\n1 1-11 set x a -> ok"));
+    assert!(judged(
+        "1 0-10 set x a -> ok
+         1 1-11 set y b -> ok
+         2 2-3 get y -> b
+         2 4-5 get x -> nil"
+    ));
 }

@@ -190,6 +190,7 @@ fn refuse_other(
 mod tests {
     use super::*;
     use crate::failure::{DATA, FAILED};
+    use crate::settings::LimitSettings;
 
     fn options(folder: &Path, replicas: Option<u16>) -> UpOptions {
         UpOptions {
@@ -208,6 +209,7 @@ mod tests {
             checkpoint_write_rate: None,
             checkpoint_fetch_rate: None,
             log_keep_bytes: None,
+            limits: LimitSettings::default(),
             segment_bytes: None,
             log_bytes_max: None,
         }

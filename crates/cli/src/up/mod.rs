@@ -41,6 +41,9 @@ pub(crate) fn run(options: &UpOptions, service_version: u32) -> Result<(), Failu
             Failure::failed(format!("signal {signal} could not be caught: {error}"))
         })?;
     }
+    // Before anything is made: the replicas would refuse their files.
+    let limits = options.limits.limits();
+    limits.map_err(|(key, what)| Failure::usage(format!("the option for `{key}` {what}")))?;
     let folder = folder::open(options, service_version)?;
     let replicas = folder.cluster.configuration.replicas.len();
     for me in &folder.cluster.configuration.replicas {
@@ -122,6 +125,7 @@ fn settings_of(
             wait_ms: options.batch_wait_ms,
             window: None,
         },
+        limits: options.limits,
     }
 }
 

@@ -16,6 +16,7 @@ mod large_values;
 mod leader_change;
 mod load;
 mod pauses;
+mod pipelines;
 mod two_processes;
 #[path = "../world/mod.rs"]
 #[allow(dead_code, reason = "the example `failover` measures with the rest")]

@@ -51,12 +51,18 @@ impl ByHand {
 
     /// Starts a replica; what it says goes to a file beside its folder.
     pub(crate) fn start(&mut self, index: usize) {
+        let said = self.folder(index).with_extension("log");
+        let said = File::options().create(true).append(true).open(said);
+        self.start_saying(index, said.expect("a file").into());
+    }
+
+    /// Starts a replica; what it says goes there.
+    pub(crate) fn start_saying(&mut self, index: usize, said: Stdio) {
         assert!(self.processes[index].is_none(), "replica {index} runs already");
         let folder = self.folder(index);
-        let said = File::options().create(true).append(true).open(folder.with_extension("log"));
         let mut command = Command::new(&self.program);
         command.args(["replica", "--config"]).arg(folder.with_extension("toml"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.expect("a file"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         self.processes[index] = Some(command.spawn().expect("the program starts"));
     }
 

@@ -155,6 +155,12 @@ impl Parser {
         Self { limits, ..Self::default() }
     }
 
+    /// Bytes of memory that it holds on to.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.ranges.capacity() * size_of::<(u32, u32)>() + self.unquoted.capacity()
+    }
+
     /// The next request of `input`; `None` while it is not complete. The input must begin with
     /// what it began with the last time, until a request was returned: from then on, behind it.
     ///

@@ -531,9 +531,20 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
+fn what_the_front_answers_by_itself_is_not_many_times_the_question() {
+    let mut server = Server::new();
+    let many = format!("COMMAND INFO {}", "client ".repeat(255));
+    assert_eq!(server.line(&many), "-ERR a command of this kind takes at most 256 arguments·");
+    let few = format!("COMMAND INFO {}", "client ".repeat(254));
+    let answer = server.line(&few);
+    assert!(answer.starts_with("*254·") && answer.len() < 4 << 20, "{}", answer.len());
+}
+
+#[test]
 fn failures_begin_with_words_that_clients_know() {
     for (failure, word) in [
         (Failure::Unavailable, "-CLUSTERDOWN "),
+        (Failure::Crowded, "-TRYAGAIN "),
         (Failure::Loading, "-LOADING "),
         (Failure::NoRoom, "-MISCONF "),
         (Failure::TooLarge, "-ERR "),

@@ -55,6 +55,7 @@ fn links() -> ExecutorLinks<Plain<Counter>> {
         states: crate::checkpointer::channel().0,
         handover: Arc::default(),
         wanted: Arc::default(),
+        account: Arc::new(Account::new(1 << 30, 1 << 20)),
     }
 }
 

@@ -332,6 +332,13 @@ impl ReplicaProcess {
                     self.reads.insert(token, read);
                     self.step(cx, Input::Read { token });
                 }
+                Todo::Tie(client, number) => {
+                    for read in self.reads.values_mut() {
+                        if read.asker.client == client && read.before.is_none() {
+                            read.before = Some(number);
+                        }
+                    }
+                }
                 Todo::Acknowledge(observation) => cx.observe(&observation),
                 Todo::Tell(asker, outcome) => tell(cx, asker, outcome),
                 Todo::Pass(client, applied) => {
@@ -395,20 +402,13 @@ impl ReplicaProcess {
 
     fn on_rejected(&mut self, cx: &mut Cx<'_>, token: Token) {
         if let Some(read) = self.reads.remove(&token) {
-            return self.end_read(cx, read.asker, Told::NotDone);
+            return tell(cx, read.asker, Told::NotDone);
         }
         match self.origins.remove(&token) {
             Some(Origin::Front) => self.retry_soon(cx),
             Some(Origin::Client(asker)) => tell(cx, asker, Told::NotDone),
             Some(Origin::Own) | None => {}
         }
-    }
-
-    fn end_read(&mut self, cx: &mut Cx<'_>, asker: Asker, outcome: Told) {
-        tell(cx, asker, outcome);
-        let mut todo = Vec::new();
-        self.front.on_read_done(asker.client, &mut todo);
-        self.carry_out_todo(cx, todo);
     }
 
     fn on_client(&mut self, cx: &mut Cx<'_>, client: NodeId, frame: &Frame) {

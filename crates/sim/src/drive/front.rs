@@ -39,6 +39,8 @@ pub struct Read {
     pub generation: u64,
     /// From which slot on it may be answered, and what it shows of time, once that is known.
     pub at: Option<(Slot, Timestamp)>,
+    /// The write behind it: it is answered right before this number is carried out at the latest.
+    pub before: Option<RequestNumber>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +49,6 @@ struct Connection {
     last_id: u64,
     /// Commands not yet handed over.
     waiting: VecDeque<(u64, bool, Bytes)>,
-    /// Reads handed over and not answered: a write behind them waits.
-    reads_open: usize,
     /// The last number given to a write of this connection.
     last_number: Option<RequestNumber>,
 }
@@ -75,6 +75,8 @@ pub enum Todo {
     Submit(Bytes),
     /// Ask from which slot on a read may be answered.
     Read(Read),
+    /// Tie the open reads of a client to the write behind them.
+    Tie(NodeId, RequestNumber),
     /// Note that a client is told the reply to a request of the front's session.
     Acknowledge(Observation),
     /// Tell a client what came of its request.
@@ -159,8 +161,8 @@ impl Front {
         true
     }
 
-    /// Hands over what may be: a read waits for the writes before it by their number, a write
-    /// waits until the reads before it are answered.
+    /// Hands over what may be: a read waits for the writes before it by their number, and is answered
+    /// right before the write behind it at the latest.
     fn hand_over(&mut self, todo: &mut Vec<Todo>) {
         for (&client, connection) in &mut self.connections {
             while let Some((id, read, body)) = connection.waiting.front() {
@@ -169,14 +171,12 @@ impl Front {
                     let after = connection.last_number;
                     let body = body.clone();
                     let generation = self.generation;
-                    todo.push(Todo::Read(Read { asker, body, after, generation, at: None }));
-                    connection.reads_open += 1;
+                    let (at, before) = (None, None);
+                    todo.push(Todo::Read(Read { asker, body, after, generation, at, before }));
                 } else {
-                    if connection.reads_open > 0 {
-                        break;
-                    }
                     let Some(number) = self.session.begin(body.clone()) else { break };
                     connection.last_number = Some(number);
+                    todo.push(Todo::Tie(client, number));
                     self.writes.insert(number, (asker, checksum(body)));
                 }
                 connection.waiting.pop_front();
@@ -195,14 +195,6 @@ impl Front {
     pub fn send_again(&mut self, todo: &mut Vec<Todo>) {
         self.session.send_again();
         self.send(todo);
-    }
-
-    /// A read was answered, or will not be.
-    pub fn on_read_done(&mut self, client: NodeId, todo: &mut Vec<Todo>) {
-        if let Some(connection) = self.connections.get_mut(&client) {
-            connection.reads_open = connection.reads_open.saturating_sub(1);
-        }
-        self.hand_over(todo);
     }
 
     /// A command was applied here.

@@ -1,16 +1,22 @@
 //! The executor's thread: decided values are applied one after the other, checkpoints that become due
 //! are taken, and reads are answered.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use mainstay_check::Observation;
 use mainstay_consensus::{Input, Role};
-use mainstay_model::{Batch, Nonce, Plant, Plants, Slot, Timestamp, Value};
-use mainstay_service::{CheckpointInterval, Command};
+use mainstay_model::plant::Planted;
+use mainstay_model::{
+    Batch, Nonce, Plant, Plants, RequestNumber, SessionId, Slot, Timestamp, Token, Value,
+};
+use mainstay_service::{Applier, CheckpointInterval, Command, Interlude};
 
-use super::{EXECUTOR, Origin, ReplicaProcess};
+use super::{EXECUTOR, Origin, ReplicaProcess, tell};
 use crate::context::Cx;
+use crate::drive::front::{Asker, Read};
 use crate::record;
-use crate::registers::{PANIC, Request, encode};
+use crate::registers::{PANIC, Registers, Request, encode};
 use crate::wire::Told;
 
 impl ReplicaProcess {
@@ -40,7 +46,16 @@ impl ReplicaProcess {
         let (replica, checksum) = (self.me, value.checksum());
         cx.observe(&Observation::Applied { replica, slot, checksum });
         let (given, spoils) = self.given(cx, slot, &value);
-        if let Err(error) = self.applier.apply(slot, &given, &mut applied) {
+        let mut tied = Tied {
+            reads: &mut self.reads,
+            session: self.front.session(),
+            generation: self.front.generation(),
+            plants: self.group.plants,
+            told: Vec::new(),
+        };
+        let result = self.applier.apply_between(slot, &given, &mut applied, &mut tied);
+        let told_between = tied.told;
+        if let Err(error) = result {
             if !std::mem::take(&mut self.panics) {
                 return cx.violated("invariant", format!("replica {replica}: {error}"));
             }
@@ -60,6 +75,9 @@ impl ReplicaProcess {
             cx.observe(&Observation::Due { replica, slot });
             self.owes_checkpoint = true;
             self.take_checkpoint(cx);
+        }
+        for (asker, outcome) in told_between {
+            tell(cx, asker, outcome);
         }
         let mut todo = Vec::new();
         for applied in &applied {
@@ -147,13 +165,20 @@ impl ReplicaProcess {
         let applied = self.applier.applied_upto();
         let generation = self.front.generation();
         let number = self.front.session().and_then(|id| self.applier.session_applied_upto(id));
+        let early = self.group.plants.has(Plant::ReadTiedToWriteBefore);
+        let late = self.group.plants.has(Plant::ReadTiedTooLate);
         let mut done = Vec::new();
         for (&token, read) in &self.reads {
-            let lost = read.after.is_some() && read.generation != generation;
-            let ready =
+            let reached = |n: Option<RequestNumber>| n.is_some_and(|n| number >= Some(n));
+            let of_another = read.generation != generation;
+            // The state has jumped over the write that it was tied to.
+            let passed = reached(read.before) && !late;
+            let lost = of_another && (read.after.is_some() || read.before.is_some()) || passed;
+            let is_told =
                 read.at.is_some_and(|(slot, time)| applied >= slot && !self.applier.is_due(time))
-                    && read.after.is_none_or(|after| number.is_some_and(|number| number >= after));
-            if lost || ready {
+                    || (early && read.before.is_some())
+                    || (late && reached(read.before));
+            if lost || (is_told && read.after.is_none_or(|after| reached(Some(after)))) {
                 done.push((token, lost));
             }
         }
@@ -166,7 +191,40 @@ impl ReplicaProcess {
             } else {
                 Told::Reply(Bytes::from(reply))
             };
-            self.end_read(cx, read.asker, outcome);
+            tell(cx, read.asker, outcome);
+        }
+    }
+}
+
+/// Answers reads right before the write that they are tied to.
+struct Tied<'a> {
+    reads: &'a mut BTreeMap<Token, Read>,
+    session: Option<SessionId>,
+    generation: u64,
+    plants: Planted,
+    told: Vec<(Asker, Told)>,
+}
+
+impl Interlude<Registers, Planted> for Tied<'_> {
+    fn before(
+        &mut self,
+        applier: &Applier<Registers, Planted>,
+        session: SessionId,
+        number: RequestNumber,
+    ) {
+        if Some(session) != self.session || self.plants.has(Plant::ReadTiedTooLate) {
+            return;
+        }
+        let is_due = |read: &Read| {
+            read.generation == self.generation && read.before.is_some_and(|before| before <= number)
+        };
+        for (_, read) in self.reads.extract_if(.., |_, read| is_due(read)) {
+            let mut reply = Vec::new();
+            let outcome = match applier.query(Timestamp(0), &read.body, &mut reply) {
+                Ok(()) => Told::Reply(Bytes::from(reply)),
+                Err(_) => Told::NotDone,
+            };
+            self.told.push((read.asker, outcome));
         }
     }
 }
