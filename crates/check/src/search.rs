@@ -374,7 +374,10 @@ impl<'a, M: Model> Search<'a, M> {
             if operation.invoked > returned {
                 break;
             }
-            let twin_is_free = self.twin[at].is_some_and(|twin| !self.done.has_unknown(twin));
+            // The equal one before it would do as well, unless something that must come after that has come.
+            let twin_is_free = self.twin[at].is_some_and(|twin| {
+                !self.done.has_unknown(twin) && self.pipelines.unknown_may_come(twin, &self.done)
+            });
             let may_come = self.pipelines.unknown_may_come(at, &self.done);
             if self.done.has_unknown(at) || twin_is_free || !may_come {
                 continue;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use mainstay_node::front::{Failure, Front, Outcome, Parsed, View};
+use mainstay_node::front::{Failure, Front, Outcome, Parsed, RejectCode, View};
 
 /// The longest line.
 const LINE_LEN_MAX: usize = 1 << 20;
@@ -40,7 +40,7 @@ impl Front for Lines {
         LinesConnection::default()
     }
 
-    fn refuse(&mut self, sentence: &str, out: &mut Vec<u8>) {
+    fn refuse(&mut self, _code: RejectCode, sentence: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("error: {sentence}\n").as_bytes());
     }
 
@@ -204,7 +204,7 @@ mod tests {
         Lines.write(0, Outcome::Reply(b"5"), &mut out);
         Lines.write(0, Outcome::Reply(b"two\r\nlines, c:\\n"), &mut out);
         Lines.write(0, Outcome::Failed(Failure::Uncertain), &mut out);
-        Lines.refuse("too many", &mut out);
+        Lines.refuse(RejectCode::TooMany, "too many", &mut out);
         let text = String::from_utf8(out).unwrap();
         let wanted = "5\n\
                       two\\r\\nlines, c:\\\\n\n\

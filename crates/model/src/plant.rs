@@ -117,6 +117,8 @@ plants! {
     ReadBeforeTakeover = "read-before-takeover" in "reads", expect "linearizable";
     /// A read that stands between two writes of its connection is answered right after the first of them.
     ReadTiedToWriteBefore = "read-tied-to-write-before" in "reads", expect "linearizable";
+    /// A leader may give a read an earlier slot than one that came before it.
+    ReadOvertakes = "read-overtakes" in "reads", expect "linearizable";
     /// A read that stands between two writes of its connection is answered after both.
     ReadTiedTooLate = "read-tied-too-late" in "reads", expect "linearizable";
     /// The log does not rewrite what it read back before it answers for it.

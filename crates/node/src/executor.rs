@@ -308,7 +308,10 @@ impl<S: Service> ExecutorThread<S> {
                 while !self.answering.is_crowded()
                     && let Some(query) = self.waiting.take_room()
                 {
-                    self.answer_or_wait(query, Instant::now() + self.patience);
+                    self.answer_now(query);
+                }
+                if self.waiting.waits_for_room() {
+                    self.answering.account.want_room();
                 }
             }
             ExecutorTask::WatchNonce(nonce) => {
@@ -495,10 +498,15 @@ impl<S: Service> ExecutorThread<S> {
             // What is due is seen by the leader, too: it orders a tick.
             return self.waiting.for_time(query, until);
         }
-        if self.answering.is_crowded() {
+        if self.answering.is_crowded() || self.waiting.waits_for_room() {
+            // None overtakes another: the later one of a connection must not see the earlier state.
             self.answering.account.want_room();
             return self.waiting.for_room(query, until);
         }
+        self.answer_now(query);
+    }
+
+    fn answer_now(&mut self, query: Query) {
         self.answering.answer(&self.applier, query);
         if self.answering.bytes >= TELL_BYTES {
             self.tell();

@@ -10,13 +10,18 @@ use crate::executor::{Answer, Asker, Query, QueryFailure};
 use crate::front::{Failure, Front, Outcome, Parsed};
 use crate::node::Node;
 use crate::pipeline::{Due, Pipeline, Turn};
-use crate::serve::{Served, TURN_BYTES_MAX};
+use crate::serve::{COMMAND_WORK, Served, TURN_BYTES_MAX};
 
 /// The most commands that are parsed before what came of them is counted.
 const COMMANDS_MAX: usize = 8;
 
 /// A replica that has so many slots to apply before its first command is loading.
 const LOADING_SLOTS: u64 = 100;
+
+/// The most reads that wait to be told their slot, unless one turn brings more.
+const READS_MAX: usize = 16_384;
+/// Beyond this many bytes before the executor no more reads are added to them.
+const EXECUTOR_BYTES_OF_READS_MAX: usize = 4 << 20;
 
 /// What taking commands came to.
 enum Taken {
@@ -42,6 +47,22 @@ pub(crate) enum Gate {
 impl<F: Front> Node<F> {
     /// Whether a read may be handed over.
     pub(crate) fn gate_of_reads(&self) -> Gate {
+        match self.gate() {
+            Gate::Open if self.has_many_reads() => Gate::Wait,
+            gate => gate,
+        }
+    }
+
+    /// Whether so many reads are under way that more of them have to wait: all that the leader answers
+    /// for are passed on in one turn.
+    pub(crate) fn has_many_reads(&self) -> bool {
+        let asked: usize = self.read_groups.values().map(|group| group.askers.len()).sum();
+        self.reads.len() + asked >= READS_MAX
+            || self.executor.queue.bytes() >= EXECUTOR_BYTES_OF_READS_MAX
+    }
+
+    /// Whether commands may be handed over, of either kind.
+    fn gate(&self) -> Gate {
         let now = self.machines.now.monotonic;
         let limits = &self.config.limits;
         if self.stopped.is_some() {
@@ -75,7 +96,7 @@ impl<F: Front> Node<F> {
 
     /// Answers the reads that found no leader and would be refused if they came now.
     pub(crate) fn refuse_reads(&mut self) {
-        let Gate::Fail(failure) = self.gate_of_reads() else { return };
+        let Gate::Fail(failure) = self.gate() else { return };
         let (slot, time) = (self.applied, Timestamp::default());
         for asker in std::mem::take(&mut self.reads) {
             let result = Err(QueryFailure::NotTaken(failure));
@@ -107,7 +128,7 @@ impl<F: Front> Node<F> {
 
     /// Whether a write may be handed over.
     pub(crate) fn gate_of_writes(&self) -> Gate {
-        match self.gate_of_reads() {
+        match self.gate() {
             Gate::Open if !self.machines.replica.has_room() => Gate::Fail(Failure::NoRoom),
             Gate::Open if self.session.id().is_none() => Gate::Wait,
             gate => gate,
@@ -163,6 +184,7 @@ impl<F: Front> Node<F> {
                 return Taken::All;
             }
             for command in parsed.drain(..) {
+                self.turn_bytes += COMMAND_WORK;
                 if let Parsed::Answer(bytes) | Parsed::Close(bytes) = &command {
                     self.turn_bytes += bytes.len();
                 }
@@ -249,6 +271,7 @@ impl<F: Front> Node<F> {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             connection.parked = false;
             self.serve(id);
+            self.breathe();
             if self.connections.get(&id).is_some_and(|connection| connection.parked) {
                 return;
             }
@@ -294,19 +317,24 @@ impl<F: Front> Node<F> {
     /// asked. What was tied to a write since, or given up, or whose client is gone, is not.
     pub(crate) fn ask(&mut self, slot: Slot, time: Timestamp, askers: Vec<Asker>) {
         let mut queries = Vec::with_capacity(askers.len());
+        let mut asked = Vec::new();
         for asker in askers {
-            let Some(connection) = self.connections.get_mut(&asker.connection) else { continue };
-            let asked = match &mut connection.role {
-                Role::Front { pipeline, .. } => pipeline.ask(asker.question),
-                Role::Native(native) => native
-                    .queries
-                    .get(&asker.question)
-                    .map(|query| (query.body.clone(), query.after)),
-                _ => None,
-            };
-            if let Some((body, after)) = asked {
-                queries.push(Query { asker, after, body, shown: time });
+            let connection = asker.connection;
+            let Some(served) = self.connections.get_mut(&connection) else { continue };
+            match &mut served.role {
+                Role::Front { pipeline, .. } => pipeline.ask(asker.question, &mut asked),
+                Role::Native(native) => {
+                    let query = native.queries.get(&asker.question);
+                    asked.extend(query.map(|q| (asker.question, q.body.clone(), q.after)));
+                }
+                _ => {}
             }
+            queries.extend(asked.drain(..).map(|(question, body, after)| Query {
+                asker: Asker { connection, question },
+                after,
+                body,
+                shown: time,
+            }));
         }
         if !queries.is_empty() {
             self.executor.add_query(slot, time, queries);

@@ -15,7 +15,7 @@ use crate::executor::{Answer, Asker, ExecutorTask, Query, QueryFailure};
 use crate::front::{Failure, Front};
 use crate::front_clients::Gate;
 use crate::node::Node;
-use crate::serve::Served;
+use crate::serve::{COMMAND_WORK, Served, TURN_BYTES_MAX};
 use crate::wire::FRAME_SLACK;
 
 /// The most submissions of a connection whose rejection can still be told.
@@ -46,6 +46,7 @@ impl<F: Front> Node<F> {
                 Ok(Some(frame)) => {
                     let message = ClientMessage::decode(frame.kind, frame.body)
                         .map_err(|error| End::Broken(format!("a message is bad: {error}")))?;
+                    self.turn_bytes += COMMAND_WORK;
                     self.native_message(connection, message)?;
                     self.settle(connection);
                 }
@@ -66,6 +67,10 @@ impl<F: Front> Node<F> {
             && connection.unsent() <= limits.unsent_bytes_max;
         if open && self.account.is_full() {
             self.pause(connection);
+            return false;
+        }
+        if open && self.turn_bytes >= TURN_BYTES_MAX {
+            connection.unfinished = true;
             return false;
         }
         open

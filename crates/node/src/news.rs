@@ -16,6 +16,7 @@ impl<F: Front> Node<F> {
         let mut news = Vec::new();
         self.inbox.take(&mut news);
         for event in news {
+            self.breathe();
             match event {
                 Event::Durable(mark) => self.machines.step(Input::Durable { mark }),
                 Event::Unwritten { from } => {

@@ -35,6 +35,8 @@ pub(crate) struct Pipeline {
     behind: Stretch,
     /// Reads that were handed over by themselves since the last write was: the next one ties them.
     loose: VecDeque<u64>,
+    /// Reads below this position were asked of the state, if they were to be asked at all.
+    asked_below: u64,
     reads: Ahead,
     open_writes: Ahead,
     /// The last write that was handed over and not answered: reads wait for it.
@@ -134,6 +136,9 @@ pub(crate) enum Due<'a> {
 /// A read that must be answered before a write is carried out: its position and body.
 pub(crate) type Tied = (u64, Bytes);
 
+/// A read to be asked of the state: its position, its body, and after which number.
+pub(crate) type Asked = (u64, Bytes, Option<(SessionId, RequestNumber)>);
+
 /// An answer whose turn has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -153,6 +158,7 @@ impl Pipeline {
             writes: VecDeque::new(),
             behind: Stretch { write: 0, reads: 0, stale: false },
             loose: VecDeque::new(),
+            asked_below: 0,
             reads: Ahead::of_reads(),
             open_writes: Ahead::of_writes(),
             last_write: None,
@@ -282,15 +288,19 @@ impl Pipeline {
         }
     }
 
-    /// The leader told from which slot on a read may be answered. Returns what to ask, and after which
-    /// number; none where it was tied to a write since, or given up.
-    pub(crate) fn ask(
-        &mut self,
-        position: u64,
-    ) -> Option<(Bytes, Option<(SessionId, RequestNumber)>)> {
-        match &self.command(position)?.stage {
-            Stage::ReadOpen(body, after) => Some((body.clone(), *after)),
-            _ => None,
+    /// The leader told from which slot on a read may be answered. Adds to `asked` what is to be asked: this
+    /// read and those before it of which the leader has told nothing yet, since they came before it, and an
+    /// earlier read must not see a later state. None where they were tied to a write since, or given up.
+    pub(crate) fn ask(&mut self, position: u64, asked: &mut Vec<Asked>) {
+        let from = self.loose.partition_point(|read| *read < self.asked_below);
+        let upto = self.loose.partition_point(|read| *read <= position);
+        self.asked_below = self.asked_below.max(position + 1);
+        for &read in self.loose.range(from..upto.max(from)) {
+            let at = read.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            let command = at.and_then(|at| self.commands.get(at));
+            if let Some(Command { stage: Stage::ReadOpen(body, after), .. }) = command {
+                asked.push((read, body.clone(), *after));
+            }
         }
     }
 

@@ -25,6 +25,9 @@ const WRITE_BUDGET: usize = 1 << 20;
 /// What connections that are no peers bring in a turn, and what their commands make of it at once, after
 /// which the turn goes on without the rest of them: some milliseconds' work.
 pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
+/// As how many bytes a command counts, however short it is: what a turn does for it takes a microsecond
+/// or two.
+pub(crate) const COMMAND_WORK: usize = 512;
 /// The same for what is written to them.
 const FLUSH_BYTES_MAX: usize = 8 << 20;
 /// The most connections that are looked at in a turn of those that had to wait.
@@ -203,6 +206,7 @@ impl<F: Front> Node<F> {
                     && connection.unsent() > limits.unsent_bytes_max;
                 takes_no_more
                     || connection.open_len() >= limits.pipeline_max
+                    || (matches!(connection.role, Role::Native(_)) && self.has_many_reads())
                     || (connection.has_open() && !self.account.grants(connection.held()))
                     || self.must_all_wait()
             }

@@ -125,7 +125,7 @@ impl<F: Front> Node<F> {
             tracing::warn!("refused connection to the client port from {address}: {sentence}");
         }
         let mut told = Vec::new();
-        self.front.refuse(&sentence, &mut told);
+        self.front.refuse(RejectCode::TooMany, &sentence, &mut told);
         // A line always fits into a socket that is new; who is gone already need not be told.
         let _ = socket.write(&told);
     }

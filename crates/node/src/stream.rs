@@ -18,13 +18,16 @@ const KEEP_LEN_MAX: usize = 1 << 10;
 /// exchanged for one that fits.
 const SPARSE: usize = 4;
 const SPARSE_LEN_MIN: usize = 64 << 10;
+/// By which part of what it needs an input is made larger than that.
+const GROWTH: usize = 4;
 
 /// A non-blocking connection with what was read and not yet understood, and what is to be written.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) socket: TcpStream,
     pub(crate) input: BytesMut,
-    /// The most that `input` has held since it was last exchanged: so much memory it takes.
+    /// The memory that `input` takes: the largest capacity since it was last exchanged, since what was
+    /// split off its front still holds the same.
     input_peak: usize,
     pub(crate) output: Output,
     /// Whether reading may give something; events come only once.
@@ -68,8 +71,9 @@ impl Stream {
                     return Ok(Filled::End(count));
                 }
                 Ok(len) => {
+                    self.make_room(len);
                     self.input.extend_from_slice(&scratch[..len]);
-                    self.input_peak = self.input_peak.max(self.input.len());
+                    self.input_peak = self.input_peak.max(self.input.capacity());
                     count += len;
                     if len < scratch.len() && !self.ending {
                         // The system says when there is more.
@@ -88,12 +92,26 @@ impl Stream {
         Ok(Filled::Bytes(count))
     }
 
+    /// Makes the input large enough for `more` bytes, by a quarter of it at a time: doubled, a crowd's
+    /// unfinished requests would take twice what they hold.
+    fn make_room(&mut self, more: usize) {
+        let len = self.input.len();
+        if self.input.capacity() - len >= more || self.input.try_reclaim(more) {
+            return;
+        }
+        let needed = len + more;
+        let mut larger = BytesMut::with_capacity((needed + needed / GROWTH).max(KEEP_LEN_MAX));
+        larger.extend_from_slice(&self.input);
+        self.input = larger;
+        self.input_peak = self.input.capacity();
+    }
+
     /// Gives back memory that a large request of before has left behind.
     pub(crate) fn let_go(&mut self) {
         let (len, peak) = (self.input.len(), self.input_peak);
         if len == 0 && peak > KEEP_LEN_MAX || peak > SPARSE_LEN_MIN && len < peak / SPARSE {
             self.input = BytesMut::from(&self.input[..]);
-            self.input_peak = len;
+            self.input_peak = self.input.capacity();
         }
     }
 

@@ -40,7 +40,7 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::AppliedNotLookedAt => scenario::by_name("hanging-service"),
         Plant::NoStepDown => scenario::by_name("deaf-leader"),
         Plant::UncertainCounted | Plant::DamageTakenForTail => scenario::by_name("damaged-copy"),
-        Plant::UncertainLeftOutOfTop => scenario::by_name("damaged-end"),
+        Plant::UncertainLeftOutOfTop | Plant::ReadOvertakes => scenario::by_name("damaged-end"),
         Plant::HighestBallotIgnored => scenario::by_name("two-ballots"),
         Plant::UndecidedGivenAway => scenario::by_name("stale-donor"),
         Plant::AmnesiacVotes => scenario::by_name("wiped-copy"),

@@ -216,6 +216,9 @@ impl Process for PlainClient {
     fn on_link(&mut self, cx: &mut Cx<'_>, peer: NodeId, up: bool) {
         if self.chooser.on_link(peer, up) {
             self.give_up(cx);
+        } else if up && peer == self.chooser.node() {
+            // What was asked before is lost, and what is asked from now on is not.
+            self.connections += 1;
         }
     }
 

@@ -424,6 +424,23 @@ fn a_read_between_two_writes_of_its_pipeline() {
     assert!(!judged("nil b"), "it missed its own write");
 }
 
+/// Of two equal requests of a pipeline whose outcome is unknown the second may have been carried out where it
+/// is too late for the first.
+#[test]
+fn the_second_of_two_equal_requests_without_outcome() {
+    let judged = |after: &str| {
+        let history = history(&format!(
+            "1 0-? incr n
+             1 1-10 get n -> nil
+             1 11-? incr n
+             2 20-21 get n -> {after}"
+        ));
+        check_pipelines(&KvModel, &history, STEPS_MAX) == Verdict::Linearizable
+    };
+    assert!(judged("nil") && judged("1"));
+    assert!(!judged("2"), "the first was carried out before the read, or not at all");
+}
+
 /// What one process asks of two keys is not ordered where keys are judged one by one.
 #[test]
 fn a_pipeline_is_carried_out_in_turn_for_each_key() {

@@ -152,6 +152,16 @@ impl Waiting {
         }
     }
 
+    /// Whether any waits for memory.
+    pub(super) fn waits_for_room(&mut self) -> bool {
+        while let Some(first) = self.room.front()
+            && !self.queries.contains_key(first)
+        {
+            self.room.pop_front();
+        }
+        !self.room.is_empty()
+    }
+
     /// Takes the next one that waits for memory.
     pub(super) fn take_room(&mut self) -> Option<Query> {
         let mut out = Vec::new();

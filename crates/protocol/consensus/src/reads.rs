@@ -211,6 +211,7 @@ impl<P: Plants> Replica<P> {
         let decided_upto = self.log.decided_upto;
         let read_slot = self.read_slot(now);
         let early = self.plants.has(Plant::ReadBeforeTakeover);
+        let overtakes = self.plants.has(Plant::ReadOvertakes);
         let Office::Leader(leader) = &mut self.office else { return false };
         let ready = leader.took_over(decided_upto) || early;
         let rounds = &mut leader.rounds;
@@ -222,6 +223,9 @@ impl<P: Plants> Replica<P> {
         rounds.begin();
         let round = rounds.current;
         let arrived = core::mem::take(&mut rounds.arrived);
+        // A tick that was due then may not be due now: still no read sees an earlier state than one before it.
+        let last = rounds.waiting.back().filter(|_| !overtakes);
+        let slot = last.map_or(slot, |last| last.slot.max(slot));
         let waiting = arrived.into_iter().map(|asker| Waiting { round, slot, time, asker });
         rounds.waiting.extend(waiting);
         true
