@@ -48,7 +48,7 @@ fn a_read_of_which_the_leader_tells_first_takes_those_before_it_along() {
     p.answer(0, Err(Failure::Unavailable));
     let positions = |asked: Vec<Asked>| asked.iter().map(|read| read.0).collect::<Vec<_>>();
     assert_eq!(positions(asked(&mut p, 2)), [1, 2], "in the order in which they came");
-    assert_eq!(positions(asked(&mut p, 1)), [], "it was asked with the other");
+    assert!(asked(&mut p, 1).is_empty(), "it was asked with the other");
     assert_eq!(positions(asked(&mut p, 3)), [3]);
 }
 
@@ -59,7 +59,7 @@ fn reads_with_a_write_behind_them_are_tied_to_it() {
     assert!(hand_over_write(&mut p, 1).is_empty());
     assert_eq!(p.due(), Some((3, Due::Write(&"d".into()))));
     assert_eq!(hand_over_write(&mut p, 2), [1, 2]);
-    assert_eq!(asked(&mut p, 1), [], "it is not asked by itself");
+    assert!(asked(&mut p, 1).is_empty(), "it is not asked by itself");
     assert_eq!(p.due(), Some((4, Due::Read(&"e".into()))));
     p.read_handed_over();
     assert_eq!(asked(&mut p, 4), [(4, "e".into(), Some((SESSION, RequestNumber(2))))]);
@@ -86,7 +86,7 @@ fn a_read_that_was_asked_by_itself_is_tied_to_the_write_that_comes_later() {
     p.push(write("d"), Instant(0));
     assert_eq!(p.due(), Some((2, Due::Write(&"c".into()))));
     assert_eq!(hand_over_write(&mut p, 1), [1], "what is answered is not tied");
-    assert_eq!(asked(&mut p, 1), [], "the leader's answer comes too late");
+    assert!(asked(&mut p, 1).is_empty(), "the leader's answer comes too late");
     assert_eq!(p.due(), Some((3, Due::Write(&"d".into()))));
     assert!(hand_over_write(&mut p, 2).is_empty(), "each is tied once");
     p.answer(1, Ok("B".into()));
