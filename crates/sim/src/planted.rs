@@ -57,6 +57,7 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::IdleTimeForgotten => scenario::by_name("idle-hours"),
         Plant::ClockNotRaised => scenario::by_name("lagging-candidate"),
         Plant::TimeForgottenAtRestart => scenario::by_name("year-ahead"),
+        Plant::ReadBeforeTakeover => scenario::by_name("late-successor"),
         Plant::CeilingIgnored => scenario::by_name("shown-time"),
         _ => None,
     };

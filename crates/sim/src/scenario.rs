@@ -130,6 +130,14 @@ pub const SCENARIOS: &[Scenario] = &[
         script: ballots::pending_acceptor,
     },
     Scenario {
+        name: "late-successor",
+        about: "who takes over has missed what the others decided, and is asked at once what the registers \
+                hold: it answers no read before it has learned all that was decided",
+        replicas: 3,
+        aim: ballots::reading_much,
+        script: ballots::late_successor,
+    },
+    Scenario {
         name: "stale-donor",
         about: "a leader was cut off with proposals under way, its successor decided otherwise, and \
                 a replica that lost everything asks the old leader what was decided",
@@ -437,6 +445,12 @@ impl Stage {
 
     fn leader(&mut self) -> NodeId {
         self.world.leader().unwrap_or(NodeId(self.world.core.replicas - 1))
+    }
+
+    /// Who tries first to lead when the leader is gone.
+    fn first_in_line(&self, leader: NodeId) -> NodeId {
+        let mut replicas = (0..self.world.core.replicas).map(NodeId);
+        replicas.rfind(|&node| node != leader).unwrap_or(leader)
     }
 
     /// The highest ballot that anybody has promised, by its round.

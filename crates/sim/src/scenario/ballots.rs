@@ -1,6 +1,6 @@
 //! Scenarios in which ballots meet: several leaders one after the other, each with proposals under way.
 
-use super::{MILLI, Stage, followers, many_in_flight};
+use super::{MILLI, Stage, all_in_the_log, followers, many_in_flight};
 use crate::fault::{Fault, Target};
 use crate::plan::Plan;
 use crate::world::NodeId;
@@ -97,4 +97,33 @@ pub(super) fn pending_acceptor(stage: &mut Stage) {
     }
     let time = stage.world.core.time();
     stage.expect_progress(time);
+}
+
+/// Everybody reads and writes the same two registers. Nothing is discarded, and whoever lags learns a few
+/// entries at a time: it takes over before it has them. No lease ends: a read would wait for that as well.
+pub(super) fn reading_much(plan: &mut Plan) {
+    all_in_the_log(plan);
+    plan.group.checkpoints.keep_bytes = 1 << 20;
+    plan.group.ordering.page_bytes_max = 100;
+    plan.workload.keys = 2;
+    plan.workload.read_percent = 60;
+    plan.workload.lease_percent = 0;
+    plan.workload.operations = 300;
+}
+
+pub(super) fn late_successor(stage: &mut Stage) {
+    let leader = stage.leader();
+    let late = stage.first_in_line(leader);
+    stage.link_only(|a, b| a != late && b != late);
+    let missed = stage.world.core.prng.between(200, 700) * MILLI;
+    stage.run_for(missed);
+    stage.now(Fault::Kill { target: Target::Node(leader), down: 2_000 * MILLI });
+    stage.now(Fault::Mend);
+    stage.wait_for_leader_but(leader);
+    // What it lacks takes as long as it takes; then requests are carried out again.
+    let time = stage.world.core.time();
+    let goes_on = stage.run_until(10_000 * MILLI, |stage| {
+        stage.all_asked() || stage.world.core.recorder.progress_after(time).is_some()
+    });
+    stage.demand(goes_on, "nothing is carried out after what was missed is learned");
 }

@@ -47,8 +47,7 @@ pub(super) fn working_for_hours(plan: &mut Plan) {
 
 pub(super) fn lagging_candidate(stage: &mut Stage) {
     let leader = stage.leader();
-    // The one that tries first when the leader is gone.
-    let late = (0..3).map(NodeId).rfind(|&node| node != leader).unwrap_or(leader);
+    let late = stage.first_in_line(leader);
     stage.link_only(|a, b| a != late && b != late);
     let hours = stage.world.core.prng.between(5_000, 8_000) * MILLI;
     stage.run_for(hours);
