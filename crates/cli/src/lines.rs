@@ -79,7 +79,7 @@ impl Front for Lines {
             parsed.push(if line.first() == Some(&b'?') {
                 Parsed::Read { body: line.slice(1..), shape: 0 }
             } else {
-                Parsed::Write { body: line, shape: 0 }
+                Parsed::Write { body: line, shape: 0, large: false }
             });
         }
     }
@@ -152,13 +152,13 @@ mod tests {
     #[test]
     fn lines_become_requests() {
         let mut input = BytesMut::from(&b"add 5\r\n?\nget"[..]);
-        let write = Parsed::Write { body: Bytes::from_static(b"add 5"), shape: 0 };
+        let write = Parsed::Write { body: Bytes::from_static(b"add 5"), shape: 0, large: false };
         let read = Parsed::Read { body: Bytes::new(), shape: 0 };
         let mut connection = LinesConnection::default();
         assert_eq!(parse(&mut connection, &mut input), [write, read]);
         assert_eq!(&input[..], b"get");
         input.extend_from_slice(b" it\n");
-        let rest = Parsed::Write { body: Bytes::from_static(b"get it"), shape: 0 };
+        let rest = Parsed::Write { body: Bytes::from_static(b"get it"), shape: 0, large: false };
         assert_eq!(parse(&mut connection, &mut input), [rest]);
     }
 

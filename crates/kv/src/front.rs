@@ -114,6 +114,10 @@ impl Front for RedisFront {
         }
     }
 
+    fn needs(&self, connection: &Connection) -> usize {
+        connection.parser.needs()
+    }
+
     fn write(&mut self, shape: u64, outcome: Outcome<'_>, out: &mut Vec<u8>) {
         let shape = Shape::from_bits(shape);
         let before = out.len();
@@ -235,9 +239,10 @@ impl Server {
         let mut shape = Shape { version, verbatim: false, silent, command };
         match spec.run {
             Run::Write(build) => {
-                let body = build(arguments)?.encode();
+                let operation = build(arguments)?;
+                let (body, large) = (operation.encode(), operation.is_answered_with_value());
                 self.statistics.called(command);
-                Ok(Parsed::Write { body, shape: shape.bits() })
+                Ok(Parsed::Write { body, shape: shape.bits(), large })
             }
             Run::Read(build) => {
                 let body = build(arguments)?.encode();

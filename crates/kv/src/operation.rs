@@ -304,6 +304,17 @@ impl<'a> Operation<'a> {
         )
     }
 
+    /// Whether it may change the state and is answered with a value, so that the reply may be large.
+    #[must_use]
+    pub const fn is_answered_with_value(&self) -> bool {
+        matches!(
+            self,
+            Self::Set { answer: Answer::Previous, .. }
+                | Self::GetAndExpire { .. }
+                | Self::GetAndDelete { .. }
+        )
+    }
+
     /// The body of the request. Every key and value is at most [`VALUE_LEN_MAX`] bytes long and
     /// every list at most [`ARGUMENTS_MAX`] items, or the service answers an error.
     #[must_use]

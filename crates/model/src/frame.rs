@@ -117,6 +117,13 @@ pub fn encode_before(
     out[start + 4..start + 8].copy_from_slice(&checksum.finalize().to_le_bytes());
 }
 
+/// How many bytes a buffer must hold for the frame at its front to be complete; 0 while that is not known.
+#[must_use]
+pub fn needs(buffer: &[u8]) -> usize {
+    let len = buffer.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+    if len == 0 { 0 } else { 4 + len }
+}
+
 /// Takes one frame from the front of `buffer`; `None` while it is not complete. `body_len_max`
 /// bounds the body; a longer one is refused as soon as its length is seen.
 ///

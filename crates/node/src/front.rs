@@ -42,6 +42,13 @@ pub trait Front: Send + 'static {
         parsed: &mut Vec<Parsed>,
     );
 
+    /// How many bytes the input must hold until [`Front::read`] can make more of it, as far as that is known
+    /// after the last call; 0 where it is not.
+    fn needs(&self, connection: &Self::Connection) -> usize {
+        let _ = connection;
+        0
+    }
+
     /// Appends to `out` what the client is told about a command, in the order in which the commands
     /// came. `shape` is what `read` gave with it.
     fn write(&mut self, shape: u64, outcome: Outcome<'_>, out: &mut Vec<u8>);
@@ -56,6 +63,8 @@ pub enum Parsed {
         body: Bytes,
         /// Handed back with the outcome: how to encode the reply.
         shape: u64,
+        /// Whether the reply may be as large as a value: few of these are under way at once.
+        large: bool,
     },
     /// Answer it from the state, linearizably.
     Read {

@@ -10,7 +10,7 @@ use crate::executor::{Answer, Asker, Query, QueryFailure};
 use crate::front::{Failure, Front, Outcome, Parsed};
 use crate::node::Node;
 use crate::pipeline::{Due, Pipeline, Turn};
-use crate::serve::{COMMAND_WORK, Served, TURN_BYTES_MAX};
+use crate::serve::{COMMAND_WORK, SHARE_BYTES_MAX, Served, TURN_BYTES_MAX};
 
 /// The most commands that are parsed before what came of them is counted.
 const COMMANDS_MAX: usize = 8;
@@ -22,6 +22,9 @@ const LOADING_SLOTS: u64 = 100;
 const READS_MAX: usize = 16_384;
 /// Beyond this many bytes before the executor no more reads are added to them.
 const EXECUTOR_BYTES_OF_READS_MAX: usize = 4 << 20;
+
+/// How many of those that wait are tried in vain in a turn: they may wait for different things.
+const PARKED_AGAIN_MAX: usize = 16;
 
 /// What taking commands came to.
 enum Taken {
@@ -158,7 +161,7 @@ impl<F: Front> Node<F> {
     fn take_commands(&mut self, connection: &mut Served<F>) -> Taken {
         let now = self.machines.now.monotonic;
         let limits = self.config.limits;
-        let mut parsed = Vec::new();
+        let (mut parsed, began) = (Vec::new(), self.turn_bytes);
         loop {
             if connection.closing || connection.stream.input.is_empty() {
                 return Taken::All;
@@ -167,7 +170,7 @@ impl<F: Front> Node<F> {
                 self.pause(connection);
                 return Taken::Later;
             }
-            if self.turn_bytes >= TURN_BYTES_MAX {
+            if self.turn_bytes >= TURN_BYTES_MAX || self.turn_bytes - began >= SHARE_BYTES_MAX {
                 connection.unfinished = true;
                 return Taken::Later;
             }
@@ -181,6 +184,7 @@ impl<F: Front> Node<F> {
             let input = &mut connection.stream.input;
             self.front.read(state, &self.view, input, room.min(COMMANDS_MAX), &mut parsed);
             if parsed.is_empty() {
+                connection.stream.needs = self.front.needs(state);
                 return Taken::All;
             }
             for command in parsed.drain(..) {
@@ -240,7 +244,13 @@ impl<F: Front> Node<F> {
                     false
                 }
                 (Due::Write(body), Gate::Open) => {
-                    match (self.session.begin(body, asker), self.session.id()) {
+                    let body = body.clone();
+                    let number = if pipeline.is_due_large() {
+                        self.session.begin_large(&body, asker)
+                    } else {
+                        self.session.begin(&body, asker)
+                    };
+                    match (number, self.session.id()) {
                         (Some(number), Some(session)) => {
                             let tied = pipeline.write_handed_over(session, number);
                             // Before the write itself can reach the executor.
@@ -261,18 +271,21 @@ impl<F: Front> Node<F> {
         }
     }
 
-    /// Lets those go on whose next command had to wait, until one of them has to wait again.
+    /// Lets those go on whose next command had to wait, until some of them have to wait again.
     pub(crate) fn unpark(&mut self) {
         if self.gate_of_reads() == Gate::Wait && self.gate_of_writes() == Gate::Wait {
             return;
         }
+        let mut waiting = 0;
         for _ in 0..self.parked.len() {
             let Some(id) = self.parked.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             connection.parked = false;
             self.serve(id);
             self.breathe();
-            if self.connections.get(&id).is_some_and(|connection| connection.parked) {
+            let waits = self.connections.get(&id).is_some_and(|connection| connection.parked);
+            waiting += usize::from(waits);
+            if waiting >= PARKED_AGAIN_MAX {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! The session of this node's front: one a boot, through which every write of its clients goes.
 //! Pure: time is handed in, what to submit comes out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use mainstay_model::{Instant, Nonce, RequestNumber, SessionId};
 use mainstay_service::{Applied, ClientSession, SessionEvent};
 
 use crate::executor::Asker;
+use crate::pipeline::Ahead;
 
 /// How long after a rejection everything open is sent again.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -31,6 +32,9 @@ pub(crate) struct FrontSession {
     /// Who waits for each number above `owners_from`; `None` once answered or given up.
     owners: VecDeque<Option<Asker>>,
     owners_from: RequestNumber,
+    /// Those that are open and whose replies may be large, and how many of them may be.
+    large_open: BTreeSet<RequestNumber>,
+    large: Ahead,
     /// Nothing is submitted before this instant.
     hold_until: Instant,
     /// Everything open is to be sent again then.
@@ -71,6 +75,8 @@ impl FrontSession {
             window,
             owners: VecDeque::new(),
             owners_from: RequestNumber(0),
+            large_open: BTreeSet::new(),
+            large: Ahead::of_large_writes(),
             hold_until: Instant(0),
             again: false,
             overdue_at: None,
@@ -108,6 +114,17 @@ impl FrontSession {
         let id = self.id()?;
         let idle = self.open_len() == 0 && now.since(self.used_at) >= self.fresh_for;
         idle.then_some(Change::Lost(Some(id)))
+    }
+
+    /// The same for a request whose reply may be large; `None` also while there are many of these.
+    pub(crate) fn begin_large(&mut self, body: &Bytes, owner: Asker) -> Option<RequestNumber> {
+        if !self.large.takes(1) {
+            return None;
+        }
+        let number = self.begin(body, owner)?;
+        self.large.open();
+        self.large_open.insert(number);
+        Some(number)
     }
 
     /// Gives out a number; `None` while the window is full or no session stands.
@@ -174,6 +191,9 @@ impl FrontSession {
         match self.session.on_applied(applied) {
             Some(SessionEvent::Reply(number, reply)) => {
                 self.progressed();
+                if self.large_open.remove(&number) {
+                    self.large.close(Some(&reply));
+                }
                 if let Some(owner) = self.owner_of(number).and_then(Option::take) {
                     out.push(Change::Replied(owner, reply));
                 }

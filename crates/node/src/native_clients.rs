@@ -15,7 +15,7 @@ use crate::executor::{Answer, Asker, ExecutorTask, Query, QueryFailure};
 use crate::front::{Failure, Front};
 use crate::front_clients::Gate;
 use crate::node::Node;
-use crate::serve::{COMMAND_WORK, Served, TURN_BYTES_MAX};
+use crate::serve::{COMMAND_WORK, SHARE_BYTES_MAX, Served, TURN_BYTES_MAX};
 use crate::wire::FRAME_SLACK;
 
 /// The most submissions of a connection whose rejection can still be told.
@@ -38,9 +38,14 @@ impl<F: Front> Node<F> {
     /// Takes in what a native client has to say. Returns whether nothing complete was left.
     pub(crate) fn serve_native(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         let body_max = self.config.limits.request_bytes_max + FRAME_SLACK;
+        let began = self.turn_bytes;
         loop {
             if !self.takes_native(connection) {
                 return Ok(connection.stream.input.is_empty());
+            }
+            if self.turn_bytes >= TURN_BYTES_MAX || self.turn_bytes - began >= SHARE_BYTES_MAX {
+                connection.unfinished = true;
+                return Ok(false);
             }
             match frame::decode(&mut connection.stream.input, body_max) {
                 Ok(Some(frame)) => {
@@ -50,7 +55,10 @@ impl<F: Front> Node<F> {
                     self.native_message(connection, message)?;
                     self.settle(connection);
                 }
-                Ok(None) => return Ok(true),
+                Ok(None) => {
+                    connection.stream.needs = frame::needs(&connection.stream.input);
+                    return Ok(true);
+                }
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
@@ -67,10 +75,6 @@ impl<F: Front> Node<F> {
             && connection.unsent() <= limits.unsent_bytes_max;
         if open && self.account.is_full() {
             self.pause(connection);
-            return false;
-        }
-        if open && self.turn_bytes >= TURN_BYTES_MAX {
-            connection.unfinished = true;
             return false;
         }
         open

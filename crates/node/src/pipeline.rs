@@ -75,6 +75,12 @@ impl Ahead {
         Self { open: 0, reply_len: 2 << 20, bytes_max: 32 << 20 }
     }
 
+    /// Writes that are answered with a value, of all connections together: nobody can hold back the reply to
+    /// what is carried out, so the first few wait for one another.
+    pub(crate) const fn of_large_writes() -> Self {
+        Self { open: 0, reply_len: 16 << 20, bytes_max: 64 << 20 }
+    }
+
     /// Writes: most are answered with a word.
     const fn of_writes() -> Self {
         Self { open: 0, reply_len: 16 << 10, bytes_max: 64 << 20 }
@@ -105,6 +111,8 @@ struct Command {
     shape: u64,
     came: Instant,
     len: usize,
+    /// A write whose reply may be large.
+    is_large: bool,
     stage: Stage,
 }
 
@@ -187,8 +195,10 @@ impl Pipeline {
     /// A command came.
     pub(crate) fn push(&mut self, parsed: Parsed, now: Instant) {
         let position = self.first + self.commands.len() as u64;
+        let mut is_large = false;
         let (shape, len, stage) = match parsed {
-            Parsed::Write { body, shape } => {
+            Parsed::Write { body, shape, large } => {
+                is_large = large;
                 let behind = std::mem::take(&mut self.behind);
                 self.writes.push_back(Stretch { write: position, ..behind });
                 (shape, body.len(), Stage::Write(body))
@@ -211,7 +221,7 @@ impl Pipeline {
             }
         };
         self.asked_bytes += len;
-        self.commands.push_back(Command { shape, came: now, len, stage });
+        self.commands.push_back(Command { shape, came: now, len, is_large, stage });
     }
 
     /// The next command that may be handed over now, and its position.
@@ -236,6 +246,12 @@ impl Pipeline {
             Stage::ReadStale(body) if self.reads.takes(1) => Some((position, Due::ReadStale(body))),
             _ => None,
         }
+    }
+
+    /// Whether the due command is a write whose reply may be large.
+    pub(crate) fn is_due_large(&self) -> bool {
+        let command = self.at(self.due).and_then(|at| self.commands.get(at));
+        command.is_some_and(|command| command.is_large)
     }
 
     /// The due write got this number. Returns the reads that have to be answered right before it.

@@ -25,6 +25,8 @@ const WRITE_BUDGET: usize = 1 << 20;
 /// What connections that are no peers bring in a turn, and what their commands make of it at once, after
 /// which the turn goes on without the rest of them: some milliseconds' work.
 pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
+/// What one connection's commands may make of that before others have their turn.
+pub(crate) const SHARE_BYTES_MAX: usize = 64 << 10;
 /// As how many bytes a command counts, however short it is: what a turn does for it takes a microsecond
 /// or two.
 pub(crate) const COMMAND_WORK: usize = 512;
@@ -146,7 +148,7 @@ impl<F: Front> Node<F> {
     /// Throws away what still comes over a connection whose own half is closed.
     fn listen_out(&mut self, connection: &mut Served<F>) -> Result<(), End> {
         let filled = connection.stream.fill(&mut self.scratch, READ_BUDGET);
-        connection.stream.input.clear();
+        connection.stream.forget_input();
         match filled {
             Ok(Filled::Bytes(_)) => Ok(()),
             Ok(Filled::End(_)) | Err(_) => Err(End::Done),

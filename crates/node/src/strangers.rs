@@ -307,7 +307,7 @@ impl<F: Front> Node<F> {
         }
         self.front.refuse(code, sentence, connection.stream.output.tail());
         connection.closing = true;
-        connection.stream.input.clear();
+        connection.stream.forget_input();
     }
 
     /// Refuses a stranger, tells it why, and says so here, once.
@@ -320,7 +320,7 @@ impl<F: Front> Node<F> {
         let epoch = self.config.me.epoch.counter;
         connection.stream.frame(REJECT, GroupId::NODE, epoch, |body| reject.encode(body));
         connection.closing = true;
-        connection.stream.input.clear();
+        connection.stream.forget_input();
     }
 
     /// Turns away a stranger that has not said in time who it is.

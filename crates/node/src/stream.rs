@@ -18,8 +18,8 @@ const KEEP_LEN_MAX: usize = 1 << 10;
 /// exchanged for one that fits.
 const SPARSE: usize = 4;
 const SPARSE_LEN_MIN: usize = 64 << 10;
-/// By which part of what it needs an input is made larger than that.
-const GROWTH: usize = 4;
+/// What came of a long request waits in pieces of this length: what one gives back another can take.
+const BEHIND_LEN: usize = 64 << 10;
 
 /// A non-blocking connection with what was read and not yet understood, and what is to be written.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ pub(crate) struct Stream {
     /// The memory that `input` takes: the largest capacity since it was last exchanged, since what was
     /// split off its front still holds the same.
     input_peak: usize,
+    /// What came behind `input` of a request that is not complete.
+    behind: Vec<Vec<u8>>,
+    behind_len: usize,
+    /// How many bytes `input` must hold until there is more to understand, as far as that is known.
+    pub(crate) needs: usize,
     pub(crate) output: Output,
     /// Whether reading may give something; events come only once.
     pub(crate) readable: bool,
@@ -54,6 +59,9 @@ impl Stream {
             socket,
             input: BytesMut::new(),
             input_peak: 0,
+            behind: Vec::new(),
+            behind_len: 0,
+            needs: 0,
             output: Output::default(),
             readable: true,
             writable: true,
@@ -71,9 +79,7 @@ impl Stream {
                     return Ok(Filled::End(count));
                 }
                 Ok(len) => {
-                    self.make_room(len);
-                    self.input.extend_from_slice(&scratch[..len]);
-                    self.input_peak = self.input_peak.max(self.input.capacity());
+                    self.take_in(&scratch[..len]);
                     count += len;
                     if len < scratch.len() && !self.ending {
                         // The system says when there is more.
@@ -92,18 +98,42 @@ impl Stream {
         Ok(Filled::Bytes(count))
     }
 
-    /// Makes the input large enough for `more` bytes, by a quarter of it at a time: doubled, a crowd's
-    /// unfinished requests would take twice what they hold.
-    fn make_room(&mut self, more: usize) {
-        let len = self.input.len();
-        if self.input.capacity() - len >= more || self.input.try_reclaim(more) {
-            return;
+    /// Takes in bytes that came. What is known to be a part of a long request waits in pieces until the rest
+    /// is there: a buffer that grew with it would leave behind as much again of outgrown ones.
+    fn take_in(&mut self, bytes: &[u8]) {
+        let len = self.input.len() + self.behind_len + bytes.len();
+        if len < self.needs {
+            return self.put_behind(bytes);
         }
-        let needed = len + more;
-        let mut larger = BytesMut::with_capacity((needed + needed / GROWTH).max(KEEP_LEN_MAX));
-        larger.extend_from_slice(&self.input);
-        self.input = larger;
-        self.input_peak = self.input.capacity();
+        if !self.behind.is_empty() {
+            let mut whole = BytesMut::with_capacity(len);
+            whole.extend_from_slice(&self.input);
+            self.behind.drain(..).for_each(|piece| whole.extend_from_slice(&piece));
+            (self.input, self.behind_len) = (whole, 0);
+        }
+        self.needs = 0;
+        self.input.extend_from_slice(bytes);
+        self.input_peak = self.input_peak.max(self.input.capacity());
+    }
+
+    fn put_behind(&mut self, mut bytes: &[u8]) {
+        self.behind_len += bytes.len();
+        while !bytes.is_empty() {
+            if self.behind.last().is_none_or(|last| last.len() == BEHIND_LEN) {
+                self.behind.push(Vec::with_capacity(BEHIND_LEN));
+            }
+            let Some(last) = self.behind.last_mut() else { return };
+            let (now, rest) = bytes.split_at(bytes.len().min(BEHIND_LEN - last.len()));
+            last.extend_from_slice(now);
+            bytes = rest;
+        }
+    }
+
+    /// Throws away what came and was not understood.
+    pub(crate) fn forget_input(&mut self) {
+        self.input.clear();
+        self.behind.clear();
+        (self.behind_len, self.needs) = (0, 0);
     }
 
     /// Gives back memory that a large request of before has left behind.
@@ -117,7 +147,7 @@ impl Stream {
 
     /// Bytes of memory that it takes.
     pub(crate) fn held(&self) -> usize {
-        self.input_peak + self.output.held()
+        self.input_peak + self.behind.len() * BEHIND_LEN + self.output.held()
     }
 
     /// Writes what is queued, as far as the system takes it, until it took `budget` bytes or more. Returns

@@ -25,6 +25,8 @@ const BETA: usize = 1;
 const GAMMA: usize = 2;
 /// Where they listen; the third host at an address of the newer kind.
 const ADDRESSES: [&str; HOSTS] = ["10.77.0.1", "10.77.0.2", "fd77::3"];
+/// Where the second host moves to.
+const MOVED_TO: &str = "10.77.0.12";
 /// An address that nobody has.
 const NOBODY: &str = "10.77.0.66";
 
@@ -81,6 +83,12 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a file"));
         // `ip` becomes the program, so this is its process.
         self.replicas[host] = Some(command.spawn().expect("`ip` is installed"));
+    }
+
+    fn kill(&mut self, host: usize) {
+        let mut replica = self.replicas[host].take().expect("it runs");
+        replica.kill().expect("a signal");
+        replica.wait().expect("it ends");
     }
 
     /// What a replica tells of itself and of all that it reaches, asked on its own host.
@@ -173,12 +181,13 @@ fn two_of_three_serve(cluster: &mut Cluster) {
 }
 
 #[test]
-fn names_come_while_the_cluster_runs() {
+fn names_come_move_and_go_while_the_cluster_runs() {
     if !is_superuser() {
         return;
     }
     let mut cluster = Cluster::make();
     let [alpha, beta, gamma] = ADDRESSES;
+    let names = |beta: &'static str| [(alpha, "alpha"), (beta, "beta")];
     let all = |beta: &'static str| [(alpha, "alpha"), (beta, "beta"), (gamma, "gamma")];
 
     two_of_three_serve(&mut cluster);
@@ -195,6 +204,39 @@ fn names_come_while_the_cluster_runs() {
             && !cluster.warnings(ALPHA, "10.77.0.1:7500").contains("not reached")
     });
     assert!(cluster.client(GAMMA, "[fd77::3]:7400").count() > 0);
+
+    // The second host moves.
+    cluster.kill(BETA);
+    // In this order: with the last address of a line its routes go, too.
+    cluster.hosts.give_address(BETA, MOVED_TO);
+    cluster.hosts.take_address(BETA, beta);
+    for host in [ALPHA, BETA, GAMMA] {
+        cluster.hosts.know(host, &all(MOVED_TO));
+    }
+    cluster.start(BETA);
+    let moved = format!("{MOVED_TO}:7500");
+    wait_until("all find it where it is now", || {
+        cluster.is_active(BETA, &moved)
+            && !cluster.warnings(ALPHA, "10.77.0.1:7500").contains("not reached")
+            && !cluster.warnings(GAMMA, "[fd77::3]:7500").contains("not reached")
+    });
+    assert!(cluster.said(ALPHA).contains(&format!("beta:7500 ({MOVED_TO}:7500)")));
+
+    // It is needed now, and can be reached.
+    cluster.kill(GAMMA);
+    assert!(cluster.client(ALPHA, "10.77.0.1:7400").count() > 0);
+
+    // A name that is gone is said once, however often it is looked up.
+    cluster.hosts.know(ALPHA, &names(MOVED_TO));
+    let about_gamma = |cluster: &Cluster| {
+        cluster.said(ALPHA).lines().filter(|line| line.contains("gamma")).count()
+    };
+    wait_until("it is said", || {
+        cluster.warnings(ALPHA, "10.77.0.1:7500").contains("gamma, is not known")
+            || cluster.warnings(ALPHA, "10.77.0.1:7500").contains("takes long")
+    });
+    let lines = about_gamma(&cluster);
+    assert!(lines <= 16, "{lines} lines about one peer");
 }
 
 #[test]

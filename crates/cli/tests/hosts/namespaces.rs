@@ -63,6 +63,13 @@ impl Hosts {
         ip(&["-n", &name, "route", "add", address, "dev", &line_to((host + 1) % HOSTS)]);
     }
 
+    /// Takes it away again; what is sent there is lost without a word.
+    pub(crate) fn take_address(&self, host: usize, address: &str) {
+        for other in (0..HOSTS).filter(|other| *other != host) {
+            ip(&["-n", &self.namespace(host), "addr", "del", address, "dev", &line_to(other)]);
+        }
+    }
+
     /// Has a host know these names, and no others: pairs of an address and a name.
     pub(crate) fn know(&self, host: usize, names: &[(&str, &str)]) {
         let lines = names.iter().map(|(address, name)| format!("{address} {name}\n"));

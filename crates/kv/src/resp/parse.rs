@@ -161,6 +161,12 @@ impl Parser {
         self.ranges.capacity() * size_of::<(u32, u32)>() + self.unquoted.capacity()
     }
 
+    /// How many bytes the input must hold until more of it can be read; 0 where that is not known.
+    #[must_use]
+    pub fn needs(&self) -> usize {
+        self.bulk.map_or(0, |len| self.at + len + 2)
+    }
+
     /// The next request of `input`; `None` while it is not complete. The input must begin with
     /// what it began with the last time, until a request was returned: from then on, behind it.
     ///

@@ -89,7 +89,7 @@ impl Server {
     fn carry_out(&mut self, what: Parsed, out: &mut Vec<u8>) {
         let mut reply = Vec::new();
         match what {
-            Parsed::Write { body, shape } => {
+            Parsed::Write { body, shape, .. } => {
                 self.store.apply(&context(self.time), &body, &mut reply);
                 self.front.write(shape, Outcome::Reply(&reply), out);
             }

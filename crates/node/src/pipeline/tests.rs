@@ -8,7 +8,7 @@ use super::*;
 const SESSION: SessionId = SessionId { slot: Slot(1), position: 0 };
 
 fn write(body: &'static str) -> Parsed {
-    Parsed::Write { body: body.into(), shape: 1 }
+    Parsed::Write { body: body.into(), shape: 1, large: false }
 }
 
 fn read(body: &'static str) -> Parsed {

@@ -164,7 +164,7 @@ impl Front for Lines {
                 line_bytes if line_bytes.starts_with(b"stale get ") => {
                     Parsed::ReadStale { body: line.slice(6..), shape: 2 }
                 }
-                _ => Parsed::Write { body: line.clone(), shape: 1 },
+                _ => Parsed::Write { body: line.clone(), shape: 1, large: false },
             });
         }
     }
