@@ -35,6 +35,7 @@
 
 mod account;
 mod address;
+mod behind;
 mod checkpointer;
 mod checkpointing;
 mod claims;

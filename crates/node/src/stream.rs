@@ -8,6 +8,8 @@ use mainstay_model::GroupId;
 use mainstay_model::frame;
 use mio::net::TcpStream;
 
+use crate::behind::Behind;
+
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
 /// Bytes at least this long are queued as they are; shorter ones are copied together.
@@ -18,8 +20,6 @@ const KEEP_LEN_MAX: usize = 1 << 10;
 /// exchanged for one that fits.
 const SPARSE: usize = 4;
 const SPARSE_LEN_MIN: usize = 64 << 10;
-/// What came of a long request waits in pieces of this length: what one gives back another can take.
-const BEHIND_LEN: usize = 64 << 10;
 
 /// A non-blocking connection with what was read and not yet understood, and what is to be written.
 #[derive(Debug)]
@@ -30,8 +30,7 @@ pub(crate) struct Stream {
     /// split off its front still holds the same.
     input_peak: usize,
     /// What came behind `input` of a request that is not complete.
-    behind: Vec<Vec<u8>>,
-    behind_len: usize,
+    behind: Behind,
     /// How many bytes `input` must hold until there is more to understand, as far as that is known.
     pub(crate) needs: usize,
     pub(crate) output: Output,
@@ -59,8 +58,7 @@ impl Stream {
             socket,
             input: BytesMut::new(),
             input_peak: 0,
-            behind: Vec::new(),
-            behind_len: 0,
+            behind: Behind::default(),
             needs: 0,
             output: Output::default(),
             readable: true,
@@ -98,42 +96,28 @@ impl Stream {
         Ok(Filled::Bytes(count))
     }
 
-    /// Takes in bytes that came. What is known to be a part of a long request waits in pieces until the rest
-    /// is there: a buffer that grew with it would leave behind as much again of outgrown ones.
+    /// Takes in bytes that came. What is known to be a part of a long request waits until the rest is there.
     fn take_in(&mut self, bytes: &[u8]) {
-        let len = self.input.len() + self.behind_len + bytes.len();
+        let len = self.input.len() + self.behind.len() + bytes.len();
         if len < self.needs {
-            return self.put_behind(bytes);
+            return self.behind.put(bytes);
         }
-        if !self.behind.is_empty() {
+        if self.behind.len() > 0 {
             let mut whole = BytesMut::with_capacity(len);
             whole.extend_from_slice(&self.input);
-            self.behind.drain(..).for_each(|piece| whole.extend_from_slice(&piece));
-            (self.input, self.behind_len) = (whole, 0);
+            self.behind.move_to(&mut whole);
+            self.input = whole;
         }
         self.needs = 0;
         self.input.extend_from_slice(bytes);
         self.input_peak = self.input_peak.max(self.input.capacity());
     }
 
-    fn put_behind(&mut self, mut bytes: &[u8]) {
-        self.behind_len += bytes.len();
-        while !bytes.is_empty() {
-            if self.behind.last().is_none_or(|last| last.len() == BEHIND_LEN) {
-                self.behind.push(Vec::with_capacity(BEHIND_LEN));
-            }
-            let Some(last) = self.behind.last_mut() else { return };
-            let (now, rest) = bytes.split_at(bytes.len().min(BEHIND_LEN - last.len()));
-            last.extend_from_slice(now);
-            bytes = rest;
-        }
-    }
-
     /// Throws away what came and was not understood.
     pub(crate) fn forget_input(&mut self) {
         self.input.clear();
         self.behind.clear();
-        (self.behind_len, self.needs) = (0, 0);
+        self.needs = 0;
     }
 
     /// Gives back memory that a large request of before has left behind.
@@ -147,7 +131,7 @@ impl Stream {
 
     /// Bytes of memory that it takes.
     pub(crate) fn held(&self) -> usize {
-        self.input_peak + self.behind.len() * BEHIND_LEN + self.output.held()
+        self.input_peak + self.behind.held() + self.output.held()
     }
 
     /// Writes what is queued, as far as the system takes it, until it took `budget` bytes or more. Returns
