@@ -304,16 +304,7 @@ impl<S: Service> ExecutorThread<S> {
                     }
                 }
             }
-            ExecutorTask::Room => {
-                while !self.answering.is_crowded()
-                    && let Some(query) = self.waiting.take_room()
-                {
-                    self.answer_now(query);
-                }
-                if self.waiting.waits_for_room() {
-                    self.answering.account.want_room();
-                }
-            }
+            ExecutorTask::Room => self.answer_for_room(),
             ExecutorTask::WatchNonce(nonce) => {
                 self.nonces.insert(nonce);
             }
@@ -504,6 +495,18 @@ impl<S: Service> ExecutorThread<S> {
             return self.waiting.for_room(query, until);
         }
         self.answer_now(query);
+    }
+
+    /// There is memory: answers those that wait for it, as long as there is.
+    fn answer_for_room(&mut self) {
+        while !self.answering.is_crowded()
+            && let Some(query) = self.waiting.take_room()
+        {
+            self.answer_now(query);
+        }
+        if self.waiting.waits_for_room() {
+            self.answering.account.want_room();
+        }
     }
 
     fn answer_now(&mut self, query: Query) {

@@ -245,12 +245,8 @@ impl<F: Front> Node<F> {
                 }
                 (Due::Write(body), Gate::Open) => {
                     let body = body.clone();
-                    let number = if pipeline.is_due_large() {
-                        self.session.begin_large(&body, asker)
-                    } else {
-                        self.session.begin(&body, asker)
-                    };
-                    match (number, self.session.id()) {
+                    let large = pipeline.is_due_large();
+                    match (self.session.begin(&body, asker, large), self.session.id()) {
                         (Some(number), Some(session)) => {
                             let tied = pipeline.write_handed_over(session, number);
                             // Before the write itself can reach the executor.

@@ -116,22 +116,24 @@ impl FrontSession {
         idle.then_some(Change::Lost(Some(id)))
     }
 
-    /// The same for a request whose reply may be large; `None` also while there are many of these.
-    pub(crate) fn begin_large(&mut self, body: &Bytes, owner: Asker) -> Option<RequestNumber> {
-        if !self.large.takes(1) {
+    /// Gives out a number; `None` while the window is full or no session stands, or while many requests are
+    /// open whose replies may be large, as this one's may be.
+    pub(crate) fn begin(
+        &mut self,
+        body: &Bytes,
+        owner: Asker,
+        large: bool,
+    ) -> Option<RequestNumber> {
+        self.session.id()?;
+        if large && !self.large.takes(1) {
             return None;
         }
-        let number = self.begin(body, owner)?;
-        self.large.open();
-        self.large_open.insert(number);
-        Some(number)
-    }
-
-    /// Gives out a number; `None` while the window is full or no session stands.
-    pub(crate) fn begin(&mut self, body: &Bytes, owner: Asker) -> Option<RequestNumber> {
-        self.session.id()?;
         let number = self.session.begin(body.clone())?;
         self.owners.push_back(Some(owner));
+        if large {
+            self.large.open();
+            self.large_open.insert(number);
+        }
         Some(number)
     }
 
@@ -335,7 +337,7 @@ mod tests {
                 let now = ms(turn * 100);
                 while !calm && prng.chance(2, 3) {
                     let body = Bytes::from(questions.to_string());
-                    if session.begin(&body, asker(questions)).is_none() {
+                    if session.begin(&body, asker(questions), false).is_none() {
                         break;
                     }
                     questions += 1;
@@ -372,18 +374,18 @@ mod tests {
     #[test]
     fn what_is_open_when_the_session_ends_is_uncertain_and_the_next_one_starts_anew() {
         let mut session = FrontSession::new(Nonce(1), (8, 100), FRESH_FOR);
-        assert_eq!(session.begin(&"early".into(), asker(0)), None);
+        assert_eq!(session.begin(&"early".into(), asker(0), false), None);
         let id = SessionId { slot: Slot(1), position: 0 };
         let mut requests = Vec::new();
         session.submit(ms(0), &mut requests);
         let mut changes = Vec::new();
         session.applied(ms(1), &Applied::Registered { nonce: Nonce(1), session: id }, &mut changes);
-        assert_eq!(session.begin(&"a".into(), asker(1)), Some(RequestNumber(1)));
+        assert_eq!(session.begin(&"a".into(), asker(1), false), Some(RequestNumber(1)));
         session.applied(ms(2), &Applied::Ended { session: id }, &mut changes);
         assert_eq!(changes, [Change::Opened, Change::Uncertain(asker(1)), Change::Lost(Some(id))]);
         session.restart(Nonce(2));
         assert!(session.was_opened() && session.id().is_none());
-        assert_eq!(session.begin(&"b".into(), asker(2)), None);
+        assert_eq!(session.begin(&"b".into(), asker(2), false), None);
         requests.clear();
         session.submit(ms(3), &mut requests);
         assert_eq!((requests.len(), session.deadline()), (0, None), "nobody wants to write");
@@ -401,7 +403,7 @@ mod tests {
         session.applied(ms(1), &Applied::Registered { nonce: Nonce(1), session: id }, &mut changes);
         let fresh = ms(0).after(FRESH_FOR);
         assert_eq!(session.want(Instant(fresh.0 - 1)), None);
-        assert_eq!(session.begin(&"a".into(), asker(1)), Some(RequestNumber(1)));
+        assert_eq!(session.begin(&"a".into(), asker(1), false), Some(RequestNumber(1)));
         assert_eq!(session.want(fresh), None, "something is open");
         session.submit(fresh, &mut requests);
         let reply = Applied::Replied {
@@ -431,7 +433,7 @@ mod tests {
             session.submit(ms(0), &mut requests);
             let opened = Applied::Registered { nonce: Nonce(1), session: id };
             session.applied(ms(1), &opened, &mut changes);
-            assert!(session.begin(&vec![7; len].into(), asker(1)).is_some());
+            assert!(session.begin(&vec![7; len].into(), asker(1), false).is_some());
             requests.clear();
             session.submit(ms(1), &mut requests);
             session.submit(ms(1_501), &mut requests);
@@ -454,5 +456,25 @@ mod tests {
         assert_eq!(requests.len(), 1);
         session.rejected(ms(12), Rejection::NoRoom);
         assert_eq!(session.deadline(), Some(ms(212)));
+    }
+
+    #[test]
+    fn few_requests_with_large_replies_are_open_at_once() {
+        let mut session = FrontSession::new(Nonce(1), (1000, 1 << 20), FRESH_FOR);
+        let at = SessionId { slot: Slot(1), position: 0 };
+        let mut changes = Vec::new();
+        let opened = Applied::Registered { nonce: Nonce(1), session: at };
+        session.applied(ms(0), &opened, &mut changes);
+        let begun = |session: &mut FrontSession| {
+            (0..100).take_while(|n| session.begin(&"a".into(), asker(*n), true).is_some()).count()
+        };
+        assert_eq!(begun(&mut session), 4, "each may be answered with 16 MiB");
+        assert!(session.begin(&"b".into(), asker(9), false).is_some(), "others go on");
+        for number in (1..=4).map(RequestNumber) {
+            let reply =
+                Applied::Replied { session: at, number, reply: "short".into(), repeated: false };
+            session.applied(ms(0), &reply, &mut changes);
+        }
+        assert!(begun(&mut session) > 4, "they are answered with less");
     }
 }
