@@ -15,7 +15,7 @@ use mainstay_model::{CheckpointId, NoPlants, Slot};
 use mainstay_service::{ApplierCheckpoint, Checkpoint, Unwritten};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Life};
 
-use crate::disk::{Event, Note};
+use crate::disk::{Event, Note, Noted};
 use crate::queue::Inbox;
 
 /// How often it is looked whether what waits is still wanted.
@@ -167,7 +167,7 @@ impl<C> States<C> {
         between.unwritten.take()
     }
 
-    /// Whether the one at work, which failed, is tried again; not before `pause` is over.
+    /// Waits for the time of a pause. Whether the one at work, which failed, is wanted after it.
     fn pause(&self, pause: Duration, wanted: impl Fn() -> bool) -> bool {
         let until = Instant::now() + pause;
         let mut between = self.0.lock();
@@ -177,16 +177,27 @@ impl<C> States<C> {
                 return false;
             }
             if left.is_zero() {
-                return between.unwritten.try_again();
+                return true;
             }
             between = self.0.wait(between, left.min(LOOK_INTERVAL));
         }
     }
 
-    fn failed(&self) -> bool {
+    /// The one at work is not done for now, and execution does not wait for it. Whether it is tried
+    /// again after a pause.
+    fn failed(&self, pause: Duration, wanted: impl Fn() -> bool) -> bool {
         let tried_again = self.0.lock().unwritten.failed();
         self.0.changed.notify_all();
-        tried_again
+        tried_again && self.pause(pause, wanted)
+    }
+
+    /// The one at work, which failed, is tried again; false if it has been given up meanwhile.
+    fn try_again(&self) -> bool {
+        self.0.lock().unwritten.try_again()
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.0.lock().unwritten.is_given_up()
     }
 
     fn end(&self) {
@@ -247,7 +258,7 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
                         .push(Event::Checkpointed { generation, checkpoint, bytes }, 0);
                 }
                 Err(CheckpointError::Overtaken(_)) => return,
-                Err(_) if !wanted() => return,
+                Err(_) if !wanted() || self.states.is_given_up() => return,
                 Err(error) => error,
             };
             if let Some(failure) = folder_failure(&error) {
@@ -263,7 +274,7 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
                 _ => pause_next,
             };
             pause_next = FAILURE_PAUSE_MAX.min(pause_next * 2);
-            if !self.states.failed() || !self.states.pause(pause, wanted) {
+            if !self.states.failed(pause, wanted) || !self.states.try_again() {
                 return;
             }
         }
@@ -301,21 +312,41 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
     /// Has the log make durable that `slot` is decided: a checkpoint that is above what the log knows
     /// as decided counts as fetched at the next start, and takes the place of the log before it. Asked of
     /// the protocol thread, which knows whether the log was given everything up to the slot: where the
-    /// disk has no room, what is executed may not stand there yet.
+    /// disk has no room, what is executed may not stand there yet. Execution does not wait for that.
     fn note_decided(&self, generation: u64, slot: Slot) -> Result<(), CheckpointError> {
+        let wanted = || self.wanted.wants(generation);
+        let mut waited = false;
+        loop {
+            match self.ask_to_note(generation, slot) {
+                Some(Noted::Durable) if !waited || self.states.try_again() => return Ok(()),
+                Some(Noted::NoRoom) => {
+                    if !std::mem::replace(&mut waited, true) {
+                        let why = "the log has no room for what it covers".to_owned();
+                        self.inbox.push(Event::CheckpointFailed { slot, why }, 0);
+                    }
+                    if self.states.failed(ROOM_PAUSE, wanted) {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            return Err(CheckpointError::Io {
+                file: format!("the checkpoint of slot {slot}"),
+                tried: "finish",
+                source: io::Error::other("it is not wanted any more"),
+            });
+        }
+    }
+
+    /// What came of a note; `None` if the checkpoint is not wanted any more.
+    fn ask_to_note(&self, generation: u64, slot: Slot) -> Option<Noted> {
         let (done, told) = sync_channel(1);
-        self.inbox.push(Event::Note(Note { slot, done }), 0);
+        self.inbox.push(Event::Note(Note::new(slot, done)), 0);
         loop {
             match told.recv_timeout(LOOK_INTERVAL) {
-                Ok(()) => return Ok(()),
+                Ok(noted) => return Some(noted),
                 Err(RecvTimeoutError::Timeout) if self.wanted.wants(generation) => {}
-                Err(_) => {
-                    return Err(CheckpointError::Io {
-                        file: format!("the checkpoint of slot {slot}"),
-                        tried: "finish",
-                        source: io::Error::other("it is not wanted any more"),
-                    });
-                }
+                Err(_) => return None,
             }
         }
     }

@@ -35,8 +35,8 @@ pub(crate) enum DiskTask {
     Discard { upto: Slot, wanted_above: Option<Slot> },
     /// Go on after this checkpoint, which stands.
     BeginAfter(CheckpointId),
-    /// Make durable that this slot is decided and stands in the log, and say so; not if, since it was
-    /// asked for, records found no room.
+    /// Make durable that this slot is decided and stands in the log; not if, since it was asked for,
+    /// records found no room.
     NoteDecided { note: Note, refusals: u64 },
 }
 
@@ -45,7 +45,27 @@ pub(crate) enum DiskTask {
 pub(crate) struct Note {
     pub(crate) slot: Slot,
     /// Whom to tell.
-    pub(crate) done: SyncSender<()>,
+    done: SyncSender<Noted>,
+}
+
+impl Note {
+    pub(crate) fn new(slot: Slot, done: SyncSender<Noted>) -> Self {
+        Self { slot, done }
+    }
+
+    pub(crate) fn answer(&self, noted: Noted) {
+        // Whoever asked may have been told to end meanwhile.
+        let _ = self.done.try_send(noted);
+    }
+}
+
+/// What came of a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// The log knows the slot as decided.
+    Durable,
+    /// The log does not hold all of it, for want of room, or has none for the note.
+    NoRoom,
 }
 
 /// What the protocol thread knows of what the log has no room for.
@@ -53,7 +73,7 @@ pub(crate) struct Note {
 pub(crate) struct Roomless {
     /// How often records found no room.
     pub(crate) refusals: u64,
-    /// Checkpoints that are written, of slots that the log does not hold yet.
+    /// Checkpoints that are written.
     pub(crate) notes: Vec<Note>,
 }
 
@@ -65,7 +85,7 @@ pub(crate) enum Event {
     /// There was no room for the records from this mark on, and nothing that was asked for before this
     /// is taken in will be written.
     Unwritten { from: Mark },
-    /// This is to be noted once the log holds all of it.
+    /// This is to be noted if the log holds all of it.
     Note(Note),
     /// What was read back.
     LogRead { from: Slot, purpose: ReadPurpose, entries: Vec<Entry> },
@@ -132,8 +152,6 @@ pub(crate) struct DiskThread<D: Disk> {
     reads: Vec<(Slot, Slot, usize, ReadPurpose)>,
     /// To begin after this could not be written yet, for want of room.
     begins_after: Option<CheckpointId>,
-    /// Likewise that this is decided.
-    decided: Option<(Note, u64)>,
     /// Likewise that this need not be kept.
     discards: Option<(Slot, Option<Slot>)>,
     keep: KeepSettings,
@@ -161,7 +179,6 @@ impl<D: Disk> DiskThread<D> {
             wanted: None,
             reads: Vec::new(),
             begins_after: None,
-            decided: None,
             discards: None,
             keep,
             told,
@@ -185,7 +202,6 @@ impl<D: Disk> DiskThread<D> {
         loop {
             let waits = !self.marks.is_empty()
                 || self.begins_after.is_some()
-                || self.decided.is_some()
                 || self.discards.is_some()
                 || self.wanted.is_some()
                 || !self.reads.is_empty();
@@ -204,6 +220,7 @@ impl<D: Disk> DiskThread<D> {
 
     fn turn(&mut self, tasks: &mut Vec<DiskTask>) -> Result<(), String> {
         let mut reads = std::mem::take(&mut self.reads);
+        let mut decided = None;
         for task in tasks.drain(..) {
             match task {
                 DiskTask::Persist { refusals, .. } if refusals < self.refusals => {}
@@ -222,7 +239,7 @@ impl<D: Disk> DiskThread<D> {
                     self.discards = Some((upto, wanted_above));
                 }
                 DiskTask::BeginAfter(checkpoint) => self.begins_after = Some(checkpoint),
-                DiskTask::NoteDecided { note, refusals } => self.decided = Some((note, refusals)),
+                DiskTask::NoteDecided { note, refusals } => decided = Some((note, refusals)),
             }
         }
         self.persist()?;
@@ -230,7 +247,9 @@ impl<D: Disk> DiskThread<D> {
             self.read(from, upto, bytes_max, purpose);
         }
         self.begin_after()?;
-        self.note_decided()?;
+        if let Some((note, refusals)) = decided {
+            self.note_decided(&note, refusals)?;
+        }
         if let Some((upto, wanted_above)) = self.discards.take() {
             self.discard(upto, wanted_above)?;
         }
@@ -331,22 +350,16 @@ impl<D: Disk> DiskThread<D> {
         Ok(())
     }
 
-    /// Makes durable that a slot is decided, behind everything that was queued before; where there is no
-    /// room to write that, it is tried again.
-    fn note_decided(&mut self) -> Result<(), String> {
-        if !self.marks.is_empty() {
-            return Ok(());
-        }
-        let Some((note, refusals)) = self.decided.take() else { return Ok(()) };
-        if refusals < self.refusals {
-            // What it rests on may be among what found no room.
-            self.inbox.push(Event::Note(note), 0);
+    /// Makes durable that a slot is decided, behind everything that was queued before. What it rests on
+    /// may be among what found no room since it was asked for.
+    fn note_decided(&mut self, note: &Note, refusals: u64) -> Result<(), String> {
+        if !self.marks.is_empty() || refusals < self.refusals {
+            note.answer(Noted::NoRoom);
             return Ok(());
         }
         match self.log.note_decided(GroupId::FIRST, note.slot) {
-            // Whoever asked may have been told to end meanwhile.
-            Ok(()) => drop(note.done.try_send(())),
-            Err(AppendError::NoRoom { .. }) => self.decided = Some((note, refusals)),
+            Ok(()) => note.answer(Noted::Durable),
+            Err(AppendError::NoRoom { .. }) => note.answer(Noted::NoRoom),
             Err(error) => return Err(error.to_string()),
         }
         Ok(())

@@ -3,7 +3,7 @@
 use mainstay_consensus::{Effect, Observation, Rejection};
 use mainstay_model::{Record, RecordKind, Token};
 
-use crate::disk::DiskTask;
+use crate::disk::{DiskTask, Noted};
 use crate::executor::ExecutorTask;
 use crate::front::Front;
 use crate::node::{FRONT_TOKEN, INTERVAL_TOKEN, Node, READS_AGAIN_AFTER, TRIM_TOKEN};
@@ -30,8 +30,12 @@ impl<F: Front> Node<F> {
     /// Has the log note what it holds all of: every record up to there was handed over before this.
     fn pass_notes(&mut self) {
         let (keeps_upto, refusals) = (self.machines.replica.keeps_upto(), self.roomless.refusals);
-        for note in self.roomless.notes.extract_if(.., |note| note.slot <= keeps_upto) {
-            self.disk.add(DiskTask::NoteDecided { note, refusals }, 0);
+        for note in self.roomless.notes.drain(..) {
+            if note.slot <= keeps_upto {
+                self.disk.add(DiskTask::NoteDecided { note, refusals }, 0);
+            } else {
+                note.answer(Noted::NoRoom);
+            }
         }
     }
 

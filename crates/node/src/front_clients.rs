@@ -108,7 +108,7 @@ impl<F: Front> Node<F> {
     }
 
     /// Whether this replica executes nothing although others do, for want of room on its disk: a
-    /// checkpoint that it needs cannot be kept, or too many of its own wait to be written.
+    /// checkpoint that it needs cannot be kept.
     fn is_starved(&self) -> bool {
         let since = self.machines.now.monotonic.since(self.kept_up.1);
         !self.log.has_room && since >= self.config.limits.loading_timeout

@@ -158,7 +158,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the disk of one follower is full for a while: it executes what the others decide all the same, \
                 is killed meanwhile, and keeps what it missed afterwards",
         replicas: 3,
-        aim: states::busy,
+        aim: states::followed_from_logs,
         script: states::full_follower,
     },
     Scenario {

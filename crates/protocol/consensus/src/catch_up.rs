@@ -10,6 +10,7 @@ use mainstay_model::{
     Value,
 };
 
+use crate::asked::Asked;
 use crate::door::{Effect, ReadPurpose};
 use crate::message::{Body, CatchUp, Decided, Report};
 use crate::replica::{Cx, Office, Replica};
@@ -19,17 +20,8 @@ use crate::settings::CatchUpPolicy;
 const PAGES_MAX: u32 = 64;
 /// For how many time-outs what is missing is expected of a leader that sends something long.
 const WAITING_PATIENCE: u32 = 4;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Asked {
-    from: Slot,
-    /// Who; all if `None`.
-    to: Option<ReplicaId>,
-    at: Instant,
-    /// Nobody was asked: a long message of the leader comes in, and what is missing most likely with
-    /// it. Short messages overtake long ones, so that it is known as decided before.
-    comes: bool,
-}
+/// How often the patience with an answer that may be on its way in pieces doubles at most.
+const DOUBLINGS_MAX: u32 = 3;
 
 /// What another replica was given last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +41,8 @@ pub(crate) struct CatchUpState {
     /// The highest watermark of the highest ballot heard.
     watermark: (Ballot, Slot),
     asked: Option<Asked>,
+    /// How many questions in a row had no answer although pieces of long messages passed.
+    in_vain: u32,
     /// Whose turn it is to be asked; goes on when an answer was of no use.
     turn: usize,
     /// How many in a row answered that their logs begin above what is missing.
@@ -73,6 +67,7 @@ impl CatchUpState {
             target: decided_upto,
             watermark: (Ballot::ZERO, Slot::NONE),
             asked: None,
+            in_vain: 0,
             turn: 0,
             too_late: 0,
             gives: None,
@@ -85,12 +80,11 @@ impl CatchUpState {
         }
     }
 
-    /// A piece of a long message of `peer` came: what it was asked for need not be asked for again.
+    /// A piece of a long message of `peer` came: what it was asked for need not be asked for again yet.
     pub(crate) fn passes(&mut self, peer: ReplicaId, now: Instant) {
         self.passed = Some((peer, now));
-        let waited_for = |asked: &&mut Asked| asked.to.is_none_or(|to| to == peer) && !asked.comes;
-        if let Some(asked) = self.asked.as_mut().filter(waited_for) {
-            asked.at = now;
+        if let Some(asked) = &mut self.asked {
+            asked.passes(peer, now);
         }
     }
 }
@@ -176,8 +170,7 @@ impl<P: Plants> Replica<P> {
         if self.acceptor.room
             && let Some(leader) = self.leader_that_sends(cx.now.monotonic)
         {
-            let at = cx.now.monotonic;
-            self.catch_up.asked = Some(Asked { from, to: Some(leader), at, comes: true });
+            self.catch_up.asked = Some(Asked::expected(from, leader, cx.now.monotonic));
             return;
         }
         let donors = self.donors();
@@ -194,7 +187,8 @@ impl<P: Plants> Replica<P> {
             (CatchUpPolicy::Multicast { .. }, None) if self.catch_up.multicast_due => None,
             (CatchUpPolicy::Multicast { .. }, None) => return,
         };
-        self.catch_up.asked = Some(Asked { from, to, at: cx.now.monotonic, comes: false });
+        let patience = self.asked_patience() * (1 << self.catch_up.in_vain);
+        self.catch_up.asked = Some(Asked::of(from, to, cx.now.monotonic, patience));
         match to {
             Some(to) => self.send(cx, to, Body::CatchUp(CatchUp { from, upto })),
             None => {
@@ -257,7 +251,7 @@ impl<P: Plants> Replica<P> {
     }
 
     fn asked_until(&self) -> Option<Instant> {
-        self.catch_up.asked.map(|asked| asked.at.after(self.settings.resend_interval))
+        self.catch_up.asked.map(|asked| asked.until(self.settings.resend_interval))
     }
 
     pub(crate) fn catch_up_deadline(&self) -> Option<Instant> {
@@ -267,9 +261,11 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn catch_up_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        if self.asked_until().is_some_and(|at| now >= at) {
-            let asked = self.catch_up.asked.take();
-            self.catch_up.turn += usize::from(asked.is_some_and(|asked| !asked.comes));
+        let interval = self.settings.resend_interval;
+        if let Some(asked) = self.catch_up.asked.take_if(|asked| now >= asked.until(interval)) {
+            let in_vain = self.catch_up.in_vain + u32::from(asked.outlasted_patience(interval));
+            self.catch_up.in_vain = in_vain.min(DOUBLINGS_MAX);
+            self.catch_up.turn += usize::from(!asked.comes);
         }
         let Some(interval) = self.multicast_interval() else { return };
         if now < self.catch_up.multicast_at.after(interval) {
@@ -375,7 +371,7 @@ impl<P: Plants> Replica<P> {
         if asked.is_some() {
             if useful {
                 self.catch_up.asked = None;
-                self.catch_up.too_late = 0;
+                (self.catch_up.too_late, self.catch_up.in_vain) = (0, 0);
                 self.catch_up.gives = Some(from);
             } else {
                 if m.truncated_upto >= m.from {
@@ -402,6 +398,8 @@ impl<P: Plants> Replica<P> {
         if !(self.catch_up.turn + 1).is_multiple_of(donors) {
             self.catch_up.asked = None;
             self.catch_up.turn += 1;
+        } else if let Some(asked) = &mut self.catch_up.asked {
+            asked.came_to_nothing();
         }
     }
 

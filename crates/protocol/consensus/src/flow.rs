@@ -23,12 +23,16 @@ use crate::replica::{Cx, Office, Replica};
 const COUNTED_MIN: usize = 512;
 /// The time-out doubles at most so often in a row.
 const DOUBLED_MAX: u32 = 5;
+/// How many times slower than usual a path may be on which something long is leaving.
+const LONG_PATIENCE: u32 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sent {
     bytes: usize,
     long: Long,
     at: Instant,
+    /// When it was really sent: `at` is later where pieces of long messages have left since.
+    left_at: Instant,
     /// Whether its answer says anything about latency: not where it was sent more than once (Karn and
     /// Partridge, 1987), is long, or waited for something long.
     timed: bool,
@@ -86,7 +90,7 @@ impl Flow {
         }
         let bytes = len.max(COUNTED_MIN);
         self.bytes += bytes;
-        self.sent.insert(slot, Sent { bytes, long, at: now, timed: !long.is_long() });
+        self.sent.insert(slot, Sent { bytes, long, at: now, left_at: now, timed: !long.is_long() });
         self.next = self.next.max(slot.next());
     }
 
@@ -106,11 +110,15 @@ impl Flow {
     }
 
     /// A piece of a long message to the follower has left: what was sent before it has arrived at best,
-    /// and what is behind it has not.
-    pub(crate) fn passes(&mut self, now: Instant) {
+    /// and what is behind it has not. For as long as `patience`, and longer for what is long: it may be
+    /// lost, and other messages go on leaving.
+    pub(crate) fn passes(&mut self, now: Instant, patience: Duration) {
         self.moved_at = now;
         for sent in self.sent.values_mut() {
-            (sent.at, sent.timed) = (now, false);
+            sent.timed = false;
+            if now < sent.left_at.after(patience + sent.long.time() * LONG_PATIENCE) {
+                sent.at = now;
+            }
         }
     }
 
@@ -233,7 +241,7 @@ impl<P: Plants> Replica<P> {
                     break;
                 }
                 bytes += sent.bytes;
-                (sent.at, sent.timed) = (now, false);
+                (sent.at, sent.left_at, sent.timed) = (now, now, false);
                 let value = open.value.clone();
                 accepts.push(Accept { ballot, slot: *slot, value, decided_upto });
             }

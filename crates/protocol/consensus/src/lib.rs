@@ -21,7 +21,7 @@
 //! | `latency`, `estimate` | how long ordering and disk take, and the time-outs that follow |
 //! | `slowness`, `pause` | a leader that works badly; a replica that was paused |
 //! | `hand_over`, `instructions` | a leader that hands over; what an operator may tell a group |
-//! | `catch_up` | learning and giving away decided values, delivering them to the executor |
+//! | `catch_up`, `asked` | learning and giving away decided values, delivering them to the executor |
 //! | `checkpoints` | which checkpoints a quorum holds; what the log need not keep |
 //! | `transfer`, `fetch` | fetching a checkpoint when the log no longer reaches back far enough |
 //! | `donor` | giving one away, in pieces |
@@ -105,6 +105,7 @@
 extern crate alloc;
 
 mod acceptor;
+mod asked;
 mod batching;
 mod candidate;
 mod catch_up;

@@ -17,6 +17,10 @@ use crate::settings::Settings;
 /// What is left to a path or disk for a long value, in bytes a second, before it counts as standing
 /// still.
 const LONG_RATE: u64 = 16 << 20;
+/// For how many time-outs pieces that pass put off that something is asked for, or sent, again: they may
+/// be of something else, and what is waited for may be lost. What is asked for may be long.
+const ASKED_PATIENCE: u32 = 8;
+const SENT_PATIENCE: u32 = 4;
 
 /// The bytes of what is long; 0 for what is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +58,11 @@ impl<P: Plants> Replica<P> {
         if coming { self.passes_from(now, peer) } else { self.passes_to(now, peer) }
     }
 
+    /// How long pieces that pass put off that something is asked for again.
+    pub(crate) fn asked_patience(&self) -> Duration {
+        self.election_timeout() * ASKED_PATIENCE
+    }
+
     fn passes_from(&mut self, now: Instant, peer: ReplicaId) {
         self.catch_up.passes(peer, now);
         match &mut self.office {
@@ -68,11 +77,11 @@ impl<P: Plants> Replica<P> {
     }
 
     fn passes_to(&mut self, now: Instant, peer: ReplicaId) {
-        let time = self.candidacy_time();
+        let (time, patience) = (self.candidacy_time(), self.election_timeout() * SENT_PATIENCE);
         match &mut self.office {
             Office::Leader(leader) => {
                 if let Some(known) = leader.peers.get_mut(&peer.index) {
-                    known.flow.passes(now);
+                    known.flow.passes(now, patience);
                 }
             }
             // What a candidate is sent is most likely the promise that it waits for.

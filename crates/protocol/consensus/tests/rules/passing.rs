@@ -1,7 +1,7 @@
 //! Long messages on their way: while pieces of one pass, nothing that waits for it is asked for or sent
 //! again, and nobody is found to stand still. Each test also shows what comes of it without the pieces.
 
-use mainstay_consensus::message::{Lead, Probe};
+use mainstay_consensus::message::{Decided, Lead, Probe};
 use mainstay_consensus::{Body, Input, Request, Role, Settings};
 use mainstay_model::{Ballot, Slot, Token};
 
@@ -68,6 +68,43 @@ fn what_comes_in_pieces_is_not_asked_for() {
     }
 }
 
+/// The answer need not be among the long messages of whoever was asked: it may be lost, or it came and
+/// did not help.
+#[test]
+fn pieces_do_not_put_a_question_off_for_ever() {
+    let low = ballot(1, 1);
+    for answers in [true, false] {
+        let mut a = Alone::new(0, 3);
+        a.hear(1, lead(low, 1));
+        a.sent();
+        let (mut asked, mut wants_checkpoint) = (0, 0);
+        for _ in 0..600 {
+            a.pass(GAP);
+            for (to, body) in a.sent() {
+                match body {
+                    Body::CatchUp(question) if answers => {
+                        let (from, truncated_upto) = (question.from, Slot(1));
+                        let decided_upto = truncated_upto;
+                        let entries = Vec::new();
+                        let nothing = Decided { from, entries, decided_upto, truncated_upto };
+                        a.hear(to, Body::Decided(nothing));
+                    }
+                    Body::CatchUp(_) => asked += usize::from(to == 1),
+                    Body::CheckpointAsk(_) => wants_checkpoint += 1,
+                    _ => {}
+                }
+            }
+            piece(&mut a, 1, true);
+            a.hear(1, lead(low, 1));
+        }
+        if answers {
+            assert!(wants_checkpoint > 0, "the logs of all others begin too late");
+        } else {
+            assert!(asked > 1, "the leader was asked {asked} times");
+        }
+    }
+}
+
 #[test]
 fn a_leader_whose_pieces_come_makes_progress() {
     let low = ballot(1, 1);
@@ -115,6 +152,29 @@ fn a_proposal_is_not_sent_again_while_its_pieces_leave() {
         assert_eq!(sent > 2, !passes, "{sent} proposals");
         assert_eq!(a.replica.status().role, Role::Leader);
     }
+}
+
+/// It may be lost, and what leaves be something else.
+#[test]
+fn a_proposal_is_sent_again_in_the_end_whatever_leaves() {
+    let (mut a, _) = leader_with(Settings::default());
+    a.step(Input::Submit { token: Token(1), request: "a lost one".into() });
+    a.end_turn();
+    a.sync();
+    a.sent();
+    let mut again = 0;
+    for _ in 0..400 {
+        [1, 2].into_iter().for_each(|peer| piece(&mut a, peer, false));
+        a.pass(GAP);
+        for (to, body) in a.sent() {
+            match body {
+                Body::Accept(_) => again += 1,
+                Body::Lead(lead) if lead.round > 0 => a.hear(to, follow(&lead, 1, 1)),
+                _ => {}
+            }
+        }
+    }
+    assert!(again > 0);
 }
 
 #[test]

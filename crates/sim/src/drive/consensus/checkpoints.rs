@@ -283,7 +283,7 @@ impl ReplicaProcess {
                 let Some(slot) = self.keeping.writing.as_ref().map(|writing| writing.slot) else {
                     return;
                 };
-                if self.keeps(slot) {
+                if self.keeps(slot) && !self.stuck {
                     self.jobs.push_back(Job::NoteDecided(slot));
                     self.work(cx);
                 } else {
@@ -299,14 +299,28 @@ impl ReplicaProcess {
 
     /// What could not be written is tried again.
     pub(super) fn write_again(&mut self, cx: &mut Cx<'_>) {
-        let keeping = &mut self.keeping;
-        let Some(writing) = &mut keeping.writing else { return };
-        (writing.writer, writing.failed) = (None, true);
-        if !keeping.unwritten.failed() {
-            return self.give_up_writing(cx);
+        let Some(writing) = &mut self.keeping.writing else { return };
+        writing.writer = None;
+        if self.try_later(cx, RETRY_NANOS) {
+            cx.recorder().counts.retried += 1;
         }
-        cx.recorder().counts.retried += 1;
-        cx.timer_in(RETRY_NANOS, WRITER);
+    }
+
+    /// What is being written is not done for now, and execution does not wait for it. Whether it is
+    /// tried again.
+    pub(super) fn try_later(&mut self, cx: &mut Cx<'_>, nanos: u64) -> bool {
+        let keeping = &mut self.keeping;
+        let Some(writing) = &mut keeping.writing else { return false };
+        writing.failed = true;
+        let again = keeping.unwritten.failed();
+        if again {
+            cx.timer_in(nanos, WRITER);
+            self.take_checkpoint(cx);
+            self.execute(cx);
+        } else {
+            self.give_up_writing(cx);
+        }
+        again
     }
 
     fn tell_given_up(&mut self, cx: &mut Cx<'_>) {

@@ -6,7 +6,7 @@ use mainstay_consensus::{Input, ReadPurpose};
 use mainstay_model::{CheckpointId, Entry, GroupId, Mark, Record, Slot};
 use mainstay_storage::{AppendError, CheckpointError};
 
-use super::{DISK, ReplicaProcess, WRITER};
+use super::{DISK, ReplicaProcess};
 use crate::context::Cx;
 
 /// How long until it is looked again whether the log holds what a checkpoint covers, in nanoseconds.
@@ -94,7 +94,9 @@ impl ReplicaProcess {
         self.disk_busy = false;
         self.discard(cx);
         self.look_for_room(cx);
-        if !self.stuck {
+        if self.stuck {
+            self.put_notes_off(cx);
+        } else {
             self.work(cx);
         }
     }
@@ -102,14 +104,8 @@ impl ReplicaProcess {
     /// Tells the machine what found no room; nothing that it asked for since is written.
     fn tell_refused(&mut self, cx: &mut Cx<'_>) {
         let Some(from) = self.refused.take() else { return };
-        let jobs = std::mem::take(&mut self.jobs);
-        for job in jobs {
-            match job {
-                Job::Write(..) => {}
-                Job::NoteDecided(_) => self.note_later(cx),
-                job @ Job::Read { .. } => self.jobs.push_back(job),
-            }
-        }
+        self.jobs.retain(|job| !matches!(job, Job::Write(..)));
+        self.put_notes_off(cx);
         cx.line(format_args!("no room from {from} on"));
         cx.recorder().counts.unwritten += 1;
         self.step(cx, Input::Unwritten { from });
@@ -120,9 +116,19 @@ impl ReplicaProcess {
         self.machine.keeps_upto() >= slot
     }
 
-    /// The checkpoint that is written is of more than stands in the log.
-    pub(super) fn note_later(&self, cx: &mut Cx<'_>) {
-        cx.timer_in(NOTE_AGAIN_NANOS, WRITER);
+    /// Notes that stand behind what found no room do not wait for it there.
+    fn put_notes_off(&mut self, cx: &mut Cx<'_>) {
+        let before = self.jobs.len();
+        self.jobs.retain(|job| !matches!(job, Job::NoteDecided(_)));
+        if self.jobs.len() < before {
+            self.note_later(cx);
+        }
+    }
+
+    /// The checkpoint that is written is of more than stands in the log: execution does not wait for
+    /// room there.
+    pub(super) fn note_later(&mut self, cx: &mut Cx<'_>) {
+        self.try_later(cx, NOTE_AGAIN_NANOS);
     }
 
     fn read_log(
