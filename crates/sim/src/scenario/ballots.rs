@@ -63,7 +63,7 @@ pub(super) fn lossy(plan: &mut Plan) {
 }
 
 pub(super) fn stale_acceptor(stage: &mut Stage) {
-    for _ in 0..6 {
+    for _ in 0..16 {
         let leader = stage.leader();
         let (shared, successor) = followers(stage, leader);
         // The others see their connections break before the leader gives up.
