@@ -182,10 +182,11 @@ impl Watch {
         assert!(lasted >= time * 10 / 11, "it was gone after {lasted:?}");
     }
 
-    /// No more of its time is gone than has passed, a tenth aside.
-    pub(crate) fn must_have_at_least_left(&self) {
+    /// No more of its time is gone than has passed, a tenth aside, and the second that each takeover may have
+    /// started above the last entry.
+    pub(crate) fn must_have_at_least_left(&self, takeovers: i64) {
         let passed = i64::try_from(self.set_at.elapsed().as_millis()).expect("not for ever");
-        let least = self.ms - passed - passed / 10 - 1;
+        let least = self.ms - passed - passed / 10 - 1 - takeovers * MS_PER_S;
         assert!(
             self.left_ms >= least,
             "{} ms are left, and at least {least} should be",

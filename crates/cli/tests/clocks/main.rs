@@ -99,9 +99,9 @@ fn leaders_that_disagree() {
 fn one_clock_jumps() {
     let mut group = Group::start([0; 3]);
     let mut watch = group.set_with_px(group.leader(), "k", 5 * MINUTE_MS);
-    for (round, hours) in [5, -5, 5].into_iter().enumerate() {
+    for (round, hours) in (1..).zip([5, -5, 5]) {
         let leader = group.leader();
-        let jumps = if round == 1 { (leader + 1) % 3 } else { leader };
+        let jumps = if round == 2 { (leader + 1) % 3 } else { leader };
         group.set_offset(jumps, hours * 60 * MINUTE_MS);
         group.count(leader);
         assert!(!watch.read_everywhere(&group), "five minutes have not passed");
@@ -112,7 +112,7 @@ fn one_clock_jumps() {
         assert!(!watch.read_everywhere(&group), "five minutes have not passed");
         group.restart(leader);
         group.set_offset(jumps, 0);
-        watch.must_have_at_least_left();
+        watch.must_have_at_least_left(round);
     }
 }
 
