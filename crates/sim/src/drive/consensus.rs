@@ -2,6 +2,7 @@
 //! process, each with the delays of the thread it has in reality.
 
 mod checkpoints;
+mod clients;
 mod disk;
 mod executor;
 mod long_frames;
@@ -15,7 +16,7 @@ pub(crate) use checkpoints::Kept;
 use disk::Job;
 use long_frames::LongFrames;
 use mainstay_check::Observation;
-use mainstay_consensus::{Body, Effect, Input, Message, Replica, Request, Role, Start};
+use mainstay_consensus::{Body, Effect, Input, Message, Replica, Role, Start};
 use mainstay_detect::Detector;
 use mainstay_model::frame::Frame;
 use mainstay_model::piece::PIECE;
@@ -32,9 +33,9 @@ use transfer::{Piece, Pieces};
 use crate::context::Cx;
 use crate::disk::SimDisk;
 use crate::drive::boot::GroupOptions;
-use crate::drive::front::{Asker, Front, Read, Todo};
+use crate::drive::front::{Asker, Front, Read};
 use crate::registers::Registers;
-use crate::wire::{self, ClientMessage, Told};
+use crate::wire;
 use crate::world::{Harm, NodeId, Picture, Process};
 
 const MACHINE: u64 = 0;
@@ -310,60 +311,6 @@ impl ReplicaProcess {
         }
     }
 
-    // The front.
-
-    fn submit(&mut self, cx: &mut Cx<'_>, origin: Origin, request: Bytes) {
-        let token = self.token();
-        self.origins.insert(token, origin);
-        // A submission that is not rejected is not heard of again: its outcome shows at apply.
-        while self.origins.len() > 4096 {
-            self.origins.pop_first();
-        }
-        let request = Request { id: Command::request_id(&request), client: 0, bytes: request };
-        self.step(cx, Input::Submit { token, request });
-    }
-
-    fn carry_out_todo(&mut self, cx: &mut Cx<'_>, todo: Vec<Todo>) {
-        for todo in todo {
-            match todo {
-                Todo::Submit(request) => self.submit(cx, Origin::Front, request),
-                Todo::Read(read) => {
-                    let token = self.token();
-                    self.reads.insert(token, read);
-                    self.step(cx, Input::Read { token });
-                }
-                Todo::Tie(client, number) => {
-                    for read in self.reads.values_mut() {
-                        if read.asker.client == client && read.before.is_none() {
-                            read.before = Some(number);
-                        }
-                    }
-                }
-                Todo::Acknowledge(observation) => cx.observe(&observation),
-                Todo::Tell(asker, outcome) => tell(cx, asker, outcome),
-                Todo::Pass(client, applied) => {
-                    cx.send(client, ClientMessage::Applied(applied).encode());
-                }
-                Todo::Retry => self.retry_soon(cx),
-            }
-        }
-    }
-
-    fn retry_soon(&mut self, cx: &mut Cx<'_>) {
-        if !self.retry_armed {
-            self.retry_armed = true;
-            let nanos = cx.prng().between(2_000_000, 20_000_000);
-            cx.timer_in(nanos, RETRY);
-        }
-    }
-
-    fn on_retry(&mut self, cx: &mut Cx<'_>) {
-        self.retry_armed = false;
-        let mut todo = Vec::new();
-        self.front.send_again(&mut todo);
-        self.carry_out_todo(cx, todo);
-    }
-
     /// What stands still for a whole tick is sent again: no message is trusted to arrive.
     fn on_tick(&mut self, cx: &mut Cx<'_>) {
         let applied = self.applier.applied_upto();
@@ -398,33 +345,6 @@ impl ReplicaProcess {
     /// How many replicas make a quorum.
     fn quorum(&self) -> usize {
         self.group.configuration.replicas.len() / 2 + 1
-    }
-
-    fn on_rejected(&mut self, cx: &mut Cx<'_>, token: Token) {
-        if let Some(read) = self.reads.remove(&token) {
-            return tell(cx, read.asker, Told::NotDone);
-        }
-        match self.origins.remove(&token) {
-            Some(Origin::Front) => self.retry_soon(cx),
-            Some(Origin::Client(asker)) => tell(cx, asker, Told::NotDone),
-            Some(Origin::Own) | None => {}
-        }
-    }
-
-    fn on_client(&mut self, cx: &mut Cx<'_>, client: NodeId, frame: &Frame) {
-        let mut todo = Vec::new();
-        match ClientMessage::decode(frame) {
-            Ok(ClientMessage::Ask { id, read, body }) => {
-                self.front.on_ask(Asker { client, id }, read, body, &mut todo);
-                self.carry_out_todo(cx, todo);
-            }
-            Ok(ClientMessage::Command { id, command }) => {
-                if self.front.on_command(client, command.clone()) {
-                    self.submit(cx, Origin::Client(Asker { client, id }), command);
-                }
-            }
-            Ok(_) | Err(_) => cx.line(format_args!("no client's message")),
-        }
     }
 
     // Peers and the detector.
@@ -469,10 +389,6 @@ impl ReplicaProcess {
             Err(error) => cx.violated("invariant", format!("kind {}: {error}", frame.kind)),
         }
     }
-}
-
-fn tell(cx: &mut Cx<'_>, asker: Asker, outcome: Told) {
-    cx.send(asker.client, ClientMessage::Told { id: asker.id, outcome }.encode());
 }
 
 impl Process for ReplicaProcess {

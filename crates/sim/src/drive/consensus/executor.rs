@@ -12,7 +12,8 @@ use mainstay_model::{
 };
 use mainstay_service::{Applier, CheckpointInterval, Command, Interlude};
 
-use super::{EXECUTOR, Origin, ReplicaProcess, tell};
+use super::clients::tell;
+use super::{EXECUTOR, Origin, ReplicaProcess};
 use crate::context::Cx;
 use crate::drive::front::{Asker, Read};
 use crate::record;
