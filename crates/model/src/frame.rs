@@ -120,8 +120,7 @@ pub fn encode_before(
 /// How many bytes a buffer must hold for the frame at its front to be complete; 0 while that is not known.
 #[must_use]
 pub fn needs(buffer: &[u8]) -> usize {
-    let len = buffer.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
-    if len == 0 { 0 } else { 4 + len }
+    buffer.first_chunk().map_or(0, |len| 4 + u32::from_le_bytes(*len) as usize)
 }
 
 /// Takes one frame from the front of `buffer`; `None` while it is not complete. `body_len_max`

@@ -26,6 +26,7 @@ fn a_frame_reads_back_however_it_arrives() {
     for cut in 0..bytes.len() {
         let mut buffer = BytesMut::from(&bytes[..cut]);
         assert_eq!(frame::decode(&mut buffer, BODY_MAX), Ok(None), "not complete at {cut}");
+        assert_eq!(frame::needs(&buffer), if cut < 4 { 0 } else { bytes.len() }, "at {cut}");
         buffer.extend_from_slice(&bytes[cut..]);
         let frame = frame::decode(&mut buffer, BODY_MAX).expect("intact").expect("complete");
         assert_eq!((frame.kind, frame.group, frame.epoch), (18, GroupId(7), 5));

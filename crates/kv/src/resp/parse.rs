@@ -399,6 +399,8 @@ mod tests {
         ends.extend((100_000..input.len()).step_by(1_000));
         for end in ends {
             assert!(parser.next(&input[..end]).expect("is a request").is_none());
+            let needs = parser.needs();
+            assert!(if end < head { needs <= head } else { needs == input.len() }, "at {end}");
         }
         assert_eq!(parser.next(&input).unwrap().unwrap().len, input.len());
     }

@@ -8,6 +8,9 @@ use mainstay_model::{RequestNumber, SessionId, Slot};
 
 use super::Query;
 
+/// How many ends of questions that are gone are kept, besides as many as there are questions.
+const ENDS_SPARE: usize = 1024;
+
 /// The questions, each under a ticket. The lists below may hold tickets of questions that are gone: taking
 /// those out at once would cost the length of a list each time.
 #[derive(Debug, Default)]
@@ -48,25 +51,28 @@ impl Waiting {
     /// Waits until a number of a session is applied.
     pub(super) fn for_number(
         &mut self,
-        (session, number): (SessionId, RequestNumber),
+        at: (SessionId, RequestNumber),
         query: Query,
         until: Instant,
     ) {
-        let ticket = self.add(query, until);
-        let numbers = self.sessions.entry(session).or_default();
-        numbers.after.entry(number).or_default().push(ticket);
+        self.for_request(at, query, until, |numbers| &mut numbers.after);
     }
 
     /// Waits until a number of a session is about to be applied.
-    pub(super) fn before(
+    pub(super) fn before(&mut self, at: (SessionId, RequestNumber), query: Query, until: Instant) {
+        self.for_request(at, query, until, |numbers| &mut numbers.before);
+    }
+
+    fn for_request(
         &mut self,
         (session, number): (SessionId, RequestNumber),
         query: Query,
         until: Instant,
+        list: impl Fn(&mut Numbers) -> &mut BTreeMap<RequestNumber, Vec<u64>>,
     ) {
         let ticket = self.add(query, until);
         let numbers = self.sessions.entry(session).or_default();
-        numbers.before.entry(number).or_default().push(ticket);
+        list(numbers).entry(number).or_default().push(ticket);
     }
 
     /// Waits until decided time has passed something that is due.
@@ -86,6 +92,10 @@ impl Waiting {
         self.connections.entry(query.asker.connection).or_default().push_back(self.tickets);
         self.queries.insert(self.tickets, query);
         self.ends.push_back((until, self.tickets));
+        if self.ends.len() > 2 * self.queries.len() + ENDS_SPARE {
+            // Most were answered long before their end.
+            self.ends.retain(|(_, ticket)| self.queries.contains_key(ticket));
+        }
         self.tickets
     }
 
@@ -294,6 +304,21 @@ mod tests {
         waiting.take_all(&mut out);
         assert_eq!(questions(&out), [10, 12]);
         assert!(waiting.is_empty());
+    }
+
+    /// One waits on, and many come and are answered meanwhile: nothing is kept of these.
+    #[test]
+    fn what_was_answered_takes_no_memory_until_its_end() {
+        let (mut waiting, later) = (Waiting::default(), Instant::now() + Duration::from_secs(20));
+        waiting.for_number((SESSION, RequestNumber(1)), query(0, 0), later);
+        let mut out = Vec::new();
+        for slot in 1..=10_000 {
+            waiting.for_slot(Slot(slot), query(1, slot), later);
+            waiting.take_slots(Slot(slot), &mut out);
+        }
+        assert_eq!(out.len(), 10_000);
+        assert!(waiting.ends.len() <= ENDS_SPARE + 4, "{}", waiting.ends.len());
+        assert!(waiting.slots.is_empty() && waiting.connections.len() <= 2);
     }
 
     /// Each has a question, all for one slot, and they close one by one.
