@@ -151,7 +151,7 @@ impl<F: Front> Node<F> {
             }
         }
         let max = self.config.limits.input_bytes_max();
-        if connection.stream.input.len() > max && !connection.closing {
+        if connection.stream.input_len() > max && !connection.closing {
             return Err(End::Broken(format!("its request is longer than {max} bytes")));
         }
         Ok(true)
@@ -163,7 +163,7 @@ impl<F: Front> Node<F> {
         let limits = self.config.limits;
         let (mut parsed, began) = (Vec::new(), self.turn_bytes);
         loop {
-            if connection.closing || connection.stream.input.is_empty() {
+            if connection.closing || connection.stream.input_len() == 0 {
                 return Taken::All;
             }
             if self.account.is_full() {
@@ -184,7 +184,9 @@ impl<F: Front> Node<F> {
             let input = &mut connection.stream.input;
             self.front.read(state, &self.view, input, room.min(COMMANDS_MAX), &mut parsed);
             if parsed.is_empty() {
-                connection.stream.needs = self.front.needs(state);
+                if connection.stream.bring(self.front.needs(state)) {
+                    continue;
+                }
                 return Taken::All;
             }
             for command in parsed.drain(..) {

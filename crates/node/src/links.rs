@@ -358,7 +358,7 @@ impl Links {
                 else {
                     return;
                 };
-                match frame::decode(&mut stream.input, HELLO_LEN_MAX) {
+                match stream.next_frame(HELLO_LEN_MAX) {
                     Ok(Some(frame)) => self.frame(index, frame, machines),
                     Ok(None) => break,
                     Err(error) => return self.lose(index, &error.to_string(), machines),

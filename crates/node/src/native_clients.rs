@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use mainstay_consensus::{Input, Rejection, Request};
-use mainstay_model::frame;
 use mainstay_model::{GroupId, Nonce, RequestNumber, SessionId, Slot, Timestamp, Token};
 use mainstay_service::native::{ClientMessage, Refusal, ReplicaMessage, Subject};
 use mainstay_service::{Applied, Command};
@@ -41,13 +40,13 @@ impl<F: Front> Node<F> {
         let began = self.turn_bytes;
         loop {
             if !self.takes_native(connection) {
-                return Ok(connection.stream.input.is_empty());
+                return Ok(connection.stream.input_len() == 0);
             }
             if self.turn_bytes >= TURN_BYTES_MAX || self.turn_bytes - began >= SHARE_BYTES_MAX {
                 connection.unfinished = true;
                 return Ok(false);
             }
-            match frame::decode(&mut connection.stream.input, body_max) {
+            match connection.stream.next_frame(body_max) {
                 Ok(Some(frame)) => {
                     let message = ClientMessage::decode(frame.kind, frame.body)
                         .map_err(|error| End::Broken(format!("a message is bad: {error}")))?;
@@ -55,10 +54,7 @@ impl<F: Front> Node<F> {
                     self.native_message(connection, message)?;
                     self.settle(connection);
                 }
-                Ok(None) => {
-                    connection.stream.needs = frame::needs(&connection.stream.input);
-                    return Ok(true);
-                }
+                Ok(None) => return Ok(true),
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }

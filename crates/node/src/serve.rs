@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use mainstay_consensus::{Input, Message};
 use mainstay_detect as detect;
-use mainstay_model::frame::{self, Frame};
+use mainstay_model::frame::Frame;
 use mainstay_model::hello::HELLO_LEN_MAX;
 use mainstay_model::piece::{PIECE, PIECE_HEAD_LEN, PIECE_LEN_MAX};
 use mainstay_model::{GroupId, Instant, ReplicaId};
@@ -252,7 +252,7 @@ impl<F: Front> Node<F> {
         self.claims.heard(self.machines.now.monotonic, peer);
         let mut passed = false;
         loop {
-            match frame::decode(&mut connection.stream.input, PIECE_HEAD_LEN + PIECE_LEN_MAX) {
+            match connection.stream.next_frame(PIECE_HEAD_LEN + PIECE_LEN_MAX) {
                 Ok(Some(frame)) if frame.kind == PIECE => {
                     passed = true;
                     self.hear_piece(peer, &frame)?;
@@ -317,7 +317,7 @@ impl<F: Front> Node<F> {
     fn inform(&mut self, connection: &mut Served<F>) -> Result<bool, End> {
         // One at a time: an answer is a hundred times as long as the question.
         while connection.unsent() == 0 {
-            match frame::decode(&mut connection.stream.input, HELLO_LEN_MAX) {
+            match connection.stream.next_frame(HELLO_LEN_MAX) {
                 Ok(Some(frame)) if frame.kind == STATUS_ASK => {
                     connection.since = self.machines.now.monotonic;
                     let status = self.report();
@@ -367,7 +367,7 @@ impl<F: Front> Node<F> {
         };
         // Commands that came already may have waited for this, and what is thrown away waits.
         // Where nothing was taken, the system says when that changes.
-        let waits = !connection.stream.input.is_empty() || connection.open_len() > 0;
+        let waits = connection.stream.input_len() > 0 || connection.open_len() > 0;
         if connection.stream.writable && connection.stream.output.len() > 0 && !connection.dirty {
             connection.dirty = true;
             self.dirty.push_back(id);
@@ -522,7 +522,7 @@ impl<C> Connection<C> {
         match &self.role {
             // A client may open connections ahead of use; whoever has begun to speak may not stop.
             Role::Stranger { .. } if self.closing => None,
-            Role::Stranger { .. } if self.seat == Seat::Client && self.stream.input.is_empty() => {
+            Role::Stranger { .. } if self.seat == Seat::Client && self.stream.input_len() == 0 => {
                 None
             }
             Role::Stranger { .. } => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mainstay_detect as detect;
-use mainstay_model::frame::{self, FrameError};
+use mainstay_model::frame::FrameError;
 use mainstay_model::hello::{self, HELLO, HELLO_LEN_MAX, Hello, REJECT, Reject, RejectCode};
 use mainstay_model::piece::Assembly;
 use mainstay_model::{GroupId, Instant, ReplicaId};
@@ -178,7 +178,7 @@ impl<F: Front> Node<F> {
                 }
             }
         }
-        let frame = match frame::decode(&mut connection.stream.input, HELLO_LEN_MAX) {
+        let frame = match connection.stream.next_frame(HELLO_LEN_MAX) {
             Ok(None) => return Ok(()),
             Ok(Some(frame)) => frame,
             Err(error) => {
@@ -326,7 +326,7 @@ impl<F: Front> Node<F> {
     /// Turns away a stranger that has not said in time who it is.
     pub(crate) fn refuse_silent(&mut self, connection: &mut Served<F>) {
         let may_be_front = matches!(connection.role, Role::Stranger { greets: false, .. })
-            && connection.stream.input.is_empty();
+            && connection.stream.input_len() == 0;
         if may_be_front {
             let sentence = self.too_many();
             return self.refuse_front(connection, RejectCode::TooMany, &sentence);

@@ -5,10 +5,10 @@ use std::io::{self, IoSlice, Read, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
 use mainstay_model::GroupId;
-use mainstay_model::frame;
+use mainstay_model::frame::{self, Frame, FrameError};
 use mio::net::TcpStream;
 
-use crate::behind::Behind;
+use crate::behind::{Behind, PIECE_LEN};
 
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
@@ -20,6 +20,9 @@ const KEEP_LEN_MAX: usize = 1 << 10;
 /// exchanged for one that fits.
 const SPARSE: usize = 4;
 const SPARSE_LEN_MIN: usize = 64 << 10;
+/// What comes while more than this waits to be understood goes to the end of the line, in pieces: a buffer
+/// that grows takes up to twice what it holds.
+const INPUT_LEN_MAX: usize = 1 << 20;
 
 /// A non-blocking connection with what was read and not yet understood, and what is to be written.
 #[derive(Debug)]
@@ -29,10 +32,10 @@ pub(crate) struct Stream {
     /// The memory that `input` takes: the largest capacity since it was last exchanged, since what was
     /// split off its front still holds the same.
     input_peak: usize,
-    /// What came behind `input` of a request that is not complete.
+    /// What came behind `input`: the rest of a request that is not complete, or what has to wait.
     behind: Behind,
     /// How many bytes `input` must hold until there is more to understand, as far as that is known.
-    pub(crate) needs: usize,
+    needs: usize,
     pub(crate) output: Output,
     /// Whether reading may give something; events come only once.
     pub(crate) readable: bool,
@@ -98,19 +101,47 @@ impl Stream {
 
     /// Takes in bytes that came. What is known to be a part of a long request waits until the rest is there.
     fn take_in(&mut self, bytes: &[u8]) {
-        let len = self.input.len() + self.behind.len() + bytes.len();
-        if len < self.needs {
+        let len = self.input.len();
+        if self.behind.len() > 0 || len + bytes.len() < self.needs || len >= INPUT_LEN_MAX {
             return self.behind.put(bytes);
         }
-        if self.behind.len() > 0 {
-            let mut whole = BytesMut::with_capacity(len);
-            whole.extend_from_slice(&self.input);
-            self.behind.move_to(&mut whole);
-            self.input = whole;
-        }
-        self.needs = 0;
         self.input.extend_from_slice(bytes);
         self.input_peak = self.input_peak.max(self.input.capacity());
+    }
+
+    /// Moves some of what waits behind `input` to its end, where nothing is left in it that can be
+    /// understood before it holds `needs` bytes (0: that is not known). Returns whether there was enough.
+    pub(crate) fn bring(&mut self, needs: usize) -> bool {
+        self.needs = needs;
+        if self.behind.len() == 0 || self.input.len() + self.behind.len() < needs {
+            return false;
+        }
+        self.needs = 0;
+        if needs > self.input.len() {
+            let mut whole = BytesMut::with_capacity(needs + PIECE_LEN);
+            whole.extend_from_slice(&self.input);
+            self.input = whole;
+        }
+        self.behind.move_to(&mut self.input, needs);
+        self.input_peak = self.input_peak.max(self.input.capacity());
+        true
+    }
+
+    /// Takes the next frame off what came, if it is complete.
+    pub(crate) fn next_frame(&mut self, body_len_max: usize) -> Result<Option<Frame>, FrameError> {
+        loop {
+            if let Some(frame) = frame::decode(&mut self.input, body_len_max)? {
+                return Ok(Some(frame));
+            }
+            if !self.bring(frame::needs(&self.input)) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// How many bytes came that are not understood yet.
+    pub(crate) fn input_len(&self) -> usize {
+        self.input.len() + self.behind.len()
     }
 
     /// Throws away what came and was not understood.
@@ -288,6 +319,46 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn frames_come_out_in_order_however_they_came_and_whenever_they_are_taken(
+            lens in proptest::collection::vec(0usize..400_000, 1..20),
+            step in 1usize..300_000,
+            pauses in proptest::collection::vec(any::<bool>(), 1..40),
+        ) {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let mut stream = Stream::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let mut sent = Vec::new();
+            for (n, len) in lens.iter().enumerate() {
+                frame::encode(&mut sent, 7, GroupId::FIRST, n as u32, |body| body.resize(body.len() + len, n as u8));
+            }
+            let mut came = Vec::new();
+            let mut pauses = pauses.into_iter().cycle();
+            let mut waiting = 0;
+            for bytes in sent.chunks(step) {
+                stream.take_in(bytes);
+                waiting += bytes.len();
+                prop_assert_eq!(stream.input_len(), waiting);
+                let held = stream.input_peak + stream.behind.held();
+                prop_assert!(held <= waiting + 3 * INPUT_LEN_MAX + 2 * step, "{held} for {waiting}");
+                while pauses.next() == Some(false)
+                    && let Some(frame) = stream.next_frame(1 << 20).unwrap()
+                {
+                    waiting = stream.input_len();
+                    came.push(frame);
+                }
+                stream.let_go();
+            }
+            while let Some(frame) = stream.next_frame(1 << 20).unwrap() {
+                came.push(frame);
+            }
+            prop_assert_eq!(stream.input_len(), 0);
+            prop_assert_eq!(came.len(), lens.len());
+            for (n, (frame, len)) in came.iter().zip(lens).enumerate() {
+                prop_assert_eq!((frame.epoch as usize, frame.body.len()), (n, len));
+                prop_assert!(frame.body.iter().all(|byte| *byte == n as u8));
+            }
+        }
+
         #[test]
         fn output_is_written_in_order_whatever_the_pieces(
             lens in proptest::collection::vec((0usize..20_000, any::<bool>()), 1..20),
