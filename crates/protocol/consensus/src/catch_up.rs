@@ -162,7 +162,8 @@ impl<P: Plants> Replica<P> {
         if self.log.begins_too_late() {
             return self.begin_transfer(cx);
         }
-        if self.catch_up.asked.is_some() || self.transfers() {
+        // What only passes through is of use while a checkpoint is fetched.
+        if self.catch_up.asked.is_some() || self.transfers() && self.acceptor.room {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
@@ -355,6 +356,8 @@ impl<P: Plants> Replica<P> {
         // come, each answer comes from one that was asked earlier.
         let asked = self.catch_up.asked.filter(|asked| asked.from == m.from);
         self.raise_target(m.decided_upto);
+        // The pieces that came were of this page; the next one does not come unless it is asked for.
+        self.catch_up.passed.take_if(|(peer, _)| *peer == from);
         let useful = !m.entries.is_empty();
         let mut slot = m.from;
         for entry in m.entries {

@@ -248,6 +248,18 @@ impl<P: Plants> Replica<P> {
         }
     }
 
+    /// Tells a replica what a quorum is known to have held; from one that does not vote, that is all.
+    pub(crate) fn tell_what_is_stable(&self, cx: &mut Cx<'_>, to: ReplicaId) {
+        let told = self.checkpoints_told().unwrap_or_else(|| CheckpointIs {
+            held: Vec::new(),
+            stable: self.checkpoints.stable(),
+            // Its log can give nothing, either.
+            truncated_upto: self.log.decided_upto,
+            load: self.giving.load(),
+        });
+        self.send(cx, to, Body::CheckpointIs(told));
+    }
+
     pub(crate) fn on_checkpoint_ask(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CheckpointAsk) {
         if let Some(told) = self.checkpoints_told() {
             self.send(cx, from, Body::CheckpointIs(told));
@@ -292,10 +304,19 @@ impl<P: Plants> Replica<P> {
             }
         }
         let lasts = self.settings.resend_interval * WANT_INTERVALS;
-        let wants = self.checkpoints.wants.len();
         self.checkpoints.wants.retain(|_, (_, heard)| now < heard.after(lasts));
-        if self.checkpoints.wants.len() < wants {
-            self.discard(cx);
+        // After a restart, too: an earlier start may have ended before all of it was gone.
+        self.discard(cx);
+        self.fetch_for_room(cx);
+    }
+
+    /// Without room no decided value is kept, and no checkpoint of this replica's own counts before all that
+    /// it covers is: one that a quorum holds frees the log instead.
+    fn fetch_for_room(&mut self, cx: &mut Cx<'_>) {
+        let passes_on = !self.acceptor.room && self.log.passed_from.is_some();
+        let stable = self.checkpoints.stable();
+        if passes_on && stable.is_some_and(|stable| stable.slot >= self.checkpoint_needed_from()) {
+            self.begin_transfer(cx);
         }
     }
 

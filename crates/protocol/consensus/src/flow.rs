@@ -33,6 +33,8 @@ struct Sent {
     at: Instant,
     /// When it was really sent: `at` is later where pieces of long messages have left since.
     left_at: Instant,
+    /// One no shorter that left later was acknowledged, so this one or its answer is lost.
+    overtaken: bool,
     /// Whether its answer says anything about latency: not where it was sent more than once (Karn and
     /// Partridge, 1987), is long, or waited for something long.
     timed: bool,
@@ -90,7 +92,10 @@ impl Flow {
         }
         let bytes = len.max(COUNTED_MIN);
         self.bytes += bytes;
-        self.sent.insert(slot, Sent { bytes, long, at: now, left_at: now, timed: !long.is_long() });
+        self.sent.insert(
+            slot,
+            Sent { bytes, long, at: now, left_at: now, overtaken: false, timed: !long.is_long() },
+        );
         self.next = self.next.max(slot.next());
     }
 
@@ -100,11 +105,27 @@ impl Flow {
         self.timeouts = 0;
         let answered = self.sent.range(slots.first..=slots.last);
         let answered: Vec<(Slot, Sent)> = answered.map(|(slot, sent)| (*slot, *sent)).collect();
-        for (slot, sent) in answered {
-            self.free(slot);
+        for (slot, sent) in &answered {
+            self.free(*slot);
             if sent.timed {
                 let sample = now.since(sent.at);
                 self.latency = Some(self.latency.map_or(sample, |known| (known * 7 + sample) / 8));
+            }
+        }
+        if let Some((_, last)) = answered.iter().max_by_key(|(_, sent)| (sent.left_at, sent.bytes))
+        {
+            self.overtakes(*last);
+        }
+    }
+
+    /// What left earlier than `answered` and is no longer would have been answered before it: short messages
+    /// pass long ones, and none passes one of its kind. Whether there is any such, the first one tells.
+    fn overtakes(&mut self, answered: Sent) {
+        let earlier = |sent: &Sent| sent.left_at < answered.left_at && sent.bytes <= answered.bytes;
+        let first = self.sent.first_key_value();
+        if first.is_some_and(|(_, first)| earlier(first) && !first.overtaken) {
+            for sent in self.sent.values_mut().filter(|sent| earlier(sent)) {
+                (sent.at, sent.overtaken) = (sent.left_at, true);
             }
         }
     }
@@ -116,7 +137,8 @@ impl Flow {
         self.moved_at = now;
         for sent in self.sent.values_mut() {
             sent.timed = false;
-            if now < sent.left_at.after(patience + sent.long.time() * LONG_PATIENCE) {
+            let until = sent.left_at.after(patience + sent.long.time() * LONG_PATIENCE);
+            if now < until && !sent.overtaken {
                 sent.at = now;
             }
         }
@@ -241,7 +263,7 @@ impl<P: Plants> Replica<P> {
                     break;
                 }
                 bytes += sent.bytes;
-                (sent.at, sent.left_at, sent.timed) = (now, now, false);
+                (sent.at, sent.left_at, sent.overtaken, sent.timed) = (now, now, false, false);
                 let value = open.value.clone();
                 accepts.push(Accept { ballot, slot: *slot, value, decided_upto });
             }

@@ -186,7 +186,7 @@ impl<P: Plants> Replica<P> {
     }
 
     /// The lowest slot whose checkpoint is of use.
-    fn checkpoint_needed_from(&self) -> Slot {
+    pub(crate) fn checkpoint_needed_from(&self) -> Slot {
         match self.checkpoints.diverged_at() {
             Some(at) => at,
             None => self.log.settled_upto().next().max(self.log.truncated_upto),
@@ -392,9 +392,11 @@ impl<P: Plants> Replica<P> {
         };
         let newest = self.checkpoints.stable().is_none_or(|s| s.slot <= m.checkpoint.slot);
         match m.reason {
-            // Whoever starts again hears only after a while what a quorum holds.
+            // Whoever starts again hears only after a while what a quorum holds, and not at all if the
+            // others are gone: then from here.
             ChunkRefusal::Unstable if newest => {
                 fetch.pause(from.index, cx.now.monotonic.after(patience));
+                self.tell_what_is_stable(cx, from);
             }
             ChunkRefusal::Busy => fetch.pause(from.index, cx.now.monotonic.after(patience)),
             ChunkRefusal::Gone | ChunkRefusal::Unstable => {

@@ -9,10 +9,14 @@ mod passing;
 mod ticks;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
-use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
+use mainstay_consensus::message::{
+    Accepted, CheckpointIs, ChunkRefusal, ChunkRefused, Decided, Follow, ReadSlot, Refused,
+    RefusedReason, StepDown,
+};
 use mainstay_consensus::{Body, Input, Message, Rejection, Role, Settings};
 use mainstay_model::{
-    Ballot, ConfigurationId, Entry, Recovered, Slot, SlotRange, Timestamp, Token, Value,
+    Ballot, CheckpointId, ConfigurationId, Entry, Recovered, Slot, SlotRange, Timestamp, Token,
+    Value,
 };
 
 fn entry(ballot: Ballot, value: &Value) -> Entry {
@@ -528,4 +532,45 @@ fn strangers_are_not_heard() {
     assert_eq!(a.replica.status().ballot, Ballot::ZERO);
     assert_eq!(a.replica.status().ignored, 7);
     assert!(promised(&a.sent()).is_empty());
+}
+
+/// All who could tell a donor that a quorum held its checkpoint may be gone, but for the one that asks.
+#[test]
+fn whoever_is_refused_what_a_quorum_held_says_so() {
+    let mut a = Alone::new(0, 3);
+    let (low, checkpoint) = (ballot(1, 2), CheckpointId { slot: Slot(20), digest: 7 });
+    let told =
+        CheckpointIs { held: vec![checkpoint], stable: None, truncated_upto: Slot(20), load: 0 };
+    a.hear(2, lead(low, 20));
+    // Nobody's log goes back as far as this one ends.
+    for _ in 0..2 {
+        let (to, from) = a
+            .sent()
+            .into_iter()
+            .find_map(|(to, body)| match body {
+                Body::CatchUp(question) => Some((to, question.from)),
+                _ => None,
+            })
+            .expect("a question");
+        let entries = Vec::new();
+        let (decided_upto, truncated_upto) = (Slot(20), Slot(20));
+        a.hear(to, Body::Decided(Decided { from, entries, decided_upto, truncated_upto }));
+        a.pass(100);
+    }
+    for who in [1, 2] {
+        a.hear(who, Body::CheckpointIs(told.clone()));
+    }
+    let asked = |(to, body): (u16, Body)| match body {
+        Body::ChunkAsk(ask) => Some((to, ask)),
+        _ => None,
+    };
+    let (to, ask) = a.sent().into_iter().find_map(asked).expect("a question for a piece");
+    assert_eq!(ask.checkpoint, checkpoint);
+    let reason = ChunkRefusal::Unstable;
+    a.hear(to, Body::ChunkRefused(ChunkRefused { checkpoint, chunk: ask.chunk, reason }));
+    let says = |(who, body): (u16, Body)| match body {
+        Body::CheckpointIs(is) if who == to => is.stable,
+        _ => None,
+    };
+    assert_eq!(a.sent().into_iter().find_map(says), Some(checkpoint));
 }

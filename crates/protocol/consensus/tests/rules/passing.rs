@@ -3,10 +3,10 @@
 
 use mainstay_consensus::message::{Decided, Lead, Probe};
 use mainstay_consensus::{Body, Input, Request, Role, Settings};
-use mainstay_model::{Ballot, Slot, Token};
+use mainstay_model::{Ballot, Entry, Slot, Token};
 
 use crate::alone::{Alone, accept, ballot, follow, id, lead, prepare, promise, value};
-use crate::{lead_group, leader_with};
+use crate::{accepted, lead_group, leader_with};
 
 /// Between two pieces, in milliseconds.
 const GAP: u64 = 50;
@@ -152,6 +152,67 @@ fn a_proposal_is_not_sent_again_while_its_pieces_leave() {
         assert_eq!(sent > 2, !passes, "{sent} proposals");
         assert_eq!(a.replica.status().role, Role::Leader);
     }
+}
+
+/// The first of two was lost: pieces that leave are not of it.
+#[test]
+fn a_proposal_that_a_later_one_overtook_is_sent_again_although_pieces_leave() {
+    for overtakes in [true, false] {
+        let (mut a, own) = leader_with(Settings::default());
+        for token in 1..=2 {
+            a.step(Input::Submit { token: Token(token), request: "one".into() });
+            a.end_turn();
+            a.sync();
+            a.pass(1);
+        }
+        let slots = a.sent().into_iter().filter_map(|(to, body)| match body {
+            Body::Accept(accept) if to == 1 => Some(accept.slot),
+            _ => None,
+        });
+        assert_eq!(slots.collect::<Vec<_>>(), [Slot(2), Slot(3)]);
+        if overtakes {
+            a.hear(1, accepted(own, 3));
+        }
+        let mut again = 0;
+        // As long as pieces that leave may put it off, and no longer.
+        for _ in 0..8 {
+            [1, 2].into_iter().for_each(|peer| piece(&mut a, peer, false));
+            a.pass(GAP);
+            for (to, body) in a.sent() {
+                match body {
+                    Body::Accept(accept) => again += usize::from(to == 1 && accept.slot == Slot(2)),
+                    Body::Lead(lead) if lead.round > 0 => a.hear(to, follow(&lead, 1, 1)),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(again > 0, overtakes, "sent again {again} times");
+    }
+}
+
+/// The pieces that came were of the page, and say nothing about the next one.
+#[test]
+fn the_page_after_one_that_came_in_pieces_is_asked_for_at_once() {
+    let low = ballot(1, 1);
+    let mut a = Alone::new(0, 3);
+    a.hear(1, lead(low, 3));
+    a.sent();
+    piece(&mut a, 1, true);
+    let entry = Entry { ballot: low, value: value(b"one") };
+    a.hear(
+        1,
+        Body::Decided(Decided {
+            from: Slot(1),
+            entries: vec![entry],
+            decided_upto: Slot(3),
+            truncated_upto: Slot::NONE,
+        }),
+    );
+    let asked = a.sent().into_iter().find_map(|(_, body)| match body {
+        Body::CatchUp(question) => Some(question.from),
+        _ => None,
+    });
+    assert_eq!(asked, Some(Slot(2)));
 }
 
 /// It may be lost, and what leaves be something else.

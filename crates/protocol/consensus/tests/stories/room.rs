@@ -54,6 +54,31 @@ fn a_follower_without_room_executes_what_the_others_decide() {
     assert!(caught_up(&c, full));
 }
 
+/// Its log takes nothing, so none of its own checkpoints counts; what lies below a checkpoint of the others
+/// need not be kept.
+#[test]
+fn a_replica_without_room_fetches_the_checkpoint_that_frees_its_log() {
+    let mut c = Cluster::new(3, 46);
+    c.checkpoint_slots = 10;
+    // The others can give all that it lacks.
+    c.log_slots_min = 1_000;
+    let leader = ready(&mut c);
+    let [full, _] = followers(leader);
+    c.run_until(100, |c| caught_up(c, full));
+    room(&mut c, full, false);
+    let kept = c.status(full).decided;
+    work(&mut c);
+    let decided = c.status_decided();
+    assert!(decided.0 > kept.0 + 20);
+    c.run_until(5_000, |c| c.truncated(full).0 >= kept.0 + 10);
+    // Meanwhile and afterwards it executes what the others decide.
+    work(&mut c);
+    let decided = c.status_decided();
+    c.run_until(5_000, |c| c.status(full).applied == decided);
+    room(&mut c, full, true);
+    c.run_until(500, |c| caught_up(c, full));
+}
+
 #[test]
 fn what_was_executed_and_not_kept_is_fetched_again_after_a_crash() {
     for roomy in [false, true] {

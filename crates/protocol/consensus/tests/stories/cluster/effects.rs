@@ -190,6 +190,7 @@ impl Cluster {
             disk.add(checkpoint, now);
             disk.truncated_upto = disk.truncated_upto.max(checkpoint.slot);
             self.nodes[at].applied = checkpoint.slot;
+            self.nodes[at].to_apply.clear();
             self.delivered[at] = self.contents[&checkpoint].clone();
             self.stopped.remove(&index);
             self.forget_unwritten(index);
