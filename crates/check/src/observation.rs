@@ -98,7 +98,10 @@ pub enum Observation {
         jump_max: u64,
     },
     /// An operator confirmed a jump of decided time.
-    JumpConfirmed,
+    JumpConfirmed {
+        /// How far it goes, in nanoseconds.
+        jump: u64,
+    },
     /// A client asks something whose answer shows what time it is.
     Asked {
         /// Which question.

@@ -1,9 +1,9 @@
 //! Decided time passes as time does, but for what takeovers may move it by: each of them by a bound at
-//! most, unless an operator confirmed more. Otherwise wrong clocks could end every key and session at
+//! most, and for what an operator confirmed beyond that. Otherwise wrong clocks could end every key and session at
 //! once.
 //!
 //! It is watched as a whole: since it was first seen, decided time has come no further than an observer's
-//! clock allows, which differs from the replicas' by a drift, and the takeovers since then.
+//! clock allows, which differs from the replicas' by a drift, and the takeovers and confirmations since then.
 
 use mainstay_model::Timestamp;
 
@@ -20,9 +20,9 @@ const CEILING: u64 = 1_000_000_000;
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeJumps {
-    /// When a time was first seen since the last confirmation, and which.
+    /// When a time was first seen, and which.
     first: Option<(u64, Timestamp)>,
-    /// What takeovers may have added since the beginning or the last confirmation.
+    /// What takeovers and operators may have added since.
     jumps: u64,
 }
 
@@ -36,7 +36,7 @@ impl Property for TimeJumps {
             Observation::TookOffice { jump_max, .. } => {
                 self.jumps = self.jumps.saturating_add(jump_max).saturating_add(CEILING);
             }
-            Observation::JumpConfirmed => *self = Self::default(),
+            Observation::JumpConfirmed { jump } => self.jumps = self.jumps.saturating_add(jump),
             Observation::Time { slot, time, at, .. } if time > Timestamp(0) => {
                 let (since, first) = *self.first.get_or_insert((at, time));
                 let passed = at.saturating_sub(since).saturating_add(LATE_MAX);
@@ -88,7 +88,8 @@ mod tests {
         take_office(&mut property);
         assert!(time(&mut property, late, 7_200));
         assert!(!time(&mut property.clone(), late + 31_536_000, 7_200), "a year");
-        property.observe(&Observation::JumpConfirmed).expect("a confirmation is no time");
+        let confirmed = Observation::JumpConfirmed { jump: 31_536_000 * S };
+        property.observe(&confirmed).expect("a confirmation is no time");
         assert!(time(&mut property, late + 31_536_000, 7_200), "it was confirmed");
         assert!(!time(&mut property, late + 2 * 31_536_000, 7_200), "and not that");
     }

@@ -123,6 +123,9 @@ impl<F: Front> Node<F> {
             Observation::TransferWaits { after } => {
                 tracing::info!("the checkpoint that follows slot {after} is near and waited for");
             }
+            Observation::JumpConfirmed { jump } => {
+                tracing::warn!("decided time jumps by {jump:?}, as an operator confirmed");
+            }
             Observation::Transferred { slot } => {
                 tracing::info!("the checkpoint of slot {slot} was fetched");
             }

@@ -4,6 +4,7 @@
 mod harness;
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -105,6 +106,48 @@ fn administrators_are_answered_one_question_at_a_time_and_do_not_stay() {
     let mut input = BytesMut::from(&input[..]);
     let frames = std::iter::from_fn(|| frame::decode(&mut input, 1 << 20).expect("a frame"));
     assert_eq!(frames.count(), 1 + 100);
+}
+
+/// Administrators take descriptors that the disk may need, so there is an end to them: whoever came first
+/// makes way, and each is answered.
+#[test]
+fn the_first_of_many_administrators_makes_way_for_the_last() {
+    const SEATS: usize = 64;
+    let mut cluster = Cluster::prepare(3);
+    cluster.configs[0].limits.handshake_timeout = PATIENCE;
+    cluster.run(0);
+    let (mut hello, mut question) = (Vec::new(), Vec::new());
+    let admin = Hello::of_client(Role::Admin, 1 << 20);
+    frame::encode(&mut hello, HELLO, GroupId::NODE, 0, |body| admin.encode(body));
+    frame::encode(&mut question, 4, GroupId::NODE, 0, |_| {});
+    let answer = |stream: &mut TcpStream, input: &mut BytesMut| loop {
+        if let Some(frame) = frame::decode(input, 1 << 20).expect("a frame") {
+            return frame.kind;
+        }
+        let mut bytes = [0; 4096];
+        let len = stream.read(&mut bytes).expect("an answer");
+        assert!(len > 0, "it is closed");
+        input.extend_from_slice(&bytes[..len]);
+    };
+    let mut admins = Vec::new();
+    for _ in 0..SEATS + 10 {
+        let mut stream = Client::connect(cluster.peer_port(0)).stream.into_inner();
+        let mut input = BytesMut::new();
+        stream.write_all(&hello).expect("taken");
+        assert_eq!(answer(&mut stream, &mut input), HELLO);
+        stream.write_all(&question).expect("taken");
+        answer(&mut stream, &mut input);
+        admins.push((stream, input));
+    }
+    for (stream, _) in &mut admins[..10] {
+        let read = stream.read(&mut [0; 64]);
+        let is_reset = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionReset;
+        assert!(read.as_ref().map_or_else(is_reset, |len| *len == 0), "{read:?}");
+    }
+    for (stream, input) in &mut admins[10..] {
+        stream.write_all(&question).expect("taken");
+        answer(stream, input);
+    }
 }
 
 /// Neither a crowd at the client port nor one at the peer port keeps anybody else out.

@@ -6,7 +6,7 @@ use mainstay_model::Prng;
 use mainstay_storage::Disk;
 
 use crate::process::Ending;
-use crate::world::{Event, Harm, NodeId, STEP_COST, World};
+use crate::world::{Event, Harm, Instruction, NodeId, STEP_COST, World};
 
 /// How long a process has to hand over when it is asked to stop, in nanoseconds.
 const HAND_OVER: u64 = 30_000_000;
@@ -158,6 +158,27 @@ pub enum Fault {
         /// Which.
         target: Target,
     },
+    /// The service hangs: it has been given a request and does not come back.
+    Hang {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+    },
+    /// The service panics over the next request; the process stays, and is started again afterwards.
+    Panic {
+        /// Whose.
+        target: Target,
+        /// Until it is ended.
+        length: u64,
+    },
+    /// An operator tells a replica something.
+    Instruct {
+        /// Which.
+        target: Target,
+        /// What.
+        instruction: Instruction,
+    },
     /// Something goes wrong inside the process.
     Harm {
         /// Whose.
@@ -227,10 +248,14 @@ pub enum Ended {
     NoCheckpoints,
     /// Its program could restore no checkpoint.
     OtherProgram,
+    /// Its service hung.
+    Hang,
+    /// Its service panicked.
+    Panic,
 }
 
 impl Ended {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Pause,
         Self::Slow,
         Self::SlowDisk,
@@ -238,6 +263,8 @@ impl Ended {
         Self::FullDisk,
         Self::NoCheckpoints,
         Self::OtherProgram,
+        Self::Hang,
+        Self::Panic,
     ];
 }
 
@@ -286,12 +313,11 @@ impl World {
                 self.end(node, Ending::Killed, Some(down));
             }
             Fault::Stop { target, down } => {
-                let node = self.aim(target);
-                let boot = self.core.node(node).boot;
-                self.core.line(node, format_args!("is asked to stop"));
-                self.core.schedule(self.core.time, Event::Retire { node, boot });
-                let target = Target::Node(node);
+                let target = Target::Node(self.instruct(target, Instruction::Retire));
                 self.core.plan(self.core.time + HAND_OVER, Fault::Kill { target, down });
+            }
+            Fault::Instruct { target, instruction } => {
+                self.instruct(target, instruction);
             }
             Fault::PowerLoss { target, down } => {
                 let node = self.aim(target);
@@ -305,32 +331,12 @@ impl World {
                     self.end(node, Ending::Wiped, Some(down));
                 }
             }
-            Fault::PowerLossInside { target, changes } => {
-                let node = self.aim(target);
-                self.core.line(node, format_args!("loses power after {changes} more changes"));
-                self.core.node(node).disk.lose_power_after(changes);
-            }
-            Fault::PowerLossAtCheckpoint { target } => {
-                let node = self.aim(target);
-                self.core.line(node, format_args!("loses power at its next checkpoint"));
-                self.core.node(node).disk.lose_power_after_naming("checkpoint-");
-            }
+            Fault::PowerLossInside { .. }
+            | Fault::PowerLossAtCheckpoint { .. }
+            | Fault::FailSync { .. } => self.lie_in_wait(&fault),
             Fault::Harm { target, harm } => self.harm(target, harm),
             Fault::Rot { target, last } => self.rot(target, last),
-            Fault::RotCheckpoint { target } => {
-                let node = self.aim(target);
-                let names = self.core.node(node).disk.list().unwrap_or_default();
-                let newest =
-                    |name: &&String| name.starts_with("checkpoint-") && name.ends_with(".ms");
-                if let Some(newest) = names.iter().rev().find(newest) {
-                    self.rot_file(node, false, |name| name == newest);
-                }
-            }
-            Fault::FailSync { target } => {
-                let node = self.aim(target);
-                self.core.line(node, format_args!("its next sync will fail"));
-                self.core.node(node).disk.fail_next_sync();
-            }
+            Fault::RotCheckpoint { target } => self.rot_checkpoint(target),
             Fault::JumpWall { target, by } => {
                 let node = self.aim(target);
                 self.core.line(node, format_args!("calendar jumps by {} ms", by / 1_000_000));
@@ -349,9 +355,42 @@ impl World {
             | Fault::SlowExecutor { .. }
             | Fault::FullDisk { .. }
             | Fault::NoCheckpoints { .. }
+            | Fault::Hang { .. }
+            | Fault::Panic { .. }
             | Fault::OtherProgram { .. } => self.begin(&fault),
             Fault::End(node, ended) => self.finish(node, ended),
             Fault::Heal { core } => self.heal(&core),
+        }
+    }
+
+    /// Tells a process something; returns whose.
+    fn instruct(&mut self, target: Target, instruction: Instruction) -> NodeId {
+        let node = self.aim(target);
+        let boot = self.core.node(node).boot;
+        self.core.line(node, format_args!("is told: {instruction:?}"));
+        self.core.schedule(self.core.time, Event::Instruct { node, boot, instruction });
+        node
+    }
+
+    /// Prepares what happens when the disk does something next.
+    fn lie_in_wait(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::PowerLossInside { target, changes } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("loses power after {changes} more changes"));
+                self.core.node(node).disk.lose_power_after(changes);
+            }
+            Fault::PowerLossAtCheckpoint { target } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("loses power at its next checkpoint"));
+                self.core.node(node).disk.lose_power_after_naming("checkpoint-");
+            }
+            Fault::FailSync { target } => {
+                let node = self.aim(target);
+                self.core.line(node, format_args!("its next sync will fail"));
+                self.core.node(node).disk.fail_next_sync();
+            }
+            _ => {}
         }
     }
 
@@ -372,6 +411,8 @@ impl World {
             Fault::FullDisk { target, length } => (target, length, Ended::FullDisk),
             Fault::NoCheckpoints { target, length } => (target, length, Ended::NoCheckpoints),
             Fault::OtherProgram { target, length } => (target, length, Ended::OtherProgram),
+            Fault::Hang { target, length } => (target, length, Ended::Hang),
+            Fault::Panic { target, length } => (target, length, Ended::Panic),
             _ => return,
         };
         let node = self.aim(target);
@@ -384,6 +425,11 @@ impl World {
             Fault::SlowDisk { factor, .. } => state.disk_slowness = factor,
             Fault::SlowExecutor { factor, .. } => state.executor_slowness = factor,
             Fault::NoCheckpoints { .. } => state.disk.refuse_new(Some("checkpoint-")),
+            Fault::Hang { .. } => self.harm_inside(node, Harm::Hang(true)),
+            Fault::Panic { .. } => {
+                state.panics = true;
+                self.harm_inside(node, Harm::Panic);
+            }
             Fault::OtherProgram { .. } => {
                 state.refuses = true;
                 self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
@@ -408,6 +454,12 @@ impl World {
                     self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
                 }
             }
+            Ended::Hang => self.harm_inside(node, Harm::Hang(false)),
+            Ended::Panic => {
+                if std::mem::take(&mut state.panics) {
+                    self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
+                }
+            }
         }
         self.pump(node);
     }
@@ -418,6 +470,10 @@ impl World {
             return;
         }
         self.core.line(node, format_args!("harm: {harm:?}"));
+        self.harm_inside(node, harm);
+    }
+
+    fn harm_inside(&mut self, node: NodeId, harm: Harm) {
         if let Some(process) = &mut self.processes[usize::from(node.0)] {
             process.harm(harm);
         }
@@ -429,6 +485,15 @@ impl World {
             return;
         }
         self.rot_file(node, last, |name| name != "identity");
+    }
+
+    fn rot_checkpoint(&mut self, target: Target) {
+        let node = self.aim(target);
+        let names = self.core.node(node).disk.list().unwrap_or_default();
+        let newest = |name: &&String| name.starts_with("checkpoint-") && name.ends_with(".ms");
+        if let Some(newest) = names.iter().rev().find(newest) {
+            self.rot_file(node, false, |name| name == newest);
+        }
     }
 
     fn rot_file(&mut self, node: NodeId, last: bool, wanted: impl Fn(&str) -> bool) {
@@ -469,10 +534,7 @@ impl World {
                 self.finish(node, ended);
             }
             self.core.node(node).disk.keep_power();
-            if let Some(process) = &mut self.processes[usize::from(node.0)] {
-                process.harm(Harm::WrongPieces(0));
-                process.harm(Harm::Hang(false));
-            }
+            self.harm_inside(node, Harm::WrongPieces(0));
             if !stay.contains(&node) {
                 self.core.node(node).held_down = true;
                 self.end(node, Ending::Killed, None);

@@ -3,18 +3,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mainstay_consensus::{Batching, Settings, Window};
+use mainstay_consensus::{Batching, CatchUpPolicy, LeaderPolicy, Settings, Window};
 use mainstay_model::plant::Planted;
 use mainstay_model::{ClusterId, Plant, Prng};
 use mainstay_service::SessionLimits;
+use mainstay_storage::LogOptions;
 
 use crate::drive::boot::{CheckpointPlan, GroupOptions, configuration};
 use crate::fault::{Division, Fault, Target};
 use crate::network::{Delay, NetworkOptions};
 use crate::workload::WorkloadOptions;
-use crate::world::{Harm, NodeId};
+use crate::world::{Harm, Instruction, NodeId};
 
 const MILLI: u64 = 1_000_000;
+
+/// A log of some segments.
+pub(crate) const SHORT_LOG: u64 = 8 * LogOptions::SEGMENT_BYTES_MIN;
 
 /// Everything about a run that is not decided while it runs.
 #[derive(Clone, Debug)]
@@ -92,12 +96,21 @@ pub enum Kind {
     NoCheckpoints,
     /// Machines lose power between a checkpoint's name and the sync of its folder.
     PowerLossAtCheckpoint,
+    /// Services hang.
+    Hang,
+    /// Services panic, and their processes stay.
+    Panic,
+    /// Operators say who is to lead, and that clocks are right.
+    Operator,
 }
 
 impl Kind {
-    /// Kinds that came later. They have a generator and a schedule of their own, so that a seed in which none
+    /// Kinds that came later. They have generators and schedules of their own, so that a seed in which none
     /// of them is switched on tells the story that it always told.
     pub const LATER: [Self; 2] = [Self::NoCheckpoints, Self::PowerLossAtCheckpoint];
+
+    /// Likewise, later still.
+    pub const LATEST: [Self; 3] = [Self::Hang, Self::Panic, Self::Operator];
 
     /// The kinds that there were at first.
     pub const FIRST: [Self; 18] = [
@@ -162,6 +175,14 @@ impl Kind {
             }
             Self::NoCheckpoints => Fault::NoCheckpoints { target, length: long },
             Self::PowerLossAtCheckpoint => Fault::PowerLossAtCheckpoint { target },
+            Self::Hang => Fault::Hang { target, length: long },
+            Self::Panic => Fault::Panic { target, length: long },
+            Self::Operator => {
+                let confirms = prng.chance(1, 4);
+                let to = Instruction::LeaderMove(prng.below(5) as u16);
+                let instruction = if confirms { Instruction::ConfirmClockJump } else { to };
+                Fault::Instruct { target: Target::Any, instruction }
+            }
             Self::Spoil => Fault::Harm { target, harm: Harm::Spoil },
             Self::WrongPieces => {
                 let count = prng.between(1, 8) as u32;
@@ -216,6 +237,10 @@ impl Plan {
         let mut prng = Prng::new(seed ^ 0x6c61_7465_726b_696e);
         let later: Vec<Kind> = Kind::LATER.into_iter().filter(|_| prng.chance(1, 6)).collect();
         plan.draw_faults(&mut prng, &later);
+        let mut prng = Prng::new(seed ^ 0x6c61_7465_7374_6b69);
+        let latest: Vec<Kind> = Kind::LATEST.into_iter().filter(|_| prng.chance(1, 6)).collect();
+        plan.draw_faults(&mut prng, &latest);
+        plan.group.draw_policies(&mut prng);
         plan
     }
 
@@ -323,6 +348,22 @@ fn draw_group(prng: &mut Prng, replicas: u16, plants: Planted) -> GroupOptions {
             wanted_bytes_max: *prng.pick(&[0, 100_000]).unwrap_or(&0),
         },
         log_bytes_max: None,
+    }
+}
+
+impl GroupOptions {
+    /// What few groups have.
+    fn draw_policies(&mut self, prng: &mut Prng) {
+        if prng.chance(1, 8) {
+            self.ordering.leader_policy = LeaderPolicy::Rotation;
+        }
+        if prng.chance(1, 8) {
+            let interval = Duration::from_nanos(prng.between(1, 100 * MILLI));
+            self.ordering.catch_up = CatchUpPolicy::Multicast { interval };
+        }
+        if prng.chance(1, 8) {
+            self.log_bytes_max = Some(SHORT_LOG);
+        }
     }
 }
 

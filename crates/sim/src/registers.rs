@@ -138,8 +138,16 @@ pub struct Request {
     pub mark: bool,
 }
 
-/// A request over which the service panics.
-pub const PANIC: &[u8] = b"panic";
+/// How a request begins over which the service panics.
+const PANIC: &[u8] = b"panic";
+
+/// A request over which the service panics, as long as `request`: where it stands in the place of one that is
+/// not carried out, nobody can tell. `None` if that is too short.
+#[must_use]
+pub fn panicking(request: &[u8]) -> Option<Vec<u8>> {
+    let rest = request.get(PANIC.len()..)?;
+    Some([PANIC, rest].concat())
+}
 
 /// How many entries the journal keeps.
 const JOURNAL_MAX: usize = 512;
@@ -156,7 +164,7 @@ pub struct Registers {
 
 impl Registers {
     fn change(&mut self, cx: &Context, request: &[u8]) -> Answer {
-        if request == PANIC {
+        if request.starts_with(PANIC) {
             // As a panic does, but for the message: it is expected.
             std::panic::resume_unwind(Box::new("it was told to panic"));
         }

@@ -37,8 +37,8 @@ pub trait Process {
     fn on_link(&mut self, cx: &mut Cx<'_>, peer: NodeId, up: bool);
     /// A timer of this process has come.
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: u64);
-    /// It will be stopped shortly and may hand over what it leads.
-    fn retire(&mut self, _cx: &mut Cx<'_>) {}
+    /// An operator tells it something.
+    fn instruct(&mut self, _cx: &mut Cx<'_>, _instruction: Instruction) {}
     /// Something goes wrong inside it.
     fn harm(&mut self, _harm: Harm) {}
     /// How it stands, for faults that aim and for the end of the run.
@@ -74,6 +74,17 @@ pub struct Picture {
     pub checkpoints: usize,
     /// What time it is for its group, as far as it knows, in nanoseconds.
     pub time: u64,
+}
+
+/// What an operator may tell a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// It will be stopped shortly and may hand over what it leads.
+    Retire,
+    /// This replica is to lead.
+    LeaderMove(u16),
+    /// Clocks that lie far ahead of decided time are right.
+    ConfirmClockJump,
 }
 
 /// What may go wrong inside a process.
@@ -136,9 +147,10 @@ pub(crate) enum Event {
         peer: NodeId,
         up: bool,
     },
-    Retire {
+    Instruct {
         node: NodeId,
         boot: u32,
+        instruction: Instruction,
     },
     /// Looks whether a connection should be up.
     Check {
@@ -200,6 +212,8 @@ pub(crate) struct Node {
     pub(crate) executor_slowness: u64,
     /// Its program can restore no checkpoint.
     pub(crate) refuses: bool,
+    /// Its service has panicked, or is about to.
+    pub(crate) panics: bool,
     busy_until: u64,
     pub(crate) inbox: VecDeque<Event>,
     wake_at: Option<u64>,
@@ -337,7 +351,7 @@ impl World {
             }
             Event::Frame { to: node, boot, .. }
             | Event::Timer { node, boot, .. }
-            | Event::Retire { node, boot }
+            | Event::Instruct { node, boot, .. }
             | Event::Link { node, boot, .. } => {
                 let state = self.core.node(node);
                 if state.running && state.boot == boot {
@@ -381,7 +395,7 @@ impl World {
             Event::Frame { from, bytes, .. } => process.on_frame(cx, from, bytes),
             Event::Timer { timer, .. } => process.on_timer(cx, timer),
             Event::Link { peer, up, .. } => process.on_link(cx, peer, up),
-            Event::Retire { .. } => process.retire(cx),
+            Event::Instruct { instruction, .. } => process.instruct(cx, instruction),
             Event::Check { .. } | Event::Wake { .. } | Event::Start { .. } | Event::Fault(_) => {}
         });
         if result.is_some() {
@@ -487,6 +501,7 @@ impl Node {
             disk_slowness: 1,
             executor_slowness: 1,
             refuses: false,
+            panics: false,
             busy_until: 0,
             inbox: VecDeque::new(),
             wake_at: None,

@@ -122,14 +122,16 @@ impl DecidedClock {
         self.time
     }
 
-    /// The operator confirms the jump that was refused: it is made now, forward to `median`. False if
-    /// none was refused, nor confirmed before.
-    pub(crate) fn confirm(&mut self, median: Timestamp) -> bool {
+    /// The operator confirms the jump that was refused: it is made now, forward to `median`. Returns how
+    /// far; nothing where it was confirmed before, `None` if none was refused.
+    pub(crate) fn confirm(&mut self, median: Timestamp) -> Option<Duration> {
+        let mut by = 0;
         if matches!(self.jump, Jump::Refused(_)) {
+            by = median.0.saturating_sub(self.time.0);
             self.time = self.time.max(median);
             self.jump = Jump::Confirmed;
         }
-        self.jump == Jump::Confirmed
+        (self.jump == Jump::Confirmed).then_some(Duration::from_nanos(by))
     }
 
     /// The jump that was not made, if one was asked for.
@@ -173,7 +175,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let mut clock = DecidedClock::unjudged(Timestamp(100 * S), Instant(0));
         assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(110 * S));
-        assert!(!clock.confirm(median) && !clock.is_judged());
+        assert!(clock.confirm(median).is_none() && !clock.is_judged());
         clock.judge(now(20), median, Timestamp(8_000 * S), hour);
         assert_eq!(clock.refused(), None, "what was taken over is later than what was known");
         assert_eq!(clock.read(now(20), median, Timestamp(0)), median);
@@ -218,13 +220,14 @@ mod tests {
         let (last, median) = (Timestamp(100 * S), Timestamp(9_000 * S));
         let mut clock = take_over(100, 9_000, Duration::from_secs(60));
         assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(110 * S), "runs evenly");
-        assert!(clock.confirm(Timestamp(9_010 * S)));
+        assert!(clock.confirm(Timestamp(9_010 * S)) > Some(Duration::ZERO));
         assert_eq!(clock.refused(), None);
         assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(9_010 * S));
-        assert!(clock.confirm(Timestamp(20_000 * S)), "told a second time");
+        let again = clock.confirm(Timestamp(20_000 * S));
+        assert_eq!(again, Some(Duration::ZERO), "told a second time");
         assert_eq!(clock.read(now(10), median, Timestamp(0)), Timestamp(9_010 * S), "jumps once");
         let mut calm = take_over(100, 100, Duration::from_secs(60));
-        assert!(!calm.confirm(median), "nothing was refused");
+        assert_eq!(calm.confirm(median), None, "nothing was refused");
         assert_eq!(calm.read(now(0), last, Timestamp(0)), last);
     }
 

@@ -1,6 +1,7 @@
 //! The machine's one door: what goes in, what comes out.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use mainstay_model::{
@@ -412,6 +413,11 @@ pub enum Observation {
     Blocked {
         /// The lowest such slot.
         slot: Slot,
+    },
+    /// A leader: an operator confirmed a jump of decided time, and its clock has made it.
+    JumpConfirmed {
+        /// How far.
+        jump: Duration,
     },
 }
 

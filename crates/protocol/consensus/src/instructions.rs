@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use mainstay_model::{Ballot, Instant, Plants, ReplicaId};
 
-use crate::door::{Effect, Instruction, Refusal};
+use crate::door::{Effect, Instruction, Observation, Refusal};
 use crate::message::{Body, Instruct, Instructed};
 use crate::replica::{Cx, Office, Replica};
 
@@ -148,8 +148,13 @@ impl<P: Plants> Replica<P> {
                     return Some(Err(Refusal::NoLeader));
                 };
                 let median = leader.median(now);
-                let confirmed = leader.confirm_jump(median);
-                Some(if confirmed { Ok(()) } else { Err(Refusal::NothingToConfirm) })
+                let Some(jump) = leader.confirm_jump(median) else {
+                    return Some(Err(Refusal::NothingToConfirm));
+                };
+                if !jump.is_zero() {
+                    cx.observe(Observation::JumpConfirmed { jump });
+                }
+                Some(Ok(()))
             }
         }
     }

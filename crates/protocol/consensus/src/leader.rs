@@ -226,7 +226,7 @@ impl Leader {
         }
     }
 
-    pub(crate) fn confirm_jump(&mut self, median: Timestamp) -> bool {
+    pub(crate) fn confirm_jump(&mut self, median: Timestamp) -> Option<Duration> {
         self.clock.confirm(median)
     }
 

@@ -36,7 +36,7 @@ use crate::drive::boot::GroupOptions;
 use crate::drive::front::{Asker, Front, Read};
 use crate::registers::Registers;
 use crate::wire;
-use crate::world::{Harm, NodeId, Picture, Process};
+use crate::world::{Harm, Instruction, NodeId, Picture, Process};
 
 const MACHINE: u64 = 0;
 const DETECT: u64 = 1;
@@ -294,6 +294,9 @@ impl ReplicaProcess {
                         self.role = role;
                         self.observe_office(cx);
                     }
+                    mainstay_consensus::Observation::JumpConfirmed { jump } => {
+                        cx.observe(&Observation::JumpConfirmed { jump: nanos(jump) });
+                    }
                     mainstay_consensus::Observation::Transfer { .. } => {
                         cx.recorder().counts.transfers += 1;
                     }
@@ -463,8 +466,13 @@ impl Process for ReplicaProcess {
         }
     }
 
-    fn retire(&mut self, cx: &mut Cx<'_>) {
-        self.step(cx, Input::Retire);
+    fn instruct(&mut self, cx: &mut Cx<'_>, instruction: Instruction) {
+        let input = match instruction {
+            Instruction::Retire => Input::Retire,
+            Instruction::LeaderMove(to) => Input::LeaderMove { to },
+            Instruction::ConfirmClockJump => Input::ConfirmClockJump,
+        };
+        self.step(cx, input);
     }
 
     fn harm(&mut self, harm: Harm) {

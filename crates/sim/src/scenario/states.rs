@@ -1,15 +1,11 @@
 //! Scenarios about states: checkpoints, their transfer, and the clocks they depend on.
 
 use mainstay_consensus::Window;
-use mainstay_storage::LogOptions;
 
 use super::{MILLI, Stage, followers, many_in_flight};
 use crate::fault::{Ended, Fault, Target};
-use crate::plan::Plan;
+use crate::plan::{Plan, SHORT_LOG};
 use crate::world::{Harm, NodeId};
-
-/// A log of some segments.
-const SHORT_LOG: u64 = 8 * LogOptions::SEGMENT_BYTES_MIN;
 
 /// Many requests, and checkpoints in quick succession.
 pub(super) fn busy(plan: &mut Plan) {

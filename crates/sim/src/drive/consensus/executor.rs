@@ -17,7 +17,7 @@ use super::{EXECUTOR, Origin, ReplicaProcess};
 use crate::context::Cx;
 use crate::drive::front::{Asker, Read};
 use crate::record;
-use crate::registers::{PANIC, Registers, Request, encode};
+use crate::registers::{Registers, Request, encode, panicking};
 use crate::wire::Told;
 
 impl ReplicaProcess {
@@ -62,6 +62,8 @@ impl ReplicaProcess {
             }
             return cx.line(format_args!("executes nothing more: {error}"));
         }
+        // The request that it was put in the place of was not to be carried out: the next one, then.
+        self.wants_panic |= std::mem::take(&mut self.panics);
         let executed = record::executed(replica, slot, &value, &applied);
         if spoils && executed.iter().any(|one| matches!(one, Observation::Executed { .. })) {
             self.wants_spoiling = false;
@@ -116,7 +118,7 @@ impl ReplicaProcess {
             batch.requests.push(Command::SetCheckpointInterval(interval).encode());
             return (batch.encode(), false);
         }
-        if self.wants_panic && replace_body(&mut batch, |_| Some(PANIC.to_vec())) {
+        if self.wants_panic && replace_body(&mut batch, panicking) {
             (self.wants_panic, self.panics) = (false, true);
             return (batch.encode(), false);
         }
