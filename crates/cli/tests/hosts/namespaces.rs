@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -23,7 +24,10 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// Makes them, with an address each (see [`Hosts::give_address`] for more).
     pub(crate) fn make() -> Self {
-        let hosts = Self { prefix: format!("ms{}-", std::process::id()) };
+        // Tests may run side by side in one process, or in many.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let hosts = Self { prefix: format!("ms{}-{number}-", std::process::id()) };
         for host in 0..HOSTS {
             let name = hosts.namespace(host);
             ip(&["netns", "add", &name]);
