@@ -316,7 +316,7 @@ impl<P: Plants> Replica<P> {
         let passes_on = !self.acceptor.room && self.log.passed_from.is_some();
         let stable = self.checkpoints.stable();
         if passes_on && stable.is_some_and(|stable| stable.slot >= self.checkpoint_needed_from()) {
-            self.begin_transfer(cx);
+            self.begin_transfer_for_room(cx);
         }
     }
 

@@ -11,6 +11,7 @@ impl<P: Plants> Replica<P> {
         if entries {
             // Pieces that were not kept meanwhile say nothing about those to come.
             self.fetch_at_once(cx.now.monotonic);
+            self.end_transfer_for_room(cx);
         } else {
             self.make_room_for_another(cx);
         }

@@ -29,6 +29,8 @@ const DOUBLINGS_MAX: u32 = 7;
 pub(crate) struct Transfer {
     /// Whether a checkpoint is needed, so that the log of others is of no use.
     needed: bool,
+    /// Whether that is so for want of room alone.
+    for_room: bool,
     /// Whether one was fetched, and the log that follows it is not all there yet.
     follows: bool,
     /// When it was last asked who holds one.
@@ -103,6 +105,23 @@ impl<P: Plants> Replica<P> {
         }
         self.ask_for_checkpoints(cx);
         self.choose_checkpoint(cx);
+    }
+
+    /// As [`Replica::begin_transfer`], for the room alone that it makes.
+    pub(crate) fn begin_transfer_for_room(&mut self, cx: &mut Cx<'_>) {
+        if !self.transfers() {
+            self.transfer.for_room = true;
+            self.begin_transfer(cx);
+        }
+    }
+
+    /// There is room without it: the logs of others are enough again.
+    pub(crate) fn end_transfer_for_room(&mut self, cx: &mut Cx<'_>) {
+        let installing = self.transfer.fetch.as_ref().is_some_and(|fetch| fetch.installing);
+        if self.transfer.for_room && !installing && self.state_is_good() {
+            self.transfer = Transfer { follows: false, ..self.transfer.ended() };
+            self.ask_for_checkpoints(cx);
+        }
     }
 
     /// As [`Replica::begin_transfer`], but not before a pause that doubles with every time.

@@ -1,6 +1,6 @@
 //! Disks that have no room: who goes on, what is executed and not kept, and what is promised.
 
-use mainstay_consensus::{Input, Rejection};
+use mainstay_consensus::{Input, Observation, Rejection};
 use mainstay_model::{Slot, Token};
 
 use crate::cluster::{Cluster, MS};
@@ -77,6 +77,30 @@ fn a_replica_without_room_fetches_the_checkpoint_that_frees_its_log() {
     c.run_until(5_000, |c| c.status(full).applied == decided);
     room(&mut c, full, true);
     c.run_until(500, |c| caught_up(c, full));
+}
+
+/// What was begun for want of room alone ends with it: the logs of the others are enough.
+#[test]
+fn a_fetch_for_room_ends_when_there_is_room() {
+    let mut c = Cluster::new(3, 47);
+    (c.checkpoint_slots, c.log_slots_min) = (10, 1_000);
+    let leader = ready(&mut c);
+    let [full, _] = followers(leader);
+    c.run_until(100, |c| caught_up(c, full));
+    room(&mut c, full, false);
+    (0..3).for_each(|index| {
+        c.lost.insert((index, "chunk"));
+    });
+    work(&mut c);
+    let fetches = |c: &Cluster| {
+        c.observed
+            .iter()
+            .any(|(who, seen)| *who == full && matches!(seen, Observation::Transfer { .. }))
+    };
+    c.run_until(5_000, fetches);
+    room(&mut c, full, true);
+    c.run_until(500, |c| caught_up(c, full));
+    assert_eq!(c.status(full).transfer, None);
 }
 
 #[test]
