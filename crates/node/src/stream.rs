@@ -326,10 +326,13 @@ mod tests {
             pauses in proptest::collection::vec(any::<bool>(), 1..40),
         ) {
             let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-            let mut stream = Stream::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let address = listener.local_addr().unwrap();
+            let mut stream = Stream::new(TcpStream::connect(address).unwrap());
             let mut sent = Vec::new();
             for (n, len) in lens.iter().enumerate() {
-                frame::encode(&mut sent, 7, GroupId::FIRST, n as u32, |body| body.resize(body.len() + len, n as u8));
+                frame::encode(&mut sent, 7, GroupId::FIRST, n as u32, |body| {
+                    body.resize(body.len() + len, n as u8);
+                });
             }
             let mut came = Vec::new();
             let mut pauses = pauses.into_iter().cycle();

@@ -119,6 +119,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn end_transfer_for_room(&mut self, cx: &mut Cx<'_>) {
         let installing = self.transfer.fetch.as_ref().is_some_and(|fetch| fetch.installing);
         if self.transfer.for_room && !installing && self.state_is_good() {
+            // Nothing was installed, so no log has to follow it.
             self.transfer = Transfer { follows: false, ..self.transfer.ended() };
             self.ask_for_checkpoints(cx);
         }

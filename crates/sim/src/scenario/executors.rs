@@ -1,9 +1,9 @@
 //! Scenarios in which services execute nothing although their processes live.
 
 use super::{MILLI, Stage};
-use crate::fault::{Fault, Target};
+use crate::fault::{Ended, Fault, Target};
 use crate::plan::Plan;
-use crate::world::{Harm, NodeId};
+use crate::world::NodeId;
 
 /// By when a leader that executes nothing is replaced: a stall time-out, twice what an election takes, and
 /// what passes until there is something to execute.
@@ -15,8 +15,11 @@ pub(super) fn steady(plan: &mut Plan) {
     plan.workload.read_percent = 10;
 }
 
-fn harm(stage: &mut Stage, node: NodeId, harm: Harm) {
-    stage.now(Fault::Harm { target: Target::Node(node), harm });
+/// Longer than any of these scenarios: it ends when they say so.
+const LONG: u64 = 60_000 * MILLI;
+
+fn hang(stage: &mut Stage, node: NodeId) {
+    stage.now(Fault::Hang { target: Target::Node(node), length: LONG });
 }
 
 /// Waits until somebody else leads, which must be soon, and demands that it goes on leading.
@@ -34,30 +37,30 @@ fn expect_replaced(stage: &mut Stage, old: NodeId) {
 
 pub(super) fn hanging_service(stage: &mut Stage) {
     let leader = stage.leader();
-    harm(stage, leader, Harm::Hang(true));
+    hang(stage, leader);
     expect_replaced(stage, leader);
-    harm(stage, leader, Harm::Hang(false));
+    stage.now(Fault::End(leader, Ended::Hang));
 }
 
 pub(super) fn panicking_service(stage: &mut Stage) {
     let leader = stage.leader();
-    harm(stage, leader, Harm::Panic);
+    stage.now(Fault::Panic { target: Target::Node(leader), length: LONG });
     expect_replaced(stage, leader);
-    stage.now(Fault::Kill { target: Target::Node(leader), down: MILLI });
-    stage.run_for(10 * MILLI);
+    stage.now(Fault::End(leader, Ended::Panic));
+    stage.run_for(20 * MILLI);
 }
 
 pub(super) fn no_service_executes(stage: &mut Stage) {
     let all: Vec<NodeId> = (0..stage.world.core.replicas).map(NodeId).collect();
     for node in &all {
-        harm(stage, *node, Harm::Hang(true));
+        hang(stage, *node);
     }
     let (leader, ballot) = (stage.leader(), stage.ballot());
     stage.run_for(12_000 * MILLI);
     let stays = (stage.leader(), stage.ballot()) == (leader, ballot);
     stage.demand(stays, "leaders change although no service executes");
     for node in &all {
-        harm(stage, *node, Harm::Hang(false));
+        stage.now(Fault::End(*node, Ended::Hang));
     }
     let time = stage.world.core.time();
     stage.expect_progress(time);

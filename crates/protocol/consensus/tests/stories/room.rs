@@ -28,13 +28,19 @@ fn work(c: &mut Cluster) {
     c.run_until(500, |c| c.decided_requests().len() == before + 30);
 }
 
+/// A follower that had everything has no room from now on.
+fn fill_a_follower(c: &mut Cluster) -> u16 {
+    let leader = ready(c);
+    let [full, _] = followers(leader);
+    c.run_until(100, |c| caught_up(c, full));
+    room(c, full, false);
+    full
+}
+
 #[test]
 fn a_follower_without_room_executes_what_the_others_decide() {
     let mut c = Cluster::new(3, 41);
-    let leader = ready(&mut c);
-    let [full, _] = followers(leader);
-    c.run_until(100, |c| caught_up(c, full));
-    room(&mut c, full, false);
+    let full = fill_a_follower(&mut c);
     let kept = c.status(full).decided;
     work(&mut c);
     let decided = c.status_decided();
@@ -62,10 +68,7 @@ fn a_replica_without_room_fetches_the_checkpoint_that_frees_its_log() {
     c.checkpoint_slots = 10;
     // The others can give all that it lacks.
     c.log_slots_min = 1_000;
-    let leader = ready(&mut c);
-    let [full, _] = followers(leader);
-    c.run_until(100, |c| caught_up(c, full));
-    room(&mut c, full, false);
+    let full = fill_a_follower(&mut c);
     let kept = c.status(full).decided;
     work(&mut c);
     let decided = c.status_decided();
@@ -84,13 +87,8 @@ fn a_replica_without_room_fetches_the_checkpoint_that_frees_its_log() {
 fn a_fetch_for_room_ends_when_there_is_room() {
     let mut c = Cluster::new(3, 47);
     (c.checkpoint_slots, c.log_slots_min) = (10, 1_000);
-    let leader = ready(&mut c);
-    let [full, _] = followers(leader);
-    c.run_until(100, |c| caught_up(c, full));
-    room(&mut c, full, false);
-    (0..3).for_each(|index| {
-        c.lost.insert((index, "chunk"));
-    });
+    let full = fill_a_follower(&mut c);
+    c.lost.extend((0..3).map(|index| (index, "chunk")));
     work(&mut c);
     let fetches = |c: &Cluster| {
         c.observed
