@@ -72,6 +72,8 @@ plants! {
     DeadlineStands = "deadline-stands" in "door", expect "liveness";
     /// Nobody looks how far its leader has applied what is decided.
     AppliedNotLookedAt = "applied-not-looked-at" in "election", expect "liveness";
+    /// A leader for whose entries its disk has no room leads on where no other disk has room either.
+    LeadsOnUnwritten = "leads-on-unwritten" in "election", expect "agreement|prefix|no-lost-ack|linearizable|invariant|liveness";
     /// A donor answers a catch-up with entries it merely accepted.
     UndecidedGivenAway = "undecided-given-away" in "catch-up", expect "agreement|prefix|no-lost-ack|linearizable|invariant";
     /// A value that was passed on to the executor, without room for it, counts as if it stood in the log.
@@ -85,6 +87,8 @@ plants! {
     DigestNotCompared = "digest-not-compared" in "checkpoints", expect "liveness|prefix|linearizable|exactly-once|invariant";
     /// Applying ignores the number of a request: a repeated one is carried out again.
     DuplicateApplied = "duplicate-applied" in "sessions", expect "exactly-once|linearizable";
+    /// A session whose window of kept replies is full has repeated requests refused, too.
+    FullWindowRefusesRepeats = "full-window-refuses-repeats" in "sessions", expect "liveness|session-order|exactly-once";
     /// The reply kept for a repeated request is lost: it is answered with an empty one.
     ReplyLost = "reply-lost" in "sessions", expect "linearizable|exactly-once";
     /// A gap in a session's numbers is applied instead of rejected.
@@ -115,6 +119,9 @@ plants! {
     ReadUnconfirmed = "read-unconfirmed" in "reads", expect "linearizable";
     /// A new leader answers reads before what it took over is decided.
     ReadBeforeTakeover = "read-before-takeover" in "reads", expect "linearizable";
+    /// The question of a follower for a slot keeps its number when it is asked anew, on another way and for
+    /// more reads.
+    QuestionKeepsNumber = "question-keeps-number" in "reads", expect "linearizable";
     /// A read that stands between two writes of its connection is answered right after the first of them.
     ReadTiedToWriteBefore = "read-tied-to-write-before" in "reads", expect "linearizable";
     /// A leader may give a read an earlier slot than one that came before it.
@@ -138,6 +145,8 @@ plants! {
     /// A replica that finds its state wrong goes on holding those of its checkpoints which are older than
     /// the one that a quorum contradicts, though no quorum has confirmed them.
     UnconfirmedKept = "unconfirmed-kept" in "checkpoints", expect "digests";
+    /// A state that was being written when its replica turned out wrong is put in place afterwards.
+    OvertakenPutInPlace = "overtaken-put-in-place" in "checkpoints", expect "digests|due-checkpoints|stability";
     /// A replica that finds its state wrong does not note that on disk.
     DivergenceForgotten = "divergence-forgotten" in "checkpoints", expect "digests";
     /// A checkpoint that the service refuses is taken for a damaged one, and removed.
@@ -146,6 +155,8 @@ plants! {
     IntervalNotDecided = "interval-not-decided" in "checkpoints", expect "due-checkpoints|digests";
     /// A fetched checkpoint is taken over although its content is not what its name says.
     InstalledUnchecked = "installed-unchecked" in "transfer", expect "digests|prefix|invariant";
+    /// A fetched checkpoint that the service refuses counts as being installed for ever.
+    RefusedStaysUnderWay = "refused-stays-under-way" in "transfer", expect "liveness|invariant";
     /// The log is not told that an installed checkpoint replaces what it holds.
     LogNotToldOfInstalled = "log-not-told-of-installed" in "transfer", expect "invariant|prefix|agreement|liveness";
 }

@@ -250,6 +250,9 @@ impl SessionTable {
         let freed = session.acknowledge(acknowledged_upto);
         self.kept_bytes -= freed;
         let session = &self.sessions[&id];
+        if session.is_full(limits) && plants.has(Plant::FullWindowRefusesRepeats) {
+            return Admission::WindowFull;
+        }
         if number <= session.applied_upto {
             if plants.has(Plant::DuplicateApplied) {
                 return Admission::Apply;

@@ -69,7 +69,8 @@ impl<'a> Cx<'a> {
 
     /// Whether the program that runs here can restore no checkpoint.
     pub fn refuses(&mut self) -> bool {
-        self.core.node(self.node).refuses
+        let node = self.core.node(self.node);
+        node.refuses || node.restores_none
     }
 
     /// How many times longer the executor takes than usual.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mainstay_model::Prng;
 use mainstay_storage::Disk;
 
+use crate::division::Division;
 use crate::process::Ending;
 use crate::world::{Event, Harm, Instruction, NodeId, STEP_COST, World};
 
@@ -25,27 +25,6 @@ pub enum Target {
     Follower,
     /// Any.
     Any,
-}
-
-/// How a network is divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Division {
-    /// One replica cannot reach the others, nor they it.
-    Alone,
-    /// The same, and it is the leader if there is one.
-    LeaderAlone,
-    /// Nothing that one replica sends arrives.
-    Mute,
-    /// Nothing that is sent to one replica arrives.
-    Deaf,
-    /// Two halves.
-    Halves,
-    /// One direction between two replicas.
-    OneWay,
-    /// Both directions between two replicas.
-    Pair,
-    /// Every replica reaches one hub, and nobody else.
-    Hub,
 }
 
 /// A fault. Durations are in nanoseconds of virtual time.
@@ -218,6 +197,29 @@ pub enum Fault {
         /// How long; 0 for good.
         length: u64,
     },
+    /// What is sent in some directions arrives later: a detour, or a queue on the way.
+    Late {
+        /// In which, as a division would cut them.
+        division: Division,
+        /// By how much.
+        by: u64,
+        /// How long.
+        length: u64,
+    },
+    /// Nothing that is sent from now on arrives later than usual, except behind what was sent before.
+    OnTime,
+    /// All disks have no more room.
+    FullDisks {
+        /// How long.
+        length: u64,
+    },
+    /// The service can restore no checkpoint for a while; its process stays.
+    NoRestore {
+        /// Whose.
+        target: Target,
+        /// How long.
+        length: u64,
+    },
     /// These directions are cut.
     Cut(Vec<(NodeId, NodeId)>),
     /// All cuts are mended.
@@ -252,10 +254,12 @@ pub enum Ended {
     Hang,
     /// Its service panicked.
     Panic,
+    /// Its service could restore no checkpoint.
+    NoRestore,
 }
 
 impl Ended {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Pause,
         Self::Slow,
         Self::SlowDisk,
@@ -265,6 +269,7 @@ impl Ended {
         Self::OtherProgram,
         Self::Hang,
         Self::Panic,
+        Self::NoRestore,
     ];
 }
 
@@ -343,12 +348,14 @@ impl World {
                 self.core.node(node).clock.jump_wall(by);
             }
             Fault::Divide { division, length } => self.divide(division, length),
-            Fault::Cut(cuts) => self.cut(&cuts),
-            Fault::Mend => {
-                self.core.trace.event(self.core.time, None, format_args!("mended"));
-                self.core.network.mend();
-                self.core.check_all_links();
+            Fault::Late { division, by, length } => self.delay(division, by, length),
+            Fault::OnTime => self.end_delays(),
+            Fault::FullDisks { length } => {
+                let all = (0..self.core.replicas).map(NodeId).map(Target::Node);
+                all.for_each(|target| self.begin(&Fault::FullDisk { target, length }));
             }
+            Fault::Cut(cuts) => self.cut(&cuts),
+            Fault::Mend => self.mend(),
             Fault::Pause { .. }
             | Fault::Slow { .. }
             | Fault::SlowDisk { .. }
@@ -357,6 +364,7 @@ impl World {
             | Fault::NoCheckpoints { .. }
             | Fault::Hang { .. }
             | Fault::Panic { .. }
+            | Fault::NoRestore { .. }
             | Fault::OtherProgram { .. } => self.begin(&fault),
             Fault::End(node, ended) => self.finish(node, ended),
             Fault::Heal { core } => self.heal(&core),
@@ -413,6 +421,7 @@ impl World {
             Fault::OtherProgram { target, length } => (target, length, Ended::OtherProgram),
             Fault::Hang { target, length } => (target, length, Ended::Hang),
             Fault::Panic { target, length } => (target, length, Ended::Panic),
+            Fault::NoRestore { target, length } => (target, length, Ended::NoRestore),
             _ => return,
         };
         let node = self.aim(target);
@@ -430,6 +439,7 @@ impl World {
                 state.panics = true;
                 self.harm_inside(node, Harm::Panic);
             }
+            Fault::NoRestore { .. } => state.restores_none = true,
             Fault::OtherProgram { .. } => {
                 state.refuses = true;
                 self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
@@ -454,6 +464,7 @@ impl World {
                     self.end(node, Ending::Killed, Some(CHANGE_OF_PROGRAM));
                 }
             }
+            Ended::NoRestore => state.restores_none = false,
             Ended::Hang => self.harm_inside(node, Harm::Hang(false)),
             Ended::Panic => {
                 if std::mem::take(&mut state.panics) {
@@ -506,27 +517,11 @@ impl World {
         }
     }
 
-    fn cut(&mut self, cuts: &[(NodeId, NodeId)]) {
-        for &(from, to) in cuts {
-            self.core.trace.event(self.core.time, None, format_args!("cut {} -> {}", from.0, to.0));
-            self.core.network.cut(from, to);
-        }
-        self.core.check_all_links();
-    }
-
-    fn divide(&mut self, division: Division, length: u64) {
-        let leader = self.leader();
-        let cuts = cuts(division, self.core.replicas, leader, &mut self.core.prng);
-        self.cut(&cuts);
-        if length > 0 {
-            self.core.plan(self.core.time + length, Fault::Mend);
-        }
-    }
-
     fn heal(&mut self, stay: &[NodeId]) {
         self.core.trace.event(self.core.time, None, format_args!("healed: {stay:?} stay"));
         self.core.closing = Some(self.core.recorder.decided_upto());
         self.core.network.mend();
+        self.core.network.end_delays();
         self.core.network.calm();
         self.core.link_notice_max = 5_000_000;
         for node in (0..self.core.replicas).map(NodeId) {
@@ -544,37 +539,4 @@ impl World {
         }
         self.core.check_all_links();
     }
-}
-
-/// The directions that a division cuts.
-fn cuts(
-    division: Division,
-    replicas: u16,
-    leader: Option<NodeId>,
-    prng: &mut Prng,
-) -> Vec<(NodeId, NodeId)> {
-    let any = NodeId(prng.below(u64::from(replicas)) as u16);
-    // Half of the time it is the leader that suffers: there lie the interesting cases.
-    let leads = division == Division::LeaderAlone || prng.chance(1, 2);
-    let one = leader.filter(|_| leads).unwrap_or(any);
-    let other = NodeId((one.0 + 1 + prng.below(u64::from(replicas).max(2) - 1) as u16) % replicas);
-    let side: BTreeSet<NodeId> = (0..replicas).map(NodeId).filter(|_| prng.chance(1, 2)).collect();
-    let mut cuts = Vec::new();
-    for from in (0..replicas).map(NodeId) {
-        for to in (0..replicas).map(NodeId).filter(|&to| to != from) {
-            let cut = match division {
-                Division::Alone | Division::LeaderAlone => from == one || to == one,
-                Division::Mute => from == one,
-                Division::Deaf => to == one,
-                Division::Halves => side.contains(&from) != side.contains(&to),
-                Division::OneWay => (from, to) == (one, other),
-                Division::Pair => (from, to) == (one, other) || (from, to) == (other, one),
-                Division::Hub => from != other && to != other,
-            };
-            if cut {
-                cuts.push((from, to));
-            }
-        }
-    }
-    cuts
 }

@@ -7,7 +7,8 @@
 //! | `connections` | between which processes connections stand, and when that is noticed |
 //! | [`network`], [`disk`], [`clock`], [`process`] | what goes wrong, and how |
 //! | [`fault`] | every fault by name; who may be damaged, so that nothing decided may be lost |
-//! | [`plan`] | from a seed to a world, clients and a schedule of faults |
+//! | [`division`] | directions in which nothing passes, or in which everything is late |
+//! | [`plan`], [`kinds`] | from a seed to a world, clients and a schedule of faults; what is drawn from |
 //! | [`drive`] | the adapter of each protocol: machine, log, applier and front in one process |
 //! | [`workload`], [`registers`], [`wire`] | clients, their service, and how they speak |
 //! | [`record`], [`counts`] | what is noted for the properties of `check`, which judge it; how often what happened |
@@ -28,8 +29,10 @@ mod connections;
 pub mod context;
 pub mod counts;
 pub mod disk;
+pub mod division;
 pub mod drive;
 pub mod fault;
+pub mod kinds;
 pub mod many;
 pub mod meter;
 pub mod network;

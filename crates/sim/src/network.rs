@@ -72,6 +72,8 @@ pub struct Network {
     prng: Prng,
     /// Directions in which nothing passes.
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// By how much later than usual what is sent in a direction arrives, in nanoseconds.
+    delays: BTreeMap<(NodeId, NodeId), u64>,
     /// When the last message of a direction arrives: the next one comes no earlier.
     arrivals: BTreeMap<(NodeId, NodeId), u64>,
     /// The same for those that must not overtake one another.
@@ -97,6 +99,7 @@ impl Network {
             options,
             prng,
             cuts: BTreeSet::new(),
+            delays: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             in_order: BTreeMap::new(),
         }
@@ -120,14 +123,20 @@ impl Network {
         if self.is_cut(from, to) || self.prng.chance(self.options.loss_ppm, 1_000_000) {
             return Routed::Lost;
         }
-        let at = time + self.options.delay.draw(&mut self.prng);
+        let at = self.usual_arrival(time, from, to);
         let last = self.in_order.entry((from, to)).or_default();
         *last = at.max(*last);
         Routed::Once(*last)
     }
 
+    /// Were it not for what was sent before.
+    fn usual_arrival(&mut self, time: u64, from: NodeId, to: NodeId) -> u64 {
+        let later = self.delays.get(&(from, to)).copied().unwrap_or_default();
+        time + later + self.options.delay.draw(&mut self.prng)
+    }
+
     fn arrival(&mut self, time: u64, from: NodeId, to: NodeId) -> u64 {
-        let mut at = time + self.options.delay.draw(&mut self.prng);
+        let mut at = self.usual_arrival(time, from, to);
         if !self.options.reorder {
             let last = self.arrivals.entry((from, to)).or_default();
             at = at.max(*last);
@@ -150,6 +159,16 @@ impl Network {
     /// Mends everything that was cut.
     pub fn mend(&mut self) {
         self.cuts.clear();
+    }
+
+    /// Has what is sent in one direction arrive later, by so many nanoseconds.
+    pub fn delay(&mut self, from: NodeId, to: NodeId, by: u64) {
+        self.delays.insert((from, to), by);
+    }
+
+    /// Nothing that is sent from now on arrives later than usual.
+    pub fn end_delays(&mut self) {
+        self.delays.clear();
     }
 
     /// Ends loss and duplication and very long delays: the network after healing.

@@ -5,7 +5,8 @@
 
 use mainstay_model::Plant;
 
-use crate::fault::{Division, Fault};
+use crate::division::Division;
+use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::run::{RunOptions, RunReport, carry_out};
 use crate::scenario;
@@ -48,6 +49,10 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::StaleBallotAccepted => scenario::by_name("stale-acceptor"),
         Plant::SegmentWithPromiseDiscarded => scenario::by_name("forgotten-promise"),
         Plant::UnwrittenVotedFor => scenario::by_name("full-voter"),
+        Plant::LeadsOnUnwritten => scenario::by_name("full-disks"),
+        Plant::QuestionKeepsNumber => scenario::by_name("late-answer"),
+        Plant::RefusedStaysUnderWay => scenario::by_name("refused-for-a-while"),
+        Plant::OvertakenPutInPlace => scenario::by_name("diverged-while-writing"),
         Plant::PassedTakenForKept => scenario::by_name("full-follower"),
         Plant::DigestNotCompared => scenario::by_name("diverged"),
         Plant::UnconfirmedKept | Plant::DivergenceForgotten => scenario::by_name("diverged-late"),

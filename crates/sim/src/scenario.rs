@@ -9,6 +9,7 @@ mod damage;
 mod ends;
 mod executors;
 mod partitions;
+mod reads;
 mod states;
 mod time;
 
@@ -138,6 +139,14 @@ pub const SCENARIOS: &[Scenario] = &[
         script: ballots::late_successor,
     },
     Scenario {
+        name: "late-answer",
+        about: "a replica asks the leader, whose answers are long on their way, from which slot on it may read; \
+                another one leads by then, is asked the same, and what the first had answered comes",
+        replicas: 5,
+        aim: reads::reading_and_writing,
+        script: reads::late_answer,
+    },
+    Scenario {
         name: "stale-donor",
         about: "a leader was cut off with proposals under way, its successor decided otherwise, and \
                 a replica that lost everything asks the old leader what was decided",
@@ -168,6 +177,14 @@ pub const SCENARIOS: &[Scenario] = &[
         replicas: 3,
         aim: states::much_in_flight,
         script: states::full_voter,
+    },
+    Scenario {
+        name: "full-disks",
+        about: "all disks are slow, then full, with much under way, that of the leader, too: nobody goes on \
+                from what could not be written, and all go on once there is room",
+        replicas: 3,
+        aim: states::much_in_flight,
+        script: states::full_disks,
     },
     Scenario {
         name: "slow-leader-disk",
@@ -223,12 +240,28 @@ pub const SCENARIOS: &[Scenario] = &[
         script: states::diverged,
     },
     Scenario {
+        name: "diverged-while-writing",
+        about: "the same where checkpoints take long to write: when a state is found to be wrong, one of it is \
+                being written, and must not stand there afterwards",
+        replicas: 3,
+        aim: states::many_pieces,
+        script: states::diverged,
+    },
+    Scenario {
         name: "diverged-late",
         about: "a wrong state is found out only at its second checkpoint, what is fetched instead rots at \
                 once, and the replica restarts: nothing that no quorum confirmed may serve it",
         replicas: 3,
         aim: states::long_memory,
         script: states::diverged_late,
+    },
+    Scenario {
+        name: "refused-for-a-while",
+        about: "a replica that needs the state of the others can restore none for a while, and its process \
+                stays: it takes the state over as soon as it can",
+        replicas: 3,
+        aim: states::busy,
+        script: states::refused_for_a_while,
     },
     Scenario {
         name: "other-program",

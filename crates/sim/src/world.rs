@@ -212,6 +212,8 @@ pub(crate) struct Node {
     pub(crate) executor_slowness: u64,
     /// Its program can restore no checkpoint.
     pub(crate) refuses: bool,
+    /// Its service can restore no checkpoint for a while.
+    pub(crate) restores_none: bool,
     /// Its service has panicked, or is about to.
     pub(crate) panics: bool,
     busy_until: u64,
@@ -501,6 +503,7 @@ impl Node {
             disk_slowness: 1,
             executor_slowness: 1,
             refuses: false,
+            restores_none: false,
             panics: false,
             busy_until: 0,
             inbox: VecDeque::new(),

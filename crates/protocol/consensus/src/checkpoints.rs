@@ -119,6 +119,12 @@ impl Checkpoints {
         self.agreed.get(&checkpoint.slot) == Some(&checkpoint.digest)
     }
 
+    /// What others are told to be stable: what it holds itself, and the highest, in that order.
+    fn stable_told(&self) -> Vec<CheckpointId> {
+        let own = self.own_stable();
+        own.into_iter().chain(self.stable().filter(|stable| Some(*stable) != own)).collect()
+    }
+
     /// The slot of the checkpoint before the one of `slot`, as far as it is known.
     pub(crate) fn agreed_before(&self, slot: Slot) -> Slot {
         let told = self.told.values().flat_map(|told| &told.held).map(|held| held.slot);
@@ -182,6 +188,14 @@ impl Checkpoints {
         self.told.iter().any(|(who, told)| told.truncated_upto <= upto && usable(*who))
     }
 
+    /// One of its own, and not the newest, is not there any more: it made way before the world was told that it
+    /// is stable, or is damaged.
+    pub(crate) fn own_is_gone(&mut self, checkpoint: CheckpointId) {
+        if self.own() != Some(checkpoint) {
+            self.own.retain(|own| *own != checkpoint);
+        }
+    }
+
     /// `who` told that it does not hold `checkpoint` any more.
     pub(crate) fn forget_held(&mut self, who: u16, checkpoint: CheckpointId) {
         if let Some(told) = self.told.get_mut(&who) {
@@ -234,7 +248,7 @@ impl<P: Plants> Replica<P> {
         };
         self.votes.then(|| CheckpointIs {
             held,
-            stable: self.checkpoints.stable(),
+            stable: self.checkpoints.stable_told(),
             truncated_upto: self.log.truncated_upto,
             load: self.giving.load(),
         })
@@ -252,7 +266,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn tell_what_is_stable(&self, cx: &mut Cx<'_>, to: ReplicaId) {
         let told = self.checkpoints_told().unwrap_or_else(|| CheckpointIs {
             held: Vec::new(),
-            stable: self.checkpoints.stable(),
+            stable: self.checkpoints.stable_told(),
             // Its log can give nothing, either.
             truncated_upto: self.log.decided_upto,
             load: self.giving.load(),
@@ -327,7 +341,7 @@ impl<P: Plants> Replica<P> {
             self.checkpoints.announce(from.index, *checkpoint);
         }
         self.checkpoints.told.insert(from.index, Told { held, load, truncated_upto });
-        if let Some(stable) = stable {
+        for stable in stable {
             self.checkpoints.agree(stable);
         }
         self.settle_checkpoints(cx);
@@ -449,5 +463,38 @@ impl<P: Plants> Replica<P> {
         }
         self.tell_all_checkpoints(cx);
         self.settle_checkpoints(cx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints(own: &[u64], stable: u64) -> Checkpoints {
+        let own = own.iter().map(|slot| of(*slot)).collect();
+        Checkpoints::new(own, [of(stable)].into_iter())
+    }
+
+    fn of(slot: u64) -> CheckpointId {
+        CheckpointId { slot: Slot(slot), digest: slot * 7 }
+    }
+
+    /// Whoever lags needs the former: the sender may be the only one left that knows it.
+    #[test]
+    fn what_is_held_and_stable_is_told_although_a_later_one_is_stable_elsewhere() {
+        let mut checkpoints = checkpoints(&[10, 20, 30], 10);
+        assert_eq!(checkpoints.stable_told(), [of(10)]);
+        checkpoints.agree(of(15));
+        assert_eq!(checkpoints.stable_told(), [of(10), of(15)]);
+        checkpoints.agree(of(20));
+        assert_eq!(checkpoints.stable_told(), [of(20)]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_not_told_of_but_the_newest_is() {
+        let mut checkpoints = checkpoints(&[10, 20, 30], 10);
+        checkpoints.own_is_gone(of(10));
+        checkpoints.own_is_gone(of(30));
+        assert_eq!(checkpoints.own, [of(20), of(30)]);
     }
 }

@@ -385,8 +385,9 @@ pub struct CheckpointAsk {
 pub struct CheckpointIs {
     /// What it holds, ascending.
     pub held: Vec<CheckpointId>,
-    /// The highest checkpoint that a quorum is known to hold with one digest.
-    pub stable: Option<CheckpointId>,
+    /// What a quorum is known to have held with one digest: the highest of all that it holds itself, and the
+    /// highest of all; at most two, ascending. The sender may be the only one left that knows it of the first.
+    pub stable: Vec<CheckpointId>,
     /// Every slot up to here is no longer in the sender's log.
     pub truncated_upto: Slot,
     /// How many pieces of checkpoints it is giving away at present.

@@ -141,8 +141,10 @@ impl<P: Plants> Replica<P> {
         if !stale || (self.reads.arrived.is_empty() && self.reads.asked.is_none()) {
             return;
         }
+        let kept = self.reads.asked.as_ref().map(|asked| asked.number);
+        let kept = kept.filter(|_| self.plants.has(Plant::QuestionKeepsNumber));
         let askers = self.reads.take_all();
-        let number = self.next_number();
+        let number = kept.unwrap_or_else(|| self.next_number());
         self.reads.asked = Some(Asked { number, way, at: cx.now.monotonic, askers });
         self.send(cx, way.to, Body::ReadAsk(ReadAsk { number, relay: way.relay }));
     }

@@ -529,7 +529,7 @@ impl<P: Plants> Replica<P> {
         self.ignore(cx, "fetched checkpoint that the service refuses");
         self.transfer.not_before = cx.now.monotonic.after(self.failure_pause());
         if let Some(fetch) = &mut self.transfer.fetch {
-            fetch.installing = false;
+            fetch.installing = self.plants.has(Plant::RefusedStaysUnderWay);
         }
     }
 

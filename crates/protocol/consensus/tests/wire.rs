@@ -105,14 +105,20 @@ fn catch_up() -> Vec<Body> {
         Body::CheckpointAsk(CheckpointAsk { wanted_above: Some(Slot(30)) }),
         Body::CheckpointIs(CheckpointIs {
             held: vec![checkpoint],
-            stable: Some(checkpoint),
+            stable: vec![checkpoint],
             truncated_upto: Slot(20),
             load: 2,
         }),
         Body::CheckpointIs(CheckpointIs {
             held: vec![],
-            stable: None,
+            stable: vec![],
             truncated_upto: Slot::NONE,
+            load: 0,
+        }),
+        Body::CheckpointIs(CheckpointIs {
+            held: vec![checkpoint],
+            stable: vec![checkpoint, CheckpointId { slot: Slot(33), ..checkpoint }],
+            truncated_upto: Slot(20),
             load: 0,
         }),
         Body::ChunkAsk(ChunkAsk { checkpoint, chunk: 3 }),

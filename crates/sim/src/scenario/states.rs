@@ -111,6 +111,21 @@ pub(super) fn full_voter(stage: &mut Stage) {
     stage.expect_progress(time);
 }
 
+pub(super) fn full_disks(stage: &mut Stage) {
+    let leader = stage.leader();
+    let length = 3_000 * MILLI;
+    let factor = 50 * MILLI / stage.disk_latency;
+    for node in (0..3).map(NodeId) {
+        // The last to find out is the leader.
+        let factor = if node == leader { 2 * factor } else { factor };
+        stage.now(Fault::SlowDisk { target: Target::Node(node), length, factor });
+    }
+    stage.now(Fault::FullDisks { length });
+    stage.run_for(length);
+    let time = stage.world.core.time() + 1_000 * MILLI;
+    stage.expect_progress(time);
+}
+
 pub(super) fn full_follower(stage: &mut Stage) {
     let leader = stage.leader();
     let (full, _) = followers(stage, leader);
@@ -179,6 +194,19 @@ fn expect_takeover(stage: &mut Stage, away: &Away) {
 pub(super) fn away_for_long(stage: &mut Stage) {
     let away = send_away(stage);
     come_back(stage, &away);
+    expect_takeover(stage, &away);
+}
+
+pub(super) fn refused_for_a_while(stage: &mut Stage) {
+    let away = send_away(stage);
+    come_back(stage, &away);
+    let before = stage.world.core.recorder.counts.refused;
+    let length = 60_000 * MILLI;
+    stage.now(Fault::NoRestore { target: Target::Node(away.0), length });
+    let refused = stage
+        .run_until(20_000 * MILLI, |stage| stage.world.core.recorder.counts.refused > before + 1);
+    stage.demand(refused, "what is refused is not tried again");
+    stage.now(Fault::End(away.0, Ended::NoRestore));
     expect_takeover(stage, &away);
 }
 

@@ -70,16 +70,18 @@ impl Wire for CheckpointIs {
     fn put(&self, out: &mut impl Put) {
         out.put_slot(self.truncated_upto);
         out.put_u32(self.load);
-        out.put_u8(u8::from(self.stable.is_some()));
-        if let Some(stable) = self.stable {
-            stable.put(out);
-        }
+        out.put_u8(self.stable.len() as u8);
+        self.stable.iter().for_each(|stable| stable.put(out));
         put_list(out, &self.held);
     }
 
     fn read(r: &mut Reader) -> Result<Self, DecodeError> {
         let (truncated_upto, load) = (r.slot()?, r.u32()?);
-        let stable = if r.flag("stable")? { Some(Wire::read(r)?) } else { None };
+        let count = match r.u8()? {
+            count @ ..=2 => count,
+            _ => return Err(DecodeError::BadValue("stable")),
+        };
+        let stable = (0..count).map(|_| Wire::read(r)).collect::<Result<_, _>>()?;
         Ok(Self { held: list(r, 16)?, stable, truncated_upto, load })
     }
 }

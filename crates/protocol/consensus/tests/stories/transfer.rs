@@ -314,7 +314,7 @@ fn a_checkpoint_of_another_group_is_refused_and_counted() {
     let leader = ready(&mut c);
     let (to, from) = ((leader + 1) % 3, c.id(leader));
     let checkpoint = CheckpointId { slot: Slot(1_000), digest: 1 };
-    let (held, stable) = (vec![checkpoint], Some(checkpoint));
+    let (held, stable) = (vec![checkpoint], vec![checkpoint]);
     let body =
         Body::CheckpointIs(CheckpointIs { held, stable, truncated_upto: Slot(1_000), load: 0 });
     let strange = ReplicaId { epoch: Epoch { instance: 99, ..from.epoch }, ..from };

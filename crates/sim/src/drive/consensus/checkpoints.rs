@@ -37,6 +37,9 @@ struct Writing {
     failed: bool,
     /// Later ones have taken its place.
     given_up: bool,
+    /// It is of a state that is no longer this replica's: whoever was at it when that turned out goes on to
+    /// the end.
+    overtaken: bool,
 }
 
 /// The checkpoints of a replica, on disk and on the way there.
@@ -201,9 +204,18 @@ fn remove_file(disk: &SimDisk, id: CheckpointId) {
 
 impl Keeping {
     /// Forgets what was taken of a state that is no longer this replica's.
-    pub(super) fn forget_taken(&mut self) {
+    pub(super) fn forget_taken(&mut self, plants: Planted) {
         self.unwritten.forget();
-        self.end_writing();
+        match &mut self.writing {
+            Some(writing) if writing.writer.is_some() => {
+                writing.overtaken = true;
+                if plants.has(Plant::OvertakenPutInPlace) {
+                    self.life = self.held.life();
+                    writing.writer = None;
+                }
+            }
+            _ => self.end_writing(),
+        }
     }
 
     fn end_writing(&mut self) {
@@ -254,8 +266,10 @@ impl ReplicaProcess {
         let mut content = Vec::new();
         match taken.write(&mut content) {
             Ok(digest) => {
-                let (writer, written, failed, given_up) = (None, 0, false, false);
-                let writing = Writing { slot, digest, content, writer, written, failed, given_up };
+                let (writer, written) = (None, 0);
+                let (failed, given_up, overtaken) = (false, false, false);
+                let writing =
+                    Writing { slot, digest, content, writer, written, failed, given_up, overtaken };
                 self.keeping.writing = Some(writing);
                 let nanos = self.disk_takes(cx);
                 cx.timer_in(nanos, WRITER);
@@ -280,10 +294,11 @@ impl ReplicaProcess {
                 cx.timer_in(nanos, WRITER);
             }
             Ok(false) => {
-                let Some(slot) = self.keeping.writing.as_ref().map(|writing| writing.slot) else {
-                    return;
-                };
-                if self.keeps(slot) && !self.stuck {
+                let Some(writing) = &self.keeping.writing else { return };
+                let slot = writing.slot;
+                if writing.overtaken {
+                    self.finish_checkpoint(cx, slot);
+                } else if self.keeps(slot) && !self.stuck {
                     self.jobs.push_back(Job::NoteDecided(slot));
                     self.work(cx);
                 } else {
@@ -301,6 +316,10 @@ impl ReplicaProcess {
     pub(super) fn write_again(&mut self, cx: &mut Cx<'_>) {
         let Some(writing) = &mut self.keeping.writing else { return };
         writing.writer = None;
+        if writing.overtaken {
+            self.keeping.end_writing();
+            return self.begin_writing(cx);
+        }
         if self.try_later(cx, RETRY_NANOS) {
             cx.recorder().counts.retried += 1;
         }
@@ -343,6 +362,7 @@ impl ReplicaProcess {
 
     /// All of the checkpoint of `slot` is written, and the log knows the slot as decided.
     pub(super) fn finish_checkpoint(&mut self, cx: &mut Cx<'_>, slot: Slot) {
+        let overtaken = self.keeping.writing.as_ref().is_some_and(|writing| writing.overtaken);
         let checkpoint = match self.keeping.finish(slot) {
             Ok(Some(checkpoint)) => checkpoint,
             Ok(None) => return,
@@ -353,6 +373,9 @@ impl ReplicaProcess {
         };
         cx.line(format_args!("checkpoint of {slot} durable: {:016x}", checkpoint.digest));
         cx.observe(&Observation::Checkpointed { replica: self.me, checkpoint });
+        if overtaken {
+            return self.begin_writing(cx);
+        }
         self.step(cx, Input::Checkpointed { checkpoint });
         self.discard(cx);
         if let Err(error) = self.keeping.held.tidy() {

@@ -174,7 +174,7 @@ impl ReplicaProcess {
         cx.line(format_args!("goes on from the checkpoint of {}", checkpoint.slot));
         self.applier = state;
         self.deliveries.clear();
-        self.keeping.forget_taken();
+        self.keeping.forget_taken(self.group.plants);
         (self.owes_checkpoint, self.stopped, self.installing) = (false, false, false);
         let (replica, quorum) = (self.me, self.quorum());
         cx.observe(&Observation::Installed { replica, checkpoint, quorum });
@@ -222,12 +222,12 @@ impl ReplicaProcess {
         self.stopped = true;
         self.owes_checkpoint = false;
         self.deliveries.clear();
-        self.keeping.forget_taken();
         if !self.group.plants.has(Plant::DivergenceForgotten)
             && let Err(error) = self.keeping.held.distrust_after(right)
         {
             return cx.stop(format!("distrust: {error}"));
         }
+        self.keeping.forget_taken(self.group.plants);
         cx.observe(&Observation::Diverged { replica: self.me });
     }
 
