@@ -101,15 +101,10 @@ impl Plan {
     /// Bounds of sessions that clients with windows as wide as these meet.
     fn draw_session_limits(&mut self, prng: &mut Prng) {
         let limits = &mut self.group.sessions;
-        if prng.chance(1, 2) {
-            // A client with a session of its own stays within them, a front does not.
-            limits.replies_max = self.workload.depth as u32 + prng.below(2) as u32;
-        }
+        // Whose window is not wider meets it with repeated requests only.
+        limits.replies_max = self.workload.depth as u32 + prng.below(2) as u32;
         if prng.chance(1, 3) {
-            limits.reply_bytes_max = prng.between(1, 300);
-        }
-        if prng.chance(1, 3) {
-            limits.reply_bytes_all_max = prng.between(1, 2_000);
+            limits.reply_bytes_all_max = prng.between(1_000, 4_000);
         }
     }
 

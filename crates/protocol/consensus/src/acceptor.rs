@@ -184,7 +184,9 @@ impl<P: Plants> Replica<P> {
         // is only accepted anew, must always get through.
         let grows = known.is_none() && m.slot > self.log.decided_upto.next();
         if grows && self.log.undecided_bytes() > 2 * self.settings.inflight_bytes_max {
-            return self.ignore(cx, "accept while too far behind");
+            let reason =
+                RefusedReason::Behind { slot: m.slot, decided_upto: self.log.decided_upto };
+            return self.send(cx, from, Body::Refused(Refused { ballot: m.ballot, reason }));
         }
         let entry = Entry { ballot: m.ballot, value: m.value.clone() };
         self.keep_accepted(cx, m.slot, entry);

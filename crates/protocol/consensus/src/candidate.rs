@@ -439,6 +439,14 @@ impl<P: Plants> Replica<P> {
                 }
                 self.ignore(cx, "a follower has no room for entries");
             }
+            RefusedReason::Behind { slot, decided_upto } => {
+                if let (Office::Leader(leader), true) = (&mut self.office, own)
+                    && let Some(peer) = leader.peers.get_mut(&from.index)
+                {
+                    peer.flow.refused(slot, decided_upto);
+                }
+                self.ignore(cx, "a follower keeps as many undecided entries as it may");
+            }
         }
     }
 }

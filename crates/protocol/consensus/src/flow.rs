@@ -54,6 +54,11 @@ pub(crate) struct Flow {
     /// No open proposal below this one waits to be sent for the first time.
     next: Slot,
     behind: bool,
+    /// What the follower is known to know as decided.
+    known: Slot,
+    /// The first proposal that it refused because it kept too much that is undecided: that one, and what is behind
+    /// it, is sent again once it knows more.
+    refused: Option<Slot>,
     /// When something was acknowledged last, or was sent while nothing was on its way.
     moved_at: Instant,
     /// How long an acknowledgement takes, smoothed.
@@ -71,6 +76,8 @@ impl Flow {
             credit: bound,
             next,
             behind: false,
+            known: Slot::NONE,
+            refused: None,
             moved_at: now,
             latency: None,
             timeouts: 0,
@@ -152,6 +159,24 @@ impl Flow {
             self.moved_at = now;
             self.timeouts = 0;
         }
+        if upto > self.known {
+            self.known = upto;
+            if let Some(slot) = self.refused.take() {
+                self.wants(slot.max(upto.next()));
+            }
+        }
+    }
+
+    /// The follower took what was proposed in `slot` for too much, when it knew every slot up to `decided_upto` as
+    /// decided.
+    pub(crate) fn refused(&mut self, slot: Slot, decided_upto: Slot) {
+        self.free(slot);
+        if decided_upto < self.known {
+            // It said meanwhile that it knows more.
+            self.wants(slot.max(self.known.next()));
+        } else {
+            self.refused = Some(self.refused.map_or(slot, |first| first.min(slot)));
+        }
     }
 
     fn free(&mut self, slot: Slot) {
@@ -176,6 +201,7 @@ impl Flow {
     /// heard of, and a page then.
     pub(crate) fn begin_anew(&mut self, page_bytes: usize) {
         self.sent.clear();
+        self.refused = None;
         self.bytes = 0;
         self.credit = page_bytes.min(self.bound);
         self.behind = true;
@@ -304,5 +330,38 @@ impl<P: Plants> Replica<P> {
         let bytes_max = self.settings.follower_bytes_max / 2;
         slots <= self.configuration.alpha
             && self.log.bytes_between(upto, decided_upto).is_some_and(|bytes| bytes <= bytes_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    /// A flow with slots 1 to 4 on their way.
+    fn flow() -> Flow {
+        let mut flow = Flow::new(1 << 20, Slot::FIRST, Instant(1));
+        let long = Settings::default().long(10);
+        (1..=4).for_each(|slot| flow.note_sent(Slot(slot), 10, long, Instant(1)));
+        flow
+    }
+
+    #[test]
+    fn what_was_too_much_is_sent_again_once_the_follower_knows_more() {
+        let mut flow = flow();
+        flow.refused(Slot(4), Slot(0));
+        flow.refused(Slot(3), Slot(0));
+        assert_eq!((flow.sent.len(), flow.next), (2, Slot(5)), "not before");
+        flow.knows(Slot(2), Instant(2));
+        assert_eq!((flow.sent.len(), flow.next), (0, Slot(3)));
+        flow.invariants();
+    }
+
+    #[test]
+    fn a_refusal_that_comes_after_the_progress_waits_for_no_more() {
+        let mut flow = flow();
+        flow.knows(Slot(3), Instant(2));
+        flow.refused(Slot(4), Slot(0));
+        assert_eq!((flow.sent.len(), flow.next), (0, Slot(4)), "nothing else would come");
     }
 }

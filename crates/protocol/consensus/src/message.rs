@@ -181,6 +181,13 @@ pub enum RefusedReason {
     Decided(Slot),
     /// It has no room on disk for entries.
     NoRoom,
+    /// It keeps as many undecided entries as it may. Once it knows more as decided it can be asked again.
+    Behind {
+        /// The asked slot.
+        slot: Slot,
+        /// Every slot up to here is decided, as far as it knows.
+        decided_upto: Slot,
+    },
 }
 
 /// Leader to all, every interval and whenever the watermark moved with no `Accept` to carry it.

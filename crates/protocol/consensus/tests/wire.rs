@@ -57,6 +57,7 @@ fn ordering() -> Vec<Body> {
         refused(RefusedReason::Promised(ballot(11))),
         refused(RefusedReason::Decided(Slot(12))),
         refused(RefusedReason::NoRoom),
+        refused(RefusedReason::Behind { slot: Slot(14), decided_upto: Slot(12) }),
         Body::Lead(Lead {
             ballot: b,
             decided_upto: Slot(1),

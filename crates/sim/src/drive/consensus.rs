@@ -189,7 +189,7 @@ impl ReplicaProcess {
             panics: false,
             wants_spoiling: false,
             local_interval: None,
-            front: Front::new(nonce, plants),
+            front: Front::new(nonce, group.sessions.replies_max, plants),
             retry_armed: false,
             applied_at_tick: Slot::NONE,
             token: 0,

@@ -14,8 +14,8 @@ use crate::record::checksum;
 use crate::wire::Told;
 use crate::world::NodeId;
 
-/// How many numbers of the front's session may be open.
-const WINDOW: usize = 16;
+/// How many numbers of the front's session may be open, unless fewer replies are kept.
+const WINDOW_MAX: usize = 16;
 
 /// Who asked something, and under which id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +59,7 @@ pub struct Front {
     session: ClientSession<Planted>,
     /// Counts the sessions that this front has had.
     generation: u64,
+    window: usize,
     plants: Planted,
     connections: BTreeMap<NodeId, Connection>,
     /// Who waits for which number, and the checksum of what it asked.
@@ -88,12 +89,14 @@ pub enum Todo {
 }
 
 impl Front {
-    /// A front with a new session.
+    /// A front with a new session, of which so many replies are kept.
     #[must_use]
-    pub fn new(nonce: Nonce, plants: Planted) -> Self {
+    pub fn new(nonce: Nonce, replies_max: u32, plants: Planted) -> Self {
+        let window = WINDOW_MAX.min(replies_max as usize);
         Self {
-            session: ClientSession::with_plants(nonce, WINDOW, 1 << 20, plants),
+            session: ClientSession::with_plants(nonce, window, 1 << 20, plants),
             generation: 0,
+            window,
             plants,
             connections: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -227,7 +230,8 @@ impl Front {
                     connection.last_number = None;
                 }
                 self.generation += 1;
-                self.session = ClientSession::with_plants(nonce(), WINDOW, 1 << 20, self.plants);
+                self.session =
+                    ClientSession::with_plants(nonce(), self.window, 1 << 20, self.plants);
                 self.hand_over(todo);
             }
             None => {}

@@ -107,6 +107,11 @@ impl Wire for Refused {
                 out.put_slot(upto);
             }
             RefusedReason::NoRoom => out.put_u8(3),
+            RefusedReason::Behind { slot, decided_upto } => {
+                out.put_u8(4);
+                out.put_slot(slot);
+                out.put_slot(decided_upto);
+            }
         }
     }
 
@@ -116,6 +121,7 @@ impl Wire for Refused {
             1 => RefusedReason::Promised(r.ballot()?),
             2 => RefusedReason::Decided(r.slot()?),
             3 => RefusedReason::NoRoom,
+            4 => RefusedReason::Behind { slot: r.slot()?, decided_upto: r.slot()? },
             _ => return Err(DecodeError::BadValue("reason of refusal")),
         };
         Ok(Self { ballot, reason })

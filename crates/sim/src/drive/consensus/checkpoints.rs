@@ -345,7 +345,7 @@ impl ReplicaProcess {
     fn tell_given_up(&mut self, cx: &mut Cx<'_>) {
         let dropped = self.group.plants.has(Plant::CheckpointGivenUp);
         let Some(writing) = &mut self.keeping.writing else { return };
-        if !std::mem::replace(&mut writing.given_up, true) && !dropped {
+        if !std::mem::replace(&mut writing.given_up, true) && !dropped && !writing.overtaken {
             let slot = writing.slot;
             cx.line(format_args!("checkpoint of {slot} given up"));
             cx.observe(&Observation::GivenUp { replica: self.me, slot });

@@ -76,6 +76,7 @@ fn ordering(body: &Body) -> Option<String> {
                 RefusedReason::Promised(other) => format!("promised {}", ballot(other)),
                 RefusedReason::Decided(slot) => format!("decided {}", slot.0),
                 RefusedReason::NoRoom => "no room".to_owned(),
+                RefusedReason::Behind { slot, .. } => format!("behind {}", slot.0),
             };
             format!("Refused {}: {why}", ballot(m.ballot))
         }
