@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mainstay_client::{Client, Outcome, Settings};
+use mainstay_kv::{Lifetime, Operation};
 use rustix::process::Signal;
 
 use crate::attack::{Hogs, Target, command};
@@ -84,6 +86,33 @@ fn replies_that_nobody_takes() {
     let mut writers = Hogs::connect(target.address(), 10);
     writers.pour(b"PING\r\n", &command(&[b"GETEX", b"large", b"PERSIST"]), 30, TIME);
     target.is_well("replies of writes nobody takes");
+}
+
+/// Each has a session of its own in which as many large replies are kept as it has asked for at once.
+#[test]
+fn clients_that_leave_without_a_word() {
+    let target = Target::new();
+    let mut client = Raw::connect(target.address());
+    client.send(&command(&[b"SET", b"large", &vec![b'x'; 1 << 20]]));
+    assert_eq!(client.reply(), "+OK\r\n");
+    (0..64).for_each(|_| ask_and_leave(&target, 32));
+    target.is_well("clients that leave");
+    target.leads_still("clients that leave");
+}
+
+/// Nothing of these replies is acknowledged: the request that would do so never comes, and no farewell either.
+fn ask_and_leave(target: &Target, count: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let client = Client::new(Settings::new([target.address().to_string()]));
+        let client = client.expect("the settings are usable");
+        let get = Operation::GetAndExpire { key: b"large", lifetime: Lifetime::Unchanged };
+        let asked: Vec<_> = (0..count).map(|_| client.request(get.encode())).collect();
+        for reply in asked {
+            let reply = reply.await;
+            assert!(matches!(reply, Outcome::Done(_)), "{reply:?}");
+        }
+    });
 }
 
 #[test]

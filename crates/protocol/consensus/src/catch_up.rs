@@ -28,6 +28,8 @@ const DOUBLINGS_MAX: u32 = 3;
 struct Given {
     from: Slot,
     at: Instant,
+    /// Whether that question was answered.
+    answered: bool,
     /// How many pages since when.
     pages: u32,
     since: Instant,
@@ -295,11 +297,11 @@ impl<P: Plants> Replica<P> {
 
     /// Whether the question of `from` is answered now: not twice at once, not more pages than there
     /// can be need for, and by a leader that was asked along with all others only if the question
-    /// comes again.
+    /// comes again, or follows one that it answered.
     fn may_give(&mut self, now: Instant, to: ReplicaId, from: Slot) -> bool {
         let interval = self.settings.resend_interval;
         let asked_with_others = self.leads() && self.multicast_interval().is_some();
-        let fresh = Given { from: Slot::NONE, at: now, pages: 0, since: now };
+        let fresh = Given { from: Slot::NONE, at: now, answered: false, pages: 0, since: now };
         let given = self.catch_up.given.entry(to.index).or_insert(fresh);
         if now >= given.since.after(interval) {
             (given.pages, given.since) = (0, now);
@@ -309,9 +311,11 @@ impl<P: Plants> Replica<P> {
         if at_once || given.pages >= PAGES_MAX {
             return false;
         }
+        let follows = given.answered && from > given.from;
         (given.from, given.at) = (from, now);
         given.pages += 1;
-        again || !asked_with_others
+        given.answered = again || follows || !asked_with_others;
+        given.answered
     }
 
     pub(crate) fn on_catch_up(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CatchUp) {

@@ -158,11 +158,14 @@ impl Checkpoints {
         digests.entry(checkpoint.digest).or_default().insert(who);
     }
 
-    /// Notes that a quorum held it; what was agreed upon first stays.
+    /// Notes that a quorum held it; what was agreed upon first stays. What is known of the newest of its own that
+    /// is stable stays, too, however many others have agreed upon since.
     fn agree(&mut self, checkpoint: CheckpointId) {
         self.agreed.entry(checkpoint.slot).or_insert(checkpoint.digest);
         if self.agreed.len() > SLOTS_MAX {
-            self.agreed.pop_first();
+            let own = self.own_stable().map(|own| own.slot);
+            let first = self.agreed.keys().copied().find(|slot| Some(*slot) != own);
+            first.and_then(|slot| self.agreed.remove(&slot));
         }
     }
 
@@ -488,6 +491,18 @@ mod tests {
         assert_eq!(checkpoints.stable_told(), [of(10), of(15)]);
         checkpoints.agree(of(20));
         assert_eq!(checkpoints.stable_told(), [of(20)]);
+    }
+
+    /// Its log begins after it: without it there is nothing to give to whoever lags.
+    #[test]
+    fn the_one_that_is_held_and_stable_stays_however_many_others_agree_upon() {
+        let mut checkpoints = checkpoints(&[10, 20, 30], 10);
+        (40..60).for_each(|slot| checkpoints.agree(of(slot)));
+        checkpoints.own.push(of(61));
+        checkpoints.forget_older();
+        assert_eq!(checkpoints.own, [of(10), of(30), of(61)]);
+        assert_eq!(checkpoints.stable_told(), [of(10), of(59)]);
+        assert_eq!(checkpoints.agreed.len(), SLOTS_MAX);
     }
 
     #[test]

@@ -4,19 +4,16 @@
 mod alone;
 mod batching;
 mod flow;
+mod learning;
 mod pace;
 mod passing;
 mod ticks;
 
 use alone::{Alone, MS, accept, ballot, decided, id, lead, prepare, promise, value};
-use mainstay_consensus::message::{
-    Accepted, CheckpointIs, ChunkAsk, ChunkRefusal, ChunkRefused, Decided, Follow, ReadSlot,
-    Refused, RefusedReason, StepDown,
-};
+use mainstay_consensus::message::{Accepted, Follow, ReadSlot, Refused, RefusedReason, StepDown};
 use mainstay_consensus::{Body, Input, Message, Rejection, Role, Settings};
 use mainstay_model::{
-    Ballot, CheckpointId, ConfigurationId, Entry, Recovered, Slot, SlotRange, Timestamp, Token,
-    Value,
+    Ballot, ConfigurationId, Entry, Recovered, Slot, SlotRange, Timestamp, Token, Value,
 };
 
 fn entry(ballot: Ballot, value: &Value) -> Entry {
@@ -532,68 +529,4 @@ fn strangers_are_not_heard() {
     assert_eq!(a.replica.status().ballot, Ballot::ZERO);
     assert_eq!(a.replica.status().ignored, 7);
     assert!(promised(&a.sent()).is_empty());
-}
-
-/// A replica without any log, which has found out that nobody else's goes back that far.
-fn without_a_log_to_follow() -> Alone {
-    let mut a = Alone::new(0, 3);
-    a.hear(2, lead(ballot(1, 2), 20));
-    for _ in 0..2 {
-        let (to, from) = a
-            .sent()
-            .into_iter()
-            .find_map(|(to, body)| match body {
-                Body::CatchUp(question) => Some((to, question.from)),
-                _ => None,
-            })
-            .expect("a question");
-        let entries = Vec::new();
-        let (decided_upto, truncated_upto) = (Slot(20), Slot(20));
-        a.hear(to, Body::Decided(Decided { from, entries, decided_upto, truncated_upto }));
-        a.pass(100);
-    }
-    a
-}
-
-fn asked_for_a_piece((to, body): (u16, Body)) -> Option<(u16, ChunkAsk)> {
-    match body {
-        Body::ChunkAsk(ask) => Some((to, ask)),
-        _ => None,
-    }
-}
-
-/// All who could tell a donor that a quorum held its checkpoint may be gone, but for the one that asks.
-#[test]
-fn whoever_is_refused_what_a_quorum_held_says_so() {
-    let mut a = without_a_log_to_follow();
-    let checkpoint = CheckpointId { slot: Slot(20), digest: 7 };
-    let told =
-        CheckpointIs { held: vec![checkpoint], stable: vec![], truncated_upto: Slot(20), load: 0 };
-    for who in [1, 2] {
-        a.hear(who, Body::CheckpointIs(told.clone()));
-    }
-    let asked = a.sent().into_iter().find_map(asked_for_a_piece);
-    let (to, ask) = asked.expect("a question for a piece");
-    assert_eq!(ask.checkpoint, checkpoint);
-    let reason = ChunkRefusal::Unstable;
-    a.hear(to, Body::ChunkRefused(ChunkRefused { checkpoint, chunk: ask.chunk, reason }));
-    let says = |(who, body): (u16, Body)| match body {
-        Body::CheckpointIs(is) if who == to => is.stable.last().copied(),
-        _ => None,
-    };
-    assert_eq!(a.sent().into_iter().find_map(says), Some(checkpoint));
-}
-
-/// The later one that is stable elsewhere is of no use: nobody who is there holds it.
-#[test]
-fn what_is_fetched_is_what_is_held_although_a_later_one_is_stable() {
-    let mut a = without_a_log_to_follow();
-    let checkpoint = CheckpointId { slot: Slot(20), digest: 7 };
-    let later = CheckpointId { slot: Slot(25), digest: 8 };
-    let (held, stable) = (vec![checkpoint], vec![checkpoint, later]);
-    a.hear(2, Body::CheckpointIs(CheckpointIs { held, stable, truncated_upto: Slot(20), load: 0 }));
-    // The leader is spared at first, if somebody else could give it.
-    a.pass(200);
-    let asked = a.sent().into_iter().find_map(asked_for_a_piece);
-    assert_eq!(asked.map(|(to, ask)| (to, ask.checkpoint)), Some((2, checkpoint)));
 }
