@@ -130,11 +130,14 @@ struct InboxState<T> {
     bytes: usize,
     sleeping: bool,
     closed: bool,
+    /// How many producers wait for room.
+    waiting: usize,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new(waker: Arc<Waker>, bytes_max: usize) -> Arc<Self> {
-        let state = InboxState { items: Vec::new(), bytes: 0, sleeping: false, closed: false };
+        let (items, bytes, sleeping, closed, waiting) = (Vec::new(), 0, false, false, 0);
+        let state = InboxState { items, bytes, sleeping, closed, waiting };
         Arc::new(Self { state: Mutex::new(state), room: Condvar::new(), waker, bytes_max })
     }
 
@@ -143,7 +146,9 @@ impl<T> Inbox<T> {
     pub(crate) fn push(&self, item: T, bytes: usize) {
         let mut state = lock(&self.state);
         while state.bytes + bytes > self.bytes_max && !state.items.is_empty() && !state.closed {
+            state.waiting += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         state.items.push(item);
         state.bytes += bytes;
@@ -166,7 +171,10 @@ impl<T> Inbox<T> {
         let mut state = lock(&self.state);
         state.sleeping = false;
         std::mem::swap(&mut state.items, into);
-        if std::mem::take(&mut state.bytes) > 0 {
+        state.bytes = 0;
+        // Whatever they count for: one that has more than there ever is room for waits for what counts for
+        // nothing, too.
+        if state.waiting > 0 {
             self.room.notify_all();
         }
     }
@@ -240,6 +248,26 @@ mod tests {
         }
         thread.join().unwrap();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_producer_of_more_than_there_is_room_for_waits_for_what_counts_for_nothing() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let inbox = Inbox::new(waker, 100);
+        inbox.push(0, 0);
+        let producer = Arc::clone(&inbox);
+        let thread = thread::spawn(move || producer.push(1, 101));
+        while lock(&inbox.state).waiting == 0 {
+            thread::yield_now();
+        }
+        let mut batch = Vec::new();
+        inbox.take(&mut batch);
+        assert_eq!(batch, [0]);
+        thread.join().unwrap();
+        batch.clear();
+        inbox.take(&mut batch);
+        assert_eq!(batch, [1]);
     }
 
     #[test]
