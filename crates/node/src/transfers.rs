@@ -191,7 +191,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 }
                 error => tracing::error!("a piece cannot be given to replica {to}: {error}"),
             }
-            (0, Bytes::new())
+            (self.checkpoints.content_len(checkpoint).unwrap_or(0), Bytes::new())
         });
         let len = bytes.len();
         self.inbox.push(Event::ChunkRead { to, checkpoint, chunk, total, bytes }, len);
@@ -486,7 +486,7 @@ mod tests {
             };
             assert_eq!((*checkpoint, *chunk), asked);
             let there = asked.0 == id(5) && asked.1 < 2;
-            assert_eq!((*total > 0, !bytes.is_empty()), (there, there));
+            assert_eq!((*total > 0, !bytes.is_empty()), (asked.0 == id(5), there));
         }
     }
 

@@ -169,8 +169,9 @@ impl<P: Plants> Replica<P> {
             return;
         }
         let Some((from, upto)) = self.missing() else { return };
-        // What there is no room for need not be waited for.
+        // What there is no room for need not be waited for, and what is damaged here does not come by itself.
         if self.acceptor.room
+            && from > self.log.decided_upto
             && let Some(leader) = self.leader_that_sends(cx.now.monotonic)
         {
             self.catch_up.asked = Some(Asked::expected(from, leader, cx.now.monotonic));

@@ -54,7 +54,9 @@ impl<P: Plants> Replica<P> {
         }
         self.giving.reads.retain(|_, chunks| !chunks.is_empty());
         if m.bytes.is_empty() {
-            self.checkpoints.own_is_gone(m.checkpoint);
+            if m.total == 0 {
+                self.checkpoints.own_is_gone(m.checkpoint);
+            }
             let ask = ChunkAsk { checkpoint: m.checkpoint, chunk: m.chunk };
             return self.refuse_chunk(cx, to, ask, ChunkRefusal::Gone);
         }

@@ -123,7 +123,7 @@ pub enum Input {
         chunk: u32,
         /// How many bytes the checkpoint has; 0 if it is not held (any more).
         total: u64,
-        /// The piece; empty if it is not held.
+        /// The piece; empty if the checkpoint is not held, or has no such piece.
         bytes: Bytes,
     },
     /// What came of [`Effect::StoreChunk`], in the order of those. The next pieces are asked for as

@@ -3,7 +3,7 @@
 
 use mainstay_consensus::message::{Decided, Lead, Probe};
 use mainstay_consensus::{Body, Input, Request, Role, Settings};
-use mainstay_model::{Ballot, Entry, Slot, Token};
+use mainstay_model::{Ballot, Entry, Recovered, Slot, SlotRange, Token};
 
 use crate::alone::{Alone, accept, ballot, follow, id, lead, prepare, promise, value};
 use crate::{accepted, lead_group, leader_with};
@@ -66,6 +66,31 @@ fn what_comes_in_pieces_is_not_asked_for() {
             assert!(count(&a.sent(), is_question) > 0, "it is asked for in the end");
         }
     }
+}
+
+/// Its leader knows that this replica had it, and sends what is new only.
+#[test]
+fn what_is_damaged_here_is_asked_for_although_pieces_come() {
+    let low = ballot(1, 1);
+    let mut a = Alone::new(0, 3);
+    a.restart_from(Recovered {
+        promised: low,
+        decided_upto: Slot(2),
+        uncertain: vec![SlotRange { first: Slot(1), last: Slot(1) }],
+        ..Recovered::default()
+    });
+    let mut asked = 0;
+    for slot in 3..103 {
+        piece(&mut a, 1, true);
+        a.hear(1, accept(low, slot, &value(b"new"), slot - 1));
+        a.sync();
+        a.hear(1, lead(low, slot));
+        a.pass(GAP);
+        let sent = a.sent();
+        asked += count(&sent, |body| matches!(body, Body::CatchUp(m) if m.from == Slot(1)));
+    }
+    // The first question is lost.
+    assert!(asked > 1, "nothing is asked for any more as long as something comes");
 }
 
 /// The answer need not be among the long messages of whoever was asked: it may be lost, or it came and

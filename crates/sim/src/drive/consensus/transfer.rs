@@ -121,7 +121,7 @@ impl ReplicaProcess {
                     // It is not given to anybody.
                     held.note_damaged(asked);
                 }
-                (0, Bytes::new())
+                (held.content_len(checkpoint).unwrap_or(0), Bytes::new())
             }
         };
         self.step(cx, Input::ChunkRead { to, checkpoint, chunk, total, bytes });
