@@ -285,8 +285,7 @@ impl<P: Plants> Replica<P> {
         }
     }
 
-    /// Another replica knows of nothing it lacks. If it knows less than was known here one interval
-    /// ago, it is told so; then it asks.
+    /// Another replica lacks nothing it knows of. One that knows less than was known here an interval ago is told.
     pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Report) {
         if m.accepted_upto < m.decided_upto {
             return self.ignore(cx, "report that contradicts itself");
