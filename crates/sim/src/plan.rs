@@ -18,6 +18,10 @@ use crate::world::NodeId;
 
 const MILLI: u64 = 1_000_000;
 
+/// Signs of life and questions are never cut: in reality a piece has 64 KiB, and they all have some dozens of
+/// bytes. Where they were, something passed without end, and everything that is lost waited for it.
+const PIECE_LEN_MIN: u64 = 130;
+
 /// A log of some segments.
 pub(crate) const SHORT_LOG: u64 = 8 * LogOptions::SEGMENT_BYTES_MIN;
 
@@ -253,7 +257,7 @@ fn draw_pieces(prng: &mut Prng, ordering: &mut Settings) -> usize {
         return usize::MAX;
     }
     ordering.long_value_bytes = prng.between(60, 400) as usize;
-    prng.between(60, 400) as usize
+    prng.between(60, 400).max(PIECE_LEN_MIN) as usize
 }
 
 fn draw_workload(prng: &mut Prng, plants: Planted) -> WorkloadOptions {
