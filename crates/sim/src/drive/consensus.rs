@@ -279,10 +279,7 @@ impl ReplicaProcess {
             }
             Effect::Install { checkpoint } => self.on_piece(cx, Piece::Install { checkpoint }),
             Effect::Discard { upto, wanted_above, stable } => {
-                self.discardable = Some((upto, wanted_above, stable));
-                if !self.disk_busy {
-                    self.discard(cx);
-                }
+                self.on_discard(cx, (upto, wanted_above, stable));
             }
             Effect::StopExecuting { at, right } => self.stop_executing(cx, at, right),
             Effect::Instructed { instruction, outcome } => {

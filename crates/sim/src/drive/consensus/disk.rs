@@ -152,6 +152,22 @@ impl ReplicaProcess {
         }
     }
 
+    /// Notes at once what is stable, as a thread does that does not wait for the disk's: meanwhile later ones may be
+    /// put in place. The log follows when the disk has time.
+    pub(super) fn on_discard(
+        &mut self,
+        cx: &mut Cx<'_>,
+        discardable: (Slot, Option<Slot>, Option<CheckpointId>),
+    ) {
+        self.discardable = Some(discardable);
+        if let Err(error) = self.note_stable(discardable.2) {
+            cx.line(format_args!("{error}"));
+        }
+        if !self.disk_busy {
+            self.discard(cx);
+        }
+    }
+
     /// Lets go of what is not needed here, less what is kept for others, once it is noted why it may.
     pub(super) fn discard(&mut self, cx: &mut Cx<'_>) {
         let Some((upto, wanted_above, stable)) = self.discardable else { return };
