@@ -504,13 +504,14 @@ impl<P: Plants> Replica<P> {
             return;
         };
         let slot = fetch.checkpoint.slot;
-        let newer = self.checkpoints.stable().is_some_and(|stable| stable.slot > slot);
         let reached = slot.max(self.log.decided_upto);
         let is_donor = |who: u16| self.is_donor(who);
+        // One that nobody can give is no better: the same one would be begun anew without end.
+        let to_be_had = self.checkpoints.to_be_had(self.checkpoint_needed_from(), is_donor);
+        let newer = to_be_had.is_some_and(|other| other.slot > slot);
         let outrun = self.checkpoints.log_begins_after(is_donor) > Some(reached);
         let another = self.has_no_donor() && {
             let same = fetch.checkpoint;
-            let to_be_had = self.checkpoints.to_be_had(self.checkpoint_needed_from(), is_donor);
             let reached = self.log.decided_upto;
             to_be_had.is_some_and(|other| other != same)
                 || self.state_is_good() && self.checkpoints.log_reaches(reached, is_donor)
