@@ -136,8 +136,8 @@ struct InboxState<T> {
 
 impl<T> Inbox<T> {
     pub(crate) fn new(waker: Arc<Waker>, bytes_max: usize) -> Arc<Self> {
-        let (items, bytes, sleeping, closed, waiting) = (Vec::new(), 0, false, false, 0);
-        let state = InboxState { items, bytes, sleeping, closed, waiting };
+        let state =
+            InboxState { items: Vec::new(), bytes: 0, sleeping: false, closed: false, waiting: 0 };
         Arc::new(Self { state: Mutex::new(state), room: Condvar::new(), waker, bytes_max })
     }
 
@@ -172,8 +172,7 @@ impl<T> Inbox<T> {
         state.sleeping = false;
         std::mem::swap(&mut state.items, into);
         state.bytes = 0;
-        // Whatever they count for: one that has more than there ever is room for waits for what counts for
-        // nothing, too.
+        // Also when nothing of it counted: a producer of more than there ever is room for waits for that, too.
         if state.waiting > 0 {
             self.room.notify_all();
         }

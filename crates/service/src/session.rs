@@ -250,7 +250,7 @@ impl SessionTable {
         let freed = session.acknowledge(acknowledged_upto);
         self.kept_bytes -= freed;
         let session = &self.sessions[&id];
-        if session.is_full(limits) && plants.has(Plant::FullWindowRefusesRepeats) {
+        if plants.has(Plant::FullWindowRefusesRepeats) && session.is_full(limits) {
             return Admission::WindowFull;
         }
         if number <= session.applied_upto {

@@ -66,8 +66,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Kinds that came later. They have generators and schedules of their own, so that a seed in which none
-    /// of them is switched on tells the story that it always told.
+    /// Kinds that came later. They have generators and schedules of their own, so that they change nothing in
+    /// a seed in which none of them is switched on.
     pub const LATER: [Self; 2] = [Self::NoCheckpoints, Self::PowerLossAtCheckpoint];
 
     /// Likewise, later still.

@@ -18,8 +18,8 @@ use crate::world::NodeId;
 
 const MILLI: u64 = 1_000_000;
 
-/// Signs of life and questions are never cut: in reality a piece has 64 KiB, and they all have some dozens of
-/// bytes. Where they were, something passed without end, and everything that is lost waited for it.
+/// A piece of the program has 64 KiB, so it never cuts signs of life or questions. If plans did, pieces would
+/// pass all the time, and whatever was lost would wait for them.
 const PIECE_LEN_MIN: u64 = 130;
 
 /// A log of some segments.

@@ -191,8 +191,8 @@ impl Checkpoints {
         self.told.iter().any(|(who, told)| told.truncated_upto <= upto && usable(*who))
     }
 
-    /// One of its own, and not the newest, is not there any more: it made way before the world was told that it
-    /// is stable, or is damaged.
+    /// The world does not hold one of its own any more, which made way before it could be noted as stable. The
+    /// newest stays: it is what the state is of.
     pub(crate) fn own_is_gone(&mut self, checkpoint: CheckpointId) {
         if self.own() != Some(checkpoint) {
             self.own.retain(|own| *own != checkpoint);
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_read_is_not_told_of_but_the_newest_is() {
+    fn one_that_is_gone_is_not_told_of_but_the_newest_is() {
         let mut checkpoints = checkpoints(&[10, 20, 30], 10);
         checkpoints.own_is_gone(of(10));
         checkpoints.own_is_gone(of(30));

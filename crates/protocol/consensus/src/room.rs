@@ -32,9 +32,10 @@ impl<P: Plants> Replica<P> {
     /// lead on, since what it decided may not stand in its own log. What it promised is written anew,
     /// out of the reserve.
     pub(crate) fn on_unwritten(&mut self, cx: &mut Cx<'_>, from: Mark) {
-        let others_have_none = matches!(&self.office, Office::Leader(leader)
-            if leader.peers.values().all(|peer| !peer.room));
-        if !others_have_none || !self.plants.has(Plant::LeadsOnUnwritten) {
+        let leads_on = self.plants.has(Plant::LeadsOnUnwritten)
+            && matches!(&self.office, Office::Leader(leader)
+                if leader.peers.values().all(|peer| !peer.room));
+        if !leads_on {
             self.resign(cx);
         }
         self.raise_target(self.log.decided_upto);
