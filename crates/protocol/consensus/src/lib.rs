@@ -111,6 +111,7 @@ mod candidate;
 mod catch_up;
 mod checkpoints;
 mod decided_time;
+mod delivery;
 mod donor;
 pub mod door;
 mod duplicates;

@@ -13,9 +13,10 @@ use mainstay_model::{
 
 use crate::acceptor::Acceptor;
 use crate::candidate::Candidate;
-use crate::catch_up::{CatchUpState, Delivery};
+use crate::catch_up::CatchUpState;
 use crate::checkpoints::Checkpoints;
 use crate::decided_time::Reading;
+use crate::delivery::Delivery;
 use crate::donor::Giving;
 use crate::door::{Effect, Input, Instruction, Observation, Role};
 use crate::election::Election;
