@@ -153,6 +153,8 @@ plants! {
     RefusedRemoved = "refused-removed" in "checkpoints", expect "liveness";
     /// A leader changes the interval of checkpoints at its own replica only.
     IntervalNotDecided = "interval-not-decided" in "checkpoints", expect "due-checkpoints|digests";
+    /// A leader whose group's logs are full of what counts towards no checkpoint asks for none.
+    FullLogStays = "full-log-stays" in "checkpoints", expect "liveness";
     /// A fetched checkpoint is taken over although its content is not what its name says.
     InstalledUnchecked = "installed-unchecked" in "transfer", expect "digests|prefix|invariant";
     /// A fetched checkpoint that the service refuses counts as being installed for ever.

@@ -1,5 +1,7 @@
 //! What a slot decides: a batch of requests with the time at which its leader formed it.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,6 +14,9 @@ use crate::codec::{DecodeError, Put, Reader};
 pub const BATCH_HEAD_LEN: usize = 12;
 /// Bytes in front of each request of a batch: its length.
 pub const REQUEST_HEAD_LEN: usize = 4;
+
+/// What stands for the count of a batch without requests after which a checkpoint is due.
+const CHECKPOINT_DUE: u32 = u32::MAX;
 
 /// An encoded [`Batch`] with the checksum of its bytes: encoded once, by the leader that formed it,
 /// then shared. Replicas compare values by checksum and length first.
@@ -33,6 +38,28 @@ impl Value {
     #[must_use]
     pub fn no_op(time: Timestamp) -> Self {
         Batch { time, requests: Vec::new() }.encode()
+    }
+
+    /// A no-op after which every replica makes a checkpoint, whatever else would make one due.
+    #[must_use]
+    pub fn checkpoint(time: Timestamp) -> Self {
+        let mut bytes = Vec::with_capacity(BATCH_HEAD_LEN);
+        bytes.put_u64(time.0);
+        bytes.put_u32(CHECKPOINT_DUE);
+        Self::new(Bytes::from(bytes))
+    }
+
+    /// Whether a checkpoint is due after it: [`Value::checkpoint`].
+    #[must_use]
+    pub fn makes_checkpoint_due(&self) -> bool {
+        self.bytes.len() == BATCH_HEAD_LEN && self.count() == Some(CHECKPOINT_DUE)
+    }
+
+    /// What its head says for its count; `None` where the bytes are too short.
+    fn count(&self) -> Option<u32> {
+        let mut reader = Reader::new(self.bytes.clone());
+        let _time = reader.u64().ok()?;
+        reader.u32().ok()
     }
 
     /// The encoded batch.
@@ -68,11 +95,7 @@ impl Value {
     /// How many requests the batch holds, read from its head; 0 where the bytes are too short.
     #[must_use]
     pub fn request_count(&self) -> usize {
-        let mut reader = Reader::new(self.bytes.clone());
-        match (reader.u64(), reader.u32()) {
-            (Ok(_), Ok(count)) => count as usize,
-            _ => 0,
-        }
+        self.count().filter(|_| !self.makes_checkpoint_due()).map_or(0, |count| count as usize)
     }
 }
 
@@ -80,8 +103,11 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "value({} requests, {} B, {:08x})",
-            self.request_count(),
+            "value({}, {} B, {:08x})",
+            match self.makes_checkpoint_due() {
+                true => "checkpoint due".to_owned(),
+                false => format!("{} requests", self.request_count()),
+            },
             self.len(),
             self.checksum
         )
@@ -98,7 +124,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Bytes: time (8), count (4), then each request with its length (4) in front.
+    /// Bytes: time (8), count (4), then each request with its length (4) in front. A count of 2³² - 1 with nothing
+    /// behind it is that of [`Value::checkpoint`].
     #[must_use]
     pub fn encode(&self) -> Value {
         let len = BATCH_HEAD_LEN
@@ -112,13 +139,16 @@ impl Batch {
         Value::new(Bytes::from(bytes))
     }
 
-    /// Reads a batch back; its requests share the value's bytes.
+    /// Reads a batch back; its requests share the value's bytes. That of [`Value::checkpoint`] has none.
     ///
     /// # Errors
     /// Any [`DecodeError`]: the bytes are no encoded batch.
     pub fn decode(value: &Value) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(value.bytes.clone());
         let time = Timestamp(reader.u64()?);
+        if value.makes_checkpoint_due() {
+            return Ok(Self { time, requests: Vec::new() });
+        }
         let count = reader.count(REQUEST_HEAD_LEN)?;
         let mut requests = Vec::with_capacity(count);
         for _ in 0..count {
@@ -126,5 +156,23 @@ impl Batch {
         }
         reader.finish()?;
         Ok(Self { time, requests })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_after_which_a_checkpoint_is_due_holds_no_requests() {
+        let due = Value::checkpoint(Timestamp(7));
+        assert!(due.makes_checkpoint_due());
+        assert_eq!((due.time(), due.request_count(), due.len()), (Timestamp(7), 0, BATCH_HEAD_LEN));
+        assert_eq!(Batch::decode(&due), Ok(Batch { time: Timestamp(7), requests: Vec::new() }));
+        assert!(!Value::no_op(Timestamp(7)).makes_checkpoint_due());
+        let mut longer = due.bytes().to_vec();
+        longer.push(0);
+        let longer = Value::new(Bytes::from(longer));
+        assert!(!longer.makes_checkpoint_due() && Batch::decode(&longer).is_err());
     }
 }

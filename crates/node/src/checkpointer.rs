@@ -74,6 +74,13 @@ pub(crate) fn folder_failure(error: &CheckpointError) -> Option<Event> {
     }
 }
 
+/// Tells which checkpoints are not held any more; to be called after whatever may have removed one.
+pub(crate) fn tell_gone<D: Disk>(checkpoints: &Checkpoints<D>, inbox: &Inbox<Event>) {
+    for checkpoint in checkpoints.take_gone() {
+        inbox.push(Event::CheckpointGone(checkpoint), 0);
+    }
+}
+
 /// The states between the executor and the checkpoint thread.
 struct Between<C> {
     unwritten: Unwritten<ToWrite<C>>,
@@ -250,13 +257,14 @@ impl<C: Checkpoint, D: Disk> CheckpointThread<C, D> {
         let wanted = || self.wanted.wants(generation);
         let (mut bytes, mut told, mut pause_next) = (0, String::new(), FAILURE_PAUSE_MIN);
         while wanted() {
-            let error = match self.write(to_write, &mut bytes) {
-                Ok(checkpoint) => {
-                    let bytes = self.checkpoints.content_len(checkpoint).unwrap_or(0);
-                    return self
-                        .inbox
-                        .push(Event::Checkpointed { generation, checkpoint, bytes }, 0);
-                }
+            let written = self.write(to_write, &mut bytes);
+            if let Ok(checkpoint) = written {
+                let bytes = self.checkpoints.content_len(checkpoint).unwrap_or(0);
+                self.inbox.push(Event::Checkpointed { generation, checkpoint, bytes }, 0);
+            }
+            tell_gone(&self.checkpoints, &self.inbox);
+            let error = match written {
+                Ok(_) => return,
                 Err(CheckpointError::Overtaken(_)) => return,
                 Err(_) if !wanted() || self.states.is_given_up() => return,
                 Err(error) => error,

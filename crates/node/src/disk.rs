@@ -105,6 +105,8 @@ pub(crate) enum Event {
     Restored(Result<Restored, String>),
     /// A checkpoint of a state of this generation is durable, with so many bytes.
     Checkpointed { generation: u64, checkpoint: CheckpointId, bytes: u64 },
+    /// A checkpoint is not held any more.
+    CheckpointGone(CheckpointId),
     /// A checkpoint could not be written; the sentence says why.
     CheckpointFailed { slot: Slot, why: String },
     /// A piece of a checkpoint for another replica; of no bytes in all if it is not here.

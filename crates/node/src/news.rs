@@ -41,6 +41,9 @@ impl<F: Front> Node<F> {
                 Event::Checkpointed { generation, checkpoint, bytes } => {
                     self.checkpointed(generation, checkpoint, bytes);
                 }
+                Event::CheckpointGone(checkpoint) => {
+                    self.machines.step(Input::CheckpointGone { checkpoint });
+                }
                 Event::CheckpointFailed { slot, why } => self.checkpoint_failed(slot, why),
                 Event::ChunkRead { to, checkpoint, chunk, total, bytes } => {
                     self.machines.step(Input::ChunkRead { to, checkpoint, chunk, total, bytes });

@@ -8,7 +8,7 @@ use mainstay_model::{CheckpointId, Slot};
 use mainstay_service::Service;
 use mainstay_storage::{CheckpointError, Disk};
 
-use crate::disk::DiskTask;
+use crate::disk::{DiskTask, Event};
 use crate::transfers::TransferThread;
 
 /// How long until it is tried again.
@@ -63,9 +63,10 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 self.log.push(&mut vec![DiskTask::Discard { upto, wanted_above }], 0);
             }
             // It made way for one that will be stable, too.
-            Err(error @ CheckpointError::Gone(_)) => {
+            Err(error @ CheckpointError::Gone(stable)) => {
                 tracing::warn!("the log is kept: {error}");
                 self.overdue.discard = None;
+                self.inbox.push(Event::CheckpointGone(stable), 0);
             }
             Err(error) => {
                 self.look_at(&error);

@@ -10,7 +10,7 @@ use mainstay_model::{CheckpointId, ReplicaId, Slot};
 use mainstay_service::{Applier, Service};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming, Life};
 
-use crate::checkpointer::folder_failure;
+use crate::checkpointer::{folder_failure, tell_gone};
 use crate::disk::{DiskTask, Event};
 use crate::overdue::{OVERDUE_PAUSE, Overdue};
 use crate::queue::{Inbox, Queue, Taken};
@@ -88,6 +88,7 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
             }
             self.let_go();
             self.catch_up();
+            tell_gone(&self.checkpoints, &self.inbox);
             self.tell_after_pause();
             if taken == Taken::Closed {
                 return;
@@ -189,7 +190,13 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 CheckpointError::Gone(_) | CheckpointError::BadChunk { .. } => {
                     tracing::info!("replica {to} asked for a piece that is not here: {error}");
                 }
-                error => tracing::error!("a piece cannot be given to replica {to}: {error}"),
+                error => {
+                    tracing::error!("a piece cannot be given to replica {to}: {error}");
+                    if matches!(error, CheckpointError::Damaged { .. }) {
+                        // Others are told of it no more.
+                        self.checkpoints.note_damaged(checkpoint);
+                    }
+                }
             }
             (self.checkpoints.content_len(checkpoint).unwrap_or(0), Bytes::new())
         });
@@ -288,7 +295,7 @@ mod tests {
 
     use mainstay_model::{ClusterId, GroupId, NoPlants};
     use mainstay_service::{Checkpoint, Context, QueryContext, RestoreError};
-    use mainstay_storage::{CheckpointOptions, MemoryDisk};
+    use mainstay_storage::{CheckpointOptions, DiskFile, MemoryDisk};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -488,6 +495,37 @@ mod tests {
             let there = asked.0 == id(5) && asked.1 < 2;
             assert_eq!((*total > 0, !bytes.is_empty()), (asked.0 == id(5), there));
         }
+    }
+
+    /// A replica that went on telling of it would be asked for it without end.
+    #[test]
+    fn a_checkpoint_with_a_rotten_piece_is_held_no_longer() {
+        let disk = MemoryDisk::default();
+        let before = thread(&disk);
+        write(&before, 5);
+        let mut writer =
+            before.checkpoints.writer(Slot(8), before.checkpoints.life()).expect("a writer");
+        writer.write_all(&[3; 600]).expect("written");
+        writer.finish(1).expect("it is written");
+        let files = disk.list().unwrap().into_iter().map(|name| {
+            let file = disk.open(&name).unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
+            if let Some(at) = bytes.windows(64).position(|window| window == [3; 64]) {
+                bytes[at] ^= 1;
+            }
+            (name, bytes)
+        });
+        let mut thread = thread(&MemoryDisk::with_files(files));
+        assert_eq!(thread.checkpoints.held(), [id(5), id(8)]);
+        thread.carry_out(TransferTask::Read {
+            to: ReplicaId::default(),
+            checkpoint: id(8),
+            chunk: 0,
+        });
+        let told = told(&thread.inbox);
+        assert!(matches!(&told[..], [Event::ChunkRead { total: 0, .. }]), "{told:?}");
+        assert_eq!(thread.checkpoints.held(), [id(5)]);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl<S: Service, P: Plants> Applier<S, P> {
         self.sessions.expire(self.time, &mut ended);
         out.extend(ended.into_iter().map(|session| Applied::Ended { session }));
         self.applied_upto = slot;
-        let due = self.counting.count(requests, value.len() as u64);
+        let due = self.counting.count(requests, value);
         self.due = if due { Due::Wanted } else { Due::No };
         Ok(())
     }

@@ -3,6 +3,8 @@
 
 use std::io::{self, Read, Write};
 
+use mainstay_model::Value;
+
 use crate::contract::RestoreError;
 use crate::fields;
 
@@ -10,7 +12,8 @@ use crate::fields;
 /// a log of nothing but ticks has checkpoints, too.
 pub const SLOT_BYTES: u64 = 128;
 
-/// A checkpoint is due after so many requests or so many bytes of log, whichever comes first.
+/// A checkpoint is due after so many requests or so many bytes of log, whichever comes first, and after a
+/// value that asks for one ([`Value::checkpoint`]): a leader has one decided where the log is full.
 ///
 /// Part of the replicated state: a group begins with the default, and only a decided
 /// [`crate::Command::SetCheckpointInterval`] changes it.
@@ -70,11 +73,14 @@ impl Counting {
         }
     }
 
-    /// Counts a slot. True if it makes a checkpoint due; counting begins anew then.
-    pub(crate) const fn count(&mut self, requests: u64, value_len: u64) -> bool {
+    /// Counts a slot. True if it makes a checkpoint due, as it does where its value asks for one; counting
+    /// begins anew then.
+    pub(crate) fn count(&mut self, requests: u64, value: &Value) -> bool {
         self.requests = self.requests.saturating_add(requests);
-        self.bytes = self.bytes.saturating_add(value_len).saturating_add(SLOT_BYTES);
-        let due = self.requests >= self.interval.requests || self.bytes >= self.interval.bytes;
+        self.bytes = self.bytes.saturating_add(value.len() as u64).saturating_add(SLOT_BYTES);
+        let due = self.requests >= self.interval.requests
+            || self.bytes >= self.interval.bytes
+            || value.makes_checkpoint_due();
         if due {
             (self.requests, self.bytes) = (0, 0);
         }

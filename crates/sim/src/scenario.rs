@@ -187,6 +187,15 @@ pub const SCENARIOS: &[Scenario] = &[
         script: states::full_disks,
     },
     Scenario {
+        name: "full-of-little",
+        about: "a replica alone is killed again and again before it can note anything as decided, until its \
+                log is full of the few values that it proposed anew each time: nothing more counts towards a \
+                checkpoint then, and there must be one",
+        replicas: 1,
+        aim: states::few_requests,
+        script: states::full_of_little,
+    },
+    Scenario {
         name: "slow-leader-disk",
         about: "the disk of the leader is a hundred times slower for a while, checkpoints included",
         replicas: 3,

@@ -119,6 +119,7 @@ impl<D: Disk> Checkpoints<D> {
             options,
             held: BTreeMap::new(),
             damaged: Vec::new(),
+            gone: Vec::new(),
             unusable: Vec::new(),
             distrust_after: None,
             life: Life::default(),
@@ -250,7 +251,18 @@ impl<D: Disk> Checkpoints<D> {
         let mut folder = self.lock();
         if folder.held.remove(&id).is_some() {
             folder.damaged.push(id);
+            folder.gone.push(id);
         }
+    }
+
+    /// Which checkpoints were held when this was asked last, or have been since, and made way for others or
+    /// turned out to be damaged: whoever tells others what is held here asks after each change.
+    #[must_use]
+    pub fn take_gone(&self) -> Vec<CheckpointId> {
+        let mut folder = self.lock();
+        let mut gone = std::mem::take(&mut folder.gone);
+        gone.retain(|id| !folder.held.contains_key(id));
+        gone
     }
 
     /// Removes older checkpoints that were on hold, and no longer are. Making a new one does so, too.

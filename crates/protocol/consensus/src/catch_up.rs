@@ -283,7 +283,8 @@ impl<P: Plants> Replica<P> {
     /// comes again, or follows one that it answered.
     fn may_give(&mut self, now: Instant, to: ReplicaId, from: Slot) -> bool {
         let interval = self.settings.resend_interval;
-        let asked_with_others = self.leads() && self.multicast_interval().is_some();
+        let multicast = self.multicast_interval();
+        let asked_with_others = self.leads() && multicast.is_some();
         let fresh = Given { from: Slot::NONE, at: now, answered: false, pages: 0, since: now };
         let given = self.catch_up.given.entry(to.index).or_insert(fresh);
         if now >= given.since.after(interval) {
@@ -294,7 +295,9 @@ impl<P: Plants> Replica<P> {
         if at_once || given.pages >= PAGES_MAX {
             return false;
         }
-        let follows = given.answered && from > given.from;
+        // Later, all were asked anew.
+        let recent = now < given.at.after(multicast.unwrap_or(interval).max(interval));
+        let follows = given.answered && from > given.from && recent;
         (given.from, given.at) = (from, now);
         given.pages += 1;
         given.answered = again || follows || !asked_with_others;

@@ -6,7 +6,7 @@
 //! it durably with one digest. Who has seen that says so: a replica that comes back to a group whose
 //! others are partly down need not see the quorum itself.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use mainstay_model::{
@@ -19,9 +19,12 @@ use crate::replica::{Cx, Replica};
 
 /// How many slots at which checkpoints were announced, or agreed upon, are remembered.
 const SLOTS_MAX: usize = 8;
-/// How many checkpoints of its own a replica tells about, as many as worlds keep: the two newest,
-/// and the last stable one. Without that one, two replicas that differ could bring up no third.
-const OWN_MAX: usize = 3;
+/// How many checkpoints of its own a replica tells about: the two newest, and the last stable one. Without
+/// that one, two replicas that differ could bring up no third.
+const TOLD_MAX: usize = 3;
+/// How many of its own it remembers. Worlds keep those that it tells about, and others for a while; which is
+/// the last stable one can change when one of them goes.
+const OWN_MAX: usize = 8;
 /// How many resend intervals lie between two announcements of a checkpoint that is not stable yet.
 const ANNOUNCE_INTERVALS: u32 = 5;
 /// For how many resend intervals the log is kept for a transfer that nothing is heard of: its
@@ -44,7 +47,7 @@ pub(crate) struct Checkpoints {
     /// Who announced which; the highest [`SLOTS_MAX`] slots.
     announced: BTreeMap<Slot, BTreeMap<u64, ReplicaSet>>,
     told: BTreeMap<u16, Told>,
-    /// Which digest a quorum held; the highest [`SLOTS_MAX`] slots. The last one is *stable*.
+    /// Which digest a quorum held; the highest [`SLOTS_MAX`] slots, and what somebody holds. The last one is *stable*.
     agreed: BTreeMap<Slot, u64>,
     diverged: Option<Slot>,
     /// How often in a row, see [`Observation::Diverged`].
@@ -62,7 +65,7 @@ impl Checkpoints {
     /// `own` is what the world holds, `stable` what is known to have been stable.
     pub(crate) fn new(own: Vec<CheckpointId>, stable: impl Iterator<Item = CheckpointId>) -> Self {
         let agreed = stable.map(|stable| (stable.slot, stable.digest)).collect();
-        let mut new = Self {
+        Self {
             own,
             announced: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -73,16 +76,21 @@ impl Checkpoints {
             announced_at: Instant(0),
             wants: BTreeMap::new(),
             discard_told: None,
-        };
-        new.forget_older();
-        new
+        }
     }
 
-    /// Tells of no more than [`OWN_MAX`]: the two newest, and the last one that is stable.
+    /// Those of its own that others are told of: the two newest, and the last one that is stable.
+    fn own_told(&self) -> Vec<CheckpointId> {
+        let older = self.own.len().saturating_sub(TOLD_MAX - 1);
+        let stable = self.own_stable().filter(|stable| self.own[..older].contains(stable));
+        stable.into_iter().chain(self.own[older..].iter().copied()).collect()
+    }
+
+    /// Remembers no more than [`OWN_MAX`], and always what others are told of.
     fn forget_older(&mut self) {
-        let stays = self.own_stable();
-        while self.own.len() > 2 && (self.own.len() > OWN_MAX || Some(self.own[0]) != stays) {
-            self.own.remove(usize::from(Some(self.own[0]) == stays));
+        while self.own.len() > OWN_MAX {
+            let stable = self.own_stable() == Some(self.own[0]);
+            self.own.remove(usize::from(stable));
         }
     }
 
@@ -158,15 +166,20 @@ impl Checkpoints {
         digests.entry(checkpoint.digest).or_default().insert(who);
     }
 
-    /// Notes that a quorum held it; what was agreed upon first stays. What is known of the newest of its own that
-    /// is stable stays, too, however many others have agreed upon since.
+    /// Notes that a quorum held it; what was agreed upon first stays. What is known of the newest stable one that
+    /// anybody holds, this replica or another, stays, too, however many others have agreed upon since: nothing else
+    /// tells that it may be fetched.
     fn agree(&mut self, checkpoint: CheckpointId) {
         self.agreed.entry(checkpoint.slot).or_insert(checkpoint.digest);
-        if self.agreed.len() > SLOTS_MAX {
-            let own = self.own_stable().map(|own| own.slot);
-            let first = self.agreed.keys().copied().find(|slot| Some(*slot) != own);
-            first.and_then(|slot| self.agreed.remove(&slot));
+        if self.agreed.len() <= SLOTS_MAX {
+            return;
         }
+        let newest =
+            |held: &[CheckpointId]| held.iter().copied().filter(|h| self.is_agreed(*h)).max();
+        let others = self.told.values().filter_map(|told| newest(&told.held));
+        let stay: BTreeSet<Slot> = others.chain(newest(&self.own)).map(|held| held.slot).collect();
+        let first = self.agreed.keys().copied().find(|slot| !stay.contains(slot));
+        first.and_then(|slot| self.agreed.remove(&slot));
     }
 
     /// Who told that it holds `checkpoint`, and how much it has to do.
@@ -191,12 +204,9 @@ impl Checkpoints {
         self.told.iter().any(|(who, told)| told.truncated_upto <= upto && usable(*who))
     }
 
-    /// The world does not hold one of its own any more, which made way before it could be noted as stable. The
-    /// newest stays: it is what the state is of.
+    /// The world does not hold one of its own any more.
     pub(crate) fn own_is_gone(&mut self, checkpoint: CheckpointId) {
-        if self.own() != Some(checkpoint) {
-            self.own.retain(|own| *own != checkpoint);
-        }
+        self.own.retain(|own| *own != checkpoint);
     }
 
     /// `who` told that it does not hold `checkpoint` any more.
@@ -247,7 +257,7 @@ impl<P: Plants> Replica<P> {
     fn checkpoints_told(&self) -> Option<CheckpointIs> {
         let held = match self.checkpoints.diverged() {
             true => Vec::new(),
-            false => self.checkpoints.own.clone(),
+            false => self.checkpoints.own_told(),
         };
         self.votes.then(|| CheckpointIs {
             held,
@@ -339,7 +349,7 @@ impl<P: Plants> Replica<P> {
 
     pub(crate) fn on_checkpoint_is(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: CheckpointIs) {
         let CheckpointIs { mut held, stable, truncated_upto, load } = m;
-        held.truncate(OWN_MAX);
+        held.truncate(TOLD_MAX);
         for checkpoint in &held {
             self.checkpoints.announce(from.index, *checkpoint);
         }
@@ -498,18 +508,43 @@ mod tests {
     fn the_one_that_is_held_and_stable_stays_however_many_others_agree_upon() {
         let mut checkpoints = checkpoints(&[10, 20, 30], 10);
         (40..60).for_each(|slot| checkpoints.agree(of(slot)));
-        checkpoints.own.push(of(61));
-        checkpoints.forget_older();
-        assert_eq!(checkpoints.own, [of(10), of(30), of(61)]);
+        (61..80).for_each(|slot| {
+            checkpoints.own.push(of(slot));
+            checkpoints.forget_older();
+        });
+        assert_eq!(checkpoints.own.len(), OWN_MAX);
+        assert_eq!(checkpoints.own_told(), [of(10), of(78), of(79)]);
         assert_eq!(checkpoints.stable_told(), [of(10), of(59)]);
         assert_eq!(checkpoints.agreed.len(), SLOTS_MAX);
     }
 
+    /// Whoever comes back after a long time learns of it from the others, and who holds it, at once.
     #[test]
-    fn one_that_is_gone_is_not_told_of_but_the_newest_is() {
-        let mut checkpoints = checkpoints(&[10, 20, 30], 10);
-        checkpoints.own_is_gone(of(10));
-        checkpoints.own_is_gone(of(30));
-        assert_eq!(checkpoints.own, [of(20), of(30)]);
+    fn the_one_that_another_holds_stays_however_many_others_agree_upon() {
+        let mut checkpoints = checkpoints(&[60], 40);
+        (41..48).for_each(|slot| checkpoints.agree(of(slot)));
+        let held = Vec::from([of(12), of(30)]);
+        checkpoints.told.insert(1, Told { held, load: 0, truncated_upto: Slot(30) });
+        checkpoints.agree(of(30));
+        assert_eq!(checkpoints.to_be_had(Slot(1), |_| true), Some(of(30)));
+        checkpoints.agree(of(12));
+        assert!(!checkpoints.is_agreed(of(12)), "not the newest that it holds");
+        (61..80).for_each(|slot| checkpoints.agree(of(slot)));
+        assert_eq!(checkpoints.to_be_had(Slot(1), |_| true), Some(of(30)));
+        assert_eq!(checkpoints.agreed.len(), SLOTS_MAX);
+    }
+
+    /// On a full disk one makes way before anybody knows that it is stable: the stable one before it is all there
+    /// is to give.
+    #[test]
+    fn where_the_last_stable_one_is_gone_the_one_before_it_is_told_of() {
+        let mut checkpoints = checkpoints(&[10, 20, 30, 40], 10);
+        checkpoints.agree(of(20));
+        assert_eq!(checkpoints.own_told(), [of(20), of(30), of(40)]);
+        checkpoints.own_is_gone(of(20));
+        assert_eq!(checkpoints.own_told(), [of(10), of(30), of(40)]);
+        assert_eq!(checkpoints.stable_told(), [of(10), of(20)]);
+        checkpoints.own_is_gone(of(40));
+        assert_eq!(checkpoints.own_told(), [of(10), of(30)]);
     }
 }

@@ -101,6 +101,12 @@ pub enum Input {
         /// Which.
         checkpoint: CheckpointId,
     },
+    /// A checkpoint is not held any more: it made way for others, or turned out to be damaged. What is not
+    /// told here is found out when somebody asks for a piece of it.
+    CheckpointGone {
+        /// Which.
+        checkpoint: CheckpointId,
+    },
     /// The log no longer holds the slots up to here.
     Discarded {
         /// The highest such slot.

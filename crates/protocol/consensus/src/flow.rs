@@ -201,7 +201,8 @@ impl Flow {
     /// heard of, and a page then.
     pub(crate) fn begin_anew(&mut self, page_bytes: usize) {
         self.sent.clear();
-        self.refused = None;
+        // Whoever was started again knows less than it said before.
+        (self.refused, self.known) = (None, Slot::NONE);
         self.bytes = 0;
         self.credit = page_bytes.min(self.bound);
         self.behind = true;
@@ -214,8 +215,14 @@ impl Flow {
     }
 
     fn take_up(&mut self, next: Slot) {
-        self.behind = false;
+        (self.behind, self.refused) = (false, None);
         self.next = next;
+    }
+
+    /// Whether something at or below `decided_upto` was never sent, or was refused: the others decided it without
+    /// this follower.
+    fn lacks(&self, decided_upto: Slot) -> bool {
+        self.next.min(self.refused.unwrap_or(self.next)) <= decided_upto
     }
 
     pub(crate) fn invariants(&self) {
@@ -237,8 +244,8 @@ impl<P: Plants> Replica<P> {
         if flow.behind {
             return;
         }
-        if flow.next <= decided_upto {
-            // The others decided what it could not be sent: it fetches that like everything else.
+        if flow.lacks(decided_upto) {
+            // It fetches that like everything else.
             flow.behind = true;
             return cx.observe(Observation::Behind { peer: to, behind: true });
         }
@@ -355,6 +362,31 @@ mod tests {
         flow.knows(Slot(2), Instant(2));
         assert_eq!((flow.sent.len(), flow.next), (0, Slot(3)));
         flow.invariants();
+    }
+
+    #[test]
+    fn whoever_refused_what_is_decided_without_it_lacks_that_until_it_is_taken_up() {
+        let mut flow = flow();
+        flow.refused(Slot(3), Slot(0));
+        assert!(!flow.lacks(Slot(2)), "it may yet take it");
+        assert!(flow.lacks(Slot(3)));
+        flow.take_up(Slot(4));
+        assert!(!flow.lacks(Slot(3)));
+    }
+
+    #[test]
+    fn what_a_follower_said_before_it_was_silent_holds_no_longer() {
+        let mut flow = flow();
+        flow.knows(Slot(3), Instant(2));
+        flow.begin_anew(1);
+        flow.take_up(Slot(5));
+        flow.refused(Slot(5), Slot(0));
+        assert_eq!(flow.next, Slot(5));
+        assert_eq!(
+            flow.refused,
+            Some(Slot(5)),
+            "it is not sent again before the follower knows more"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::outbox::Held;
 use crate::pace::{Pace, Progress};
 use crate::reads::Rounds;
 use crate::replica::{Cx, Office, Replica};
+use crate::room::Freeing;
 use crate::settings::Settings;
 use crate::stuck::Standstill;
 use crate::window::SendWindow;
@@ -101,6 +102,8 @@ pub(crate) struct Leader {
     pub(crate) time: Timestamp,
     /// When the service may want a tick.
     pub(crate) tick_at: Option<Instant>,
+    /// What it had decided to free the logs.
+    pub(crate) freeing: Freeing,
     /// The watermark that was told last.
     pub(crate) announced: Slot,
     pub(crate) peers: BTreeMap<u16, Peer>,
@@ -157,6 +160,7 @@ impl Leader {
             clock,
             time: Timestamp(0),
             tick_at: None,
+            freeing: Freeing::default(),
             announced: Slot::NONE,
             peers: indices.filter(|i| *i != ballot.leader.index).map(|i| (i, peer(i))).collect(),
             rounds: Rounds::default(),

@@ -117,6 +117,7 @@ impl<P: Plants> Replica<P> {
         }
         self.show_leader(cx, true);
         self.send_open_again(cx);
+        self.free_the_logs(cx);
         if let Office::Leader(leader) = &mut self.office {
             leader.forget_applied(self.log.applied_upto, now, self.settings.stall_timeout);
         }

@@ -306,6 +306,7 @@ impl<P: Plants> Replica<P> {
             Input::Room { entries } => self.on_room(cx, entries),
             Input::Unwritten { from } => self.on_unwritten(cx, from),
             Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
+            Input::CheckpointGone { checkpoint } => self.checkpoints.own_is_gone(checkpoint),
             Input::Discarded { upto } => self.on_discarded(upto),
             Input::Unrestored { instead } => self.on_unrestored(instead),
             Input::ChunkRead { to, checkpoint, chunk, total, bytes } => {
@@ -366,7 +367,7 @@ impl<P: Plants> Replica<P> {
             if !cx.records.is_empty() {
                 let records = core::mem::take(&mut cx.records);
                 let mark = self.outbox.issue();
-                let long = self.settings.long(value_bytes(&records));
+                let long = self.settings.long(records.iter().map(Record::value_len).sum());
                 self.latencies.written(mark, long, cx.now.monotonic);
                 cx.out.push(Effect::Persist { mark, records });
             }
@@ -588,13 +589,4 @@ impl<P: Plants> Replica<P> {
             }
         }
     }
-}
-
-/// The bytes of the values in records.
-fn value_bytes(records: &[Record]) -> usize {
-    let len = |record: &Record| match &record.kind {
-        RecordKind::Promise => 0,
-        RecordKind::Accept { entry, .. } | RecordKind::Learn { entry, .. } => entry.value.len(),
-    };
-    records.iter().map(len).sum()
 }

@@ -227,6 +227,12 @@ impl ReplicaProcess {
             cx.recorder().counts.stable += 1;
         }
         self.arm(cx, now);
+        if self.depth == 0 {
+            for checkpoint in self.keeping.held.take_gone() {
+                cx.line(format_args!("checkpoint of {} is gone", checkpoint.slot));
+                self.step(cx, Input::CheckpointGone { checkpoint });
+            }
+        }
     }
 
     fn arm(&mut self, cx: &mut Cx<'_>, now: Now) {

@@ -126,6 +126,28 @@ pub(super) fn full_disks(stage: &mut Stage) {
     stage.expect_progress(time);
 }
 
+/// Few requests, none of which makes a checkpoint due, and the log may not be long.
+pub(super) fn few_requests(plan: &mut Plan) {
+    plan.workload.operations = 10;
+    plan.group.checkpoints.requests_min = 1_000;
+    plan.group.checkpoints.requests_max = 1_000;
+    plan.group.log_bytes_max = Some(SHORT_LOG);
+}
+
+pub(super) fn full_of_little(stage: &mut Stage) {
+    let target = Target::Node(NodeId(0));
+    for _ in 0..150 {
+        stage.run_until_decided(1);
+        if stage.world.picture(NodeId(0)).is_some_and(|picture| !picture.has_room) {
+            break;
+        }
+        // It knows something as decided, and has written nothing since.
+        stage.now(Fault::Kill { target, down: MILLI });
+    }
+    let time = stage.world.core.time() + 1_000 * MILLI;
+    stage.expect_progress(time);
+}
+
 pub(super) fn full_follower(stage: &mut Stage) {
     let leader = stage.leader();
     let (full, _) = followers(stage, leader);

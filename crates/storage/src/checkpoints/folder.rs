@@ -24,6 +24,8 @@ pub(super) struct Folder<D> {
     pub(super) held: BTreeMap<CheckpointId, Head>,
     /// Damaged ones: they go with the ones they are older than.
     pub(super) damaged: Vec<CheckpointId>,
+    /// Those that are not held any more, until [`super::Checkpoints::take_gone`] tells of them.
+    pub(super) gone: Vec<CheckpointId>,
     /// Those that must never be restored again.
     pub(super) unusable: Vec<CheckpointId>,
     /// Every checkpoint later than this one is to become unusable, as soon as the disk allows it.
@@ -170,7 +172,7 @@ impl<D: Disk> Folder<D> {
             if is_damaged || self.held.contains_key(id) {
                 let name = file_name(*id);
                 self.disk.remove(&name).map_err(|source| failed(&name, "remove", source))?;
-                self.held.remove(id);
+                self.gone.extend(self.held.remove(id).map(|head| head.id));
                 self.damaged.retain(|damaged| damaged != id);
                 is_changed = true;
             }

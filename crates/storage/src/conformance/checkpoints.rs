@@ -179,11 +179,14 @@ pub(super) fn two_are_kept<T: Place>(place: &mut T) {
     checkpoints.tidy().expect("tidy");
     assert_eq!(checkpoints.held(), [id(2), id(5), id(6)], "there was a second hold");
     drop(again);
+    assert_eq!(checkpoints.take_gone(), [id(1), id(3), id(4)]);
     checkpoints.tidy().expect("tidy");
     assert_eq!(checkpoints.held(), [id(5), id(6)]);
+    assert_eq!(checkpoints.take_gone(), [id(2)]);
     assert!(matches!(checkpoints.open_content(id(2)), Err(CheckpointError::Gone(_))));
     checkpoints.note_damaged(id(6));
     assert_eq!(checkpoints.held(), [id(5)]);
+    assert_eq!(checkpoints.take_gone(), [id(6)]);
     write(&checkpoints, 7, &content(7, 1000));
     drop(checkpoints);
     assert_eq!(names(place), [name(id(5)), name(id(7))]);

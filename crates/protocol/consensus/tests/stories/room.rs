@@ -1,7 +1,7 @@
 //! Disks that have no room: who goes on, what is executed and not kept, and what is promised.
 
 use mainstay_consensus::{Input, Observation, Rejection};
-use mainstay_model::{Slot, Token};
+use mainstay_model::{Slot, Timestamp, Token};
 
 use crate::cluster::{Cluster, MS};
 use crate::ready;
@@ -239,4 +239,62 @@ fn a_checkpoint_that_found_no_room_is_fetched_at_once_when_there_is_some() {
     c.full.clear();
     c.step(away, Input::Room { entries: true });
     c.run_until(700, |c| caught_up(c, away));
+}
+
+/// How often a checkpoint was asked for.
+fn asked(c: &Cluster) -> usize {
+    c.decided.values().filter(|value| value.makes_checkpoint_due()).count()
+}
+
+/// The logs are full of what counts towards no checkpoint: nothing else would ever free them.
+#[test]
+fn a_leader_whose_group_has_no_room_asks_for_a_checkpoint_of_what_is_decided() {
+    let mut c = Cluster::new(3, 48);
+    ready(&mut c);
+    work(&mut c);
+    let decided = c.status_decided();
+    (0..3).for_each(|index| room(&mut c, index, false));
+    c.run_until(2_000, |c| (0..3).all(|index| c.truncated(index) > decided));
+    assert_eq!(asked(&c), 1);
+    c.run_for(2_000);
+    assert_eq!(asked(&c), 1, "nothing else is decided that it could free");
+    (0..3).for_each(|index| room(&mut c, index, true));
+    c.run_until(500, |c| (0..3).all(|index| c.status(index).room));
+    work(&mut c);
+    assert_eq!(asked(&c), 1);
+}
+
+/// Where something else fills the disks, the reserve is for more than that.
+#[test]
+fn checkpoints_that_free_nothing_are_not_asked_for_without_end() {
+    let mut c = Cluster::new(3, 49);
+    ready(&mut c);
+    work(&mut c);
+    (0..3).for_each(|index| room(&mut c, index, false));
+    c.run_until(2_000, |c| asked(c) == 1);
+    let leader = c.leader();
+    for _ in 0..30 {
+        // A tick is decided, which another checkpoint covers.
+        c.wake = Some(Timestamp(c.now + 100 * MS));
+        (0..3).for_each(|index| {
+            c.step(
+                index,
+                Input::Applied { upto: c.status(index).applied, time: Timestamp(0), wake: c.wake },
+            )
+        });
+        c.run_for(500);
+    }
+    assert_eq!((c.leader(), asked(&c)), (leader, 8));
+}
+
+#[test]
+fn none_is_asked_for_while_one_is_on_its_way() {
+    let mut c = Cluster::new(3, 50);
+    ready(&mut c);
+    work(&mut c);
+    // The disks have no room for checkpoints, either.
+    c.stopped.extend(0..3);
+    (0..3).for_each(|index| room(&mut c, index, false));
+    c.run_for(5_000);
+    assert_eq!(asked(&c), 1);
 }

@@ -162,6 +162,9 @@ impl ReplicaProcess {
         self.discardable = Some(discardable);
         if let Err(error) = self.note_stable(discardable.2) {
             cx.line(format_args!("{error}"));
+            if let CheckpointError::Gone(checkpoint) = error {
+                self.step(cx, Input::CheckpointGone { checkpoint });
+            }
         }
         if !self.disk_busy {
             self.discard(cx);

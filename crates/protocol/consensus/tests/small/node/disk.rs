@@ -75,14 +75,15 @@ impl Disk {
         self.truncate(upto, planted);
     }
 
-    pub(super) fn put_checkpoint(&mut self, checkpoint: CheckpointId) {
+    /// Returns which ones are not held any more.
+    pub(super) fn put_checkpoint(&mut self, checkpoint: CheckpointId) -> Vec<CheckpointId> {
         self.checkpoints.push(checkpoint);
         let older = self.checkpoints.len().saturating_sub(2);
-        let (stable, mut at) = (self.stable, 0);
-        self.checkpoints.retain(|held| {
-            at += 1;
-            at > older || Some(*held) == stable
-        });
+        let stable = self.stable;
+        let older = self.checkpoints[..older].iter().copied();
+        let gone: Vec<_> = older.filter(|held| Some(*held) != stable).collect();
+        self.checkpoints.retain(|held| !gone.contains(held));
+        gone
     }
 
     /// What was fetched takes the place of everything up to its slot.

@@ -340,12 +340,14 @@ impl World {
         }
     }
 
-    fn written(&self, node: &mut Node) -> Option<Input> {
-        let checkpoint = node.executor.due.pop_front()?;
-        node.disk.put_checkpoint(checkpoint);
+    fn written(&self, node: &mut Node) -> Vec<Input> {
+        let Some(checkpoint) = node.executor.due.pop_front() else { return Vec::new() };
+        let gone = node.disk.put_checkpoint(checkpoint).into_iter();
+        let gone = gone.map(|checkpoint| Input::CheckpointGone { checkpoint });
         node.past.held.insert(checkpoint);
         let told = self.planted.has(Plant::CheckpointToldBeforeDurable) && !self.checkpoint_at_once;
-        (!told).then_some(Input::Checkpointed { checkpoint })
+        let told = (!told).then_some(Input::Checkpointed { checkpoint });
+        told.into_iter().chain(gone).collect()
     }
 
     fn install(&self, node: &mut Node, checkpoint: CheckpointId) -> Input {
@@ -398,7 +400,7 @@ impl World {
 
     /// The checkpoint that was due is durable.
     pub(crate) fn write_checkpoint(&self, node: &mut Node, sent: &mut Sent) {
-        if let Some(input) = self.written(node) {
+        for input in self.written(node) {
             self.feed(node, input, sent);
         }
     }

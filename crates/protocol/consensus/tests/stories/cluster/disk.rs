@@ -48,15 +48,17 @@ impl Disk {
         self.fetched.map(partial)
     }
 
-    pub(super) fn add(&mut self, checkpoint: CheckpointId, now: u64) {
+    /// Returns which ones are not held any more.
+    pub(super) fn add(&mut self, checkpoint: CheckpointId, now: u64) -> Vec<CheckpointId> {
         self.checkpoints.push(checkpoint);
-        let newest = self.checkpoints.len().saturating_sub(2);
-        let mut at = 0;
-        self.checkpoints.retain(|checkpoint| {
-            at += 1;
-            let held = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
-            at > newest || held || Some(*checkpoint) == self.stable
-        });
+        let older = self.checkpoints.len().saturating_sub(2);
+        let goes = |checkpoint: &CheckpointId| {
+            let given = self.given.get(checkpoint).is_some_and(|given| given + HOLD > now);
+            !given && Some(*checkpoint) != self.stable
+        };
+        let gone: Vec<_> = self.checkpoints[..older].iter().copied().filter(goes).collect();
+        self.checkpoints.retain(|checkpoint| !gone.contains(checkpoint));
+        gone
     }
 
     /// The last entry of every slot.

@@ -117,7 +117,9 @@ impl Cluster {
         }
         let time = time_of(&self.delivered[at]);
         self.step(index, Input::Applied { upto: slot, time, wake: self.wake });
-        let due = self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots);
+        let asked = self.delivered[at].last().is_some_and(Value::makes_checkpoint_due);
+        let due =
+            self.checkpoint_slots > 0 && slot.0.is_multiple_of(self.checkpoint_slots) || asked;
         if due && !self.stopped.contains(&index) {
             self.make_checkpoint(index, slot);
         }
@@ -288,7 +290,9 @@ impl Cluster {
                 None
             }
             Input::Checkpointed { checkpoint } => {
-                disk.add(*checkpoint, now);
+                for checkpoint in disk.add(*checkpoint, now) {
+                    self.tell_later(index, 0, Input::CheckpointGone { checkpoint });
+                }
                 None
             }
             _ => None,
