@@ -139,6 +139,12 @@ impl Assembly {
         self.len() == 0
     }
 
+    /// The kind of the frame that is not complete.
+    #[must_use]
+    pub fn kind(&self) -> Option<u16> {
+        self.begun.as_ref().map(|begun| begun.kind)
+    }
+
     /// Adds a frame of kind [`PIECE`]; returns the long frame if it is complete by that.
     /// `body_len_max` bounds the body of the long frame, for which room is made with its first piece.
     ///

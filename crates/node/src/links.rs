@@ -476,7 +476,7 @@ impl Links {
                 Ok(false) => {}
                 Ok(true) => {
                     let peer = self.links[index].peer;
-                    machines.step(Input::Passing { peer, coming: false });
+                    machines.step(Input::Passing { peer, coming: None });
                 }
                 Err(error) => self.failed(index, &error, machines),
             }

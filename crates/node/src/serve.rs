@@ -262,8 +262,11 @@ impl<F: Front> Node<F> {
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
-        if passed {
-            self.machines.step(Input::Passing { peer, coming: true });
+        if passed && let Some(incoming) = self.incoming.get(&peer) {
+            // What is complete was heard itself.
+            if let Some(kind) = incoming.assembly.kind() {
+                self.machines.step(Input::Passing { peer, coming: Some(kind) });
+            }
         }
         if connection.ended { Err(End::Done) } else { Ok(true) }
     }

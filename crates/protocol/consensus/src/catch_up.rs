@@ -12,6 +12,7 @@ use crate::door::{Effect, ReadPurpose};
 use crate::message::{Body, CatchUp, Decided, Report};
 use crate::replica::{Cx, Office, Replica};
 use crate::settings::CatchUpPolicy;
+use crate::wire::DECIDED;
 
 /// How many pages one replica is given within a resend interval.
 const PAGES_MAX: u32 = 64;
@@ -80,10 +81,10 @@ impl CatchUpState {
     }
 
     /// A piece of a long message of `peer` came: what it was asked for need not be asked for again yet.
-    pub(crate) fn passes(&mut self, peer: ReplicaId, now: Instant) {
+    pub(crate) fn passes(&mut self, peer: ReplicaId, now: Instant, kind: u16) {
         self.passed = Some((peer, now));
         if let Some(asked) = &mut self.asked {
-            asked.passes(peer, now);
+            asked.passes(peer, now, kind == DECIDED);
         }
     }
 }

@@ -50,12 +50,15 @@ impl Settings {
 
 impl<P: Plants> Replica<P> {
     /// A piece of a long message from a peer came, or one to it has left.
-    pub(crate) fn on_passing(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, coming: bool) {
+    pub(crate) fn on_passing(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, coming: Option<u16>) {
         if peer == self.me || !self.configuration.lists(peer) {
             return self.ignore(cx, "piece of a replica that is not in the configuration");
         }
         let now = cx.now.monotonic;
-        if coming { self.passes_from(now, peer) } else { self.passes_to(now, peer) }
+        match coming {
+            Some(kind) => self.passes_from(now, peer, kind),
+            None => self.passes_to(now, peer),
+        }
     }
 
     /// How long pieces that pass put off that something is asked for again.
@@ -63,8 +66,8 @@ impl<P: Plants> Replica<P> {
         self.election_timeout() * ASKED_PATIENCE
     }
 
-    fn passes_from(&mut self, now: Instant, peer: ReplicaId) {
-        self.catch_up.passes(peer, now);
+    fn passes_from(&mut self, now: Instant, peer: ReplicaId, kind: u16) {
+        self.catch_up.passes(peer, now, kind);
         match &mut self.office {
             Office::Candidate(candidate) => candidate.passes(peer, now),
             Office::Follower if self.election.follows(peer) => {

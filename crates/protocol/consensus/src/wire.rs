@@ -15,6 +15,8 @@ mod ordering;
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
+/// The kind of a page of decided values.
+pub(crate) const DECIDED: u16 = KIND_FIRST + 11;
 /// The last frame kind of this protocol.
 pub const KIND_LAST: u16 = KIND_FIRST + 24;
 
@@ -47,7 +49,7 @@ impl Message {
                 Body::ProbeReply(_) => 8,
                 Body::StepDown(_) => 9,
                 Body::CatchUp(_) => 10,
-                Body::Decided(_) => 11,
+                Body::Decided(_) => DECIDED - KIND_FIRST,
                 Body::Forward(_) => 12,
                 Body::NotLeader(_) => 13,
                 Body::ReadAsk(_) => 14,

@@ -218,6 +218,11 @@ impl Alone {
         self.step(Input::Message { from: id(from), message });
     }
 
+    /// The kind of the message that says it.
+    pub(crate) fn kind_of(body: Body) -> u16 {
+        Message { configuration: ConfigurationId(1), body }.kind()
+    }
+
     /// Carries out the deadlines that have come; there must be an end to them.
     pub(crate) fn end_turn(&mut self) {
         for _ in 0..8 {

@@ -5,13 +5,18 @@ use mainstay_consensus::message::{Decided, Lead, Probe};
 use mainstay_consensus::{Body, Input, Request, Role, Settings};
 use mainstay_model::{Ballot, Entry, Recovered, Slot, SlotRange, Token};
 
-use crate::alone::{Alone, accept, ballot, follow, id, lead, prepare, promise, value};
+use crate::alone::{Alone, accept, ballot, decided, follow, id, lead, prepare, promise, value};
 use crate::{accepted, lead_group, leader_with};
 
 /// Between two pieces, in milliseconds.
 const GAP: u64 = 50;
 
+/// A piece of a page comes from `peer`, or one of something goes there.
 fn piece(a: &mut Alone, peer: u16, coming: bool) {
+    pass(a, peer, coming.then(|| Alone::kind_of(decided(1, Vec::new()))));
+}
+
+fn pass(a: &mut Alone, peer: u16, coming: Option<u16>) {
     a.step(Input::Passing { peer: id(peer), coming });
     a.end_turn();
 }
@@ -128,6 +133,34 @@ fn pieces_do_not_put_a_question_off_for_ever() {
             assert!(asked > 1, "the leader was asked {asked} times");
         }
     }
+}
+
+/// What passes is something else: the answer may wait behind it, but not for long.
+#[test]
+fn pieces_of_what_is_no_page_put_a_question_off_for_a_while_only() {
+    let low = ballot(1, 1);
+    let first_again = |is_page: bool| {
+        let mut a = Alone::new(0, 3);
+        a.hear(1, lead(low, 1));
+        let other = match is_page {
+            true => decided(1, Vec::new()),
+            false => accept(low, 2, &value(b"other"), 1),
+        };
+        let kind = Alone::kind_of(other);
+        let mut asked = 0;
+        for turn in 0..600 {
+            [1, 2].into_iter().for_each(|peer| pass(&mut a, peer, Some(kind)));
+            a.hear(1, lead(low, 1));
+            a.pass(GAP);
+            asked += count(&a.sent(), |body| matches!(body, Body::CatchUp(_)));
+            if asked > 1 {
+                return turn;
+            }
+        }
+        panic!("it is never asked for again");
+    };
+    let (pages, others) = (first_again(true), first_again(false));
+    assert!(others > 5 && others * 2 < pages, "{others} and {pages} turns");
 }
 
 #[test]
@@ -354,7 +387,7 @@ fn pieces_of_strangers_are_ignored() {
     let own = lead_group(&mut a);
     let before = a.replica.status().ignored;
     piece(&mut a, 0, true);
-    a.step(Input::Passing { peer: id(9), coming: false });
+    a.step(Input::Passing { peer: id(9), coming: None });
     assert_eq!(a.replica.status().ignored, before + 2);
     assert_eq!(a.replica.status().ballot, own);
 }

@@ -162,10 +162,7 @@ impl ReplicaProcess {
     }
 
     pub(super) fn answer_reads(&mut self, cx: &mut Cx<'_>) {
-        if self.stands() {
-            return;
-        }
-        let applied = self.applier.applied_upto();
+        let (stands, applied) = (self.stands(), self.applier.applied_upto());
         let generation = self.front.generation();
         let number = self.front.session().and_then(|id| self.applier.session_applied_upto(id));
         let early = self.group.plants.has(Plant::ReadTiedToWriteBefore);
@@ -174,14 +171,15 @@ impl ReplicaProcess {
         for (&token, read) in &self.reads {
             let reached = |n: Option<RequestNumber>| n.is_some_and(|n| number >= Some(n));
             let of_another = read.generation != generation;
-            // The state has jumped over the write that it was tied to.
+            // The state has jumped over the write that it was tied to. That shows before anything is applied to it,
+            // though the service hangs: later it would be answered with the next write.
             let passed = reached(read.before) && !late;
             let lost = of_another && (read.after.is_some() || read.before.is_some()) || passed;
             let is_told =
                 read.at.is_some_and(|(slot, time)| applied >= slot && !self.applier.is_due(time))
                     || (early && read.before.is_some())
                     || (late && reached(read.before));
-            if lost || (is_told && read.after.is_none_or(|after| reached(Some(after)))) {
+            if lost || (is_told && !stands && read.after.is_none_or(|after| reached(Some(after)))) {
                 done.push((token, lost));
             }
         }

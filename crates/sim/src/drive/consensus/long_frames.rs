@@ -81,7 +81,7 @@ impl ReplicaProcess {
         for (to, bytes) in sent {
             cx.send_in_order(to, bytes);
             if let Some(peer) = self.peer(to) {
-                self.step(cx, Input::Passing { peer, coming: false });
+                self.step(cx, Input::Passing { peer, coming: None });
             }
         }
         self.pieces_soon(cx);
@@ -90,12 +90,16 @@ impl ReplicaProcess {
     /// A piece came. One that does not follow was sent over another connection, or the one before it
     /// was lost: then the whole frame is.
     pub(super) fn on_piece_frame(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, frame: &Frame) {
-        let whole = self.long.coming.entry(peer).or_default().add(frame, wire::BODY_LEN_MAX);
+        let coming = self.long.coming.entry(peer).or_default();
+        let whole = coming.add(frame, wire::BODY_LEN_MAX);
+        let begun = coming.kind();
         match whole {
             Ok(Some(whole)) => self.on_peer(cx, peer, whole),
             Ok(None) => {
                 self.detect(cx, mainstay_detect::Input::Heard { peer });
-                self.step(cx, Input::Passing { peer, coming: true });
+                if begun.is_some() {
+                    self.step(cx, Input::Passing { peer, coming: begun });
+                }
             }
             Err(error) => cx.line(format_args!("<- {} {error}", peer.index)),
         }
