@@ -126,6 +126,8 @@ plants! {
     ReadTiedToWriteBefore = "read-tied-to-write-before" in "reads", expect "linearizable";
     /// A leader may give a read an earlier slot than one that came before it.
     ReadOvertakes = "read-overtakes" in "reads", expect "linearizable";
+    /// After its state went back to a fetched checkpoint, a replica answers reads from less than it had shown before.
+    ReadAfterStateWentBack = "read-after-state-went-back" in "reads", expect "linearizable";
     /// A read that stands between two writes of its connection is answered after both.
     ReadTiedTooLate = "read-tied-too-late" in "reads", expect "linearizable";
     /// The log does not rewrite what it read back before it answers for it.

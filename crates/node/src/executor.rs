@@ -182,6 +182,8 @@ pub(crate) struct ExecutorThread<S: Service> {
     life: Life,
     /// The state is not that of the others.
     diverged: bool,
+    /// How far the state before this one had come: a later answer must not show less than an earlier one did.
+    shown_upto: Slot,
     states: HandOut<S::Checkpoint>,
     handover: Handover<S>,
     wanted: Arc<Wanted>,
@@ -217,6 +219,7 @@ impl<S: Service> ExecutorThread<S> {
             generation,
             life,
             diverged: false,
+            shown_upto: Slot::NONE,
             states,
             handover,
             wanted,
@@ -411,6 +414,7 @@ impl<S: Service> ExecutorThread<S> {
         let handed = self.handover.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((applier, life)) = handed else { return };
         self.tell();
+        self.shown_upto = self.shown_upto.max(self.applier.applied_upto());
         (self.applier, self.life) = (applier, life);
         self.generation = generation;
         self.diverged = false;
@@ -472,6 +476,10 @@ impl<S: Service> ExecutorThread<S> {
         }
         if self.applier.stopped().is_some() {
             return self.answering.fail(&self.applier, query, QueryFailure::Stopped);
+        }
+        let may_be_stale = query.shown == Timestamp(0);
+        if self.applier.applied_upto() < self.shown_upto && !may_be_stale {
+            return self.waiting.for_slot(self.shown_upto, query, until);
         }
         if let Some((session, number)) = query.after {
             match self.applier.session_applied_upto(session) {

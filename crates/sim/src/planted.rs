@@ -6,12 +6,13 @@
 use mainstay_model::Plant;
 
 use crate::division::Division;
-use crate::fault::Fault;
+use crate::fault::{Fault, Target};
+use crate::network::Delay;
 use crate::plan::Plan;
 use crate::run::{RunOptions, RunReport, carry_out};
 use crate::scenario;
 use crate::workload::WorkloadOptions;
-use crate::world::Violation;
+use crate::world::{Harm, Violation};
 
 const MILLI: u64 = 1_000_000;
 
@@ -87,7 +88,27 @@ pub fn plan(plant: Plant, seed: u64) -> Plan {
         plan.workload.think_max = MILLI;
         (plan.plain_clients, plan.session_clients) = (6, 0);
     }
+    if plant == Plant::ReadAfterStateWentBack {
+        read_while_states_go_back(seed, &mut plan);
+    }
     plan
+}
+
+/// Reads take as long as several checkpoints on a slow network, and one state goes wrong again and again.
+fn read_while_states_go_back(seed: u64, plan: &mut Plan) {
+    let workload = WorkloadOptions { depth: 8, read_percent: 60, ..busy(plan.workload) };
+    *plan = Plan { workload, ..Plan::calm(seed, 3, plan.group.plants.0) };
+    plan.workload.think_max = 10 * MILLI;
+    (plan.plain_clients, plan.session_clients) = (6, 0);
+    plan.network.delay = Delay::Uniform { low: 5 * MILLI, high: 60 * MILLI };
+    plan.network.reorder = true;
+    plan.group.ordering.batch_requests_max = 1;
+    (plan.group.checkpoints.requests_min, plan.group.checkpoints.requests_max) = (3, 6);
+    plan.damaged_max = 1;
+    for at in 1..9 {
+        let harm = Fault::Harm { target: Target::Any, harm: Harm::Spoil };
+        plan.faults.push((at * 400 * MILLI, harm));
+    }
 }
 
 /// The leader is cut off from its peers, not from its clients, and does not know it yet.

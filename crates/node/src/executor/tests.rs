@@ -96,6 +96,38 @@ fn a_session_younger_than_the_state_that_is_adopted_has_not_ended() {
     assert!(thread.sessions.contains(&session(3)));
 }
 
+/// Two questions of one connection, the second of which is answered after the state went back: it may not see
+/// less than the first.
+#[test]
+fn an_answer_shows_no_less_than_one_of_the_state_before() {
+    let links = links();
+    let (inbox, handover) = (Arc::clone(&links.inbox), Arc::clone(&links.handover));
+    let state = applier(Counter::default(), 4);
+    let mut thread = ExecutorThread::new(state, first(), links, Duration::from_secs(60));
+    *handover.lock().unwrap() = Some((applier(Counter::default(), 2), Life::default()));
+    let checkpoint = CheckpointId { slot: Slot(2), digest: 0 };
+    thread.carry_out(ExecutorTask::Adopt { generation: 1, checkpoint });
+    let query = |question, shown| {
+        let asker = Asker { connection: 1, question };
+        let query = Query { asker, after: None, body: Bytes::new(), shown };
+        ExecutorTask::Query { slot: Slot(1), time: shown, queries: vec![query] }
+    };
+    let answered = |thread: &mut ExecutorThread<_>| -> Vec<_> {
+        thread.tell();
+        let answers = told(&inbox).into_iter().flat_map(|executed| executed.answers);
+        answers.map(|answer| (answer.asker.question, answer.slot)).collect()
+    };
+    thread.carry_out(query(1, Timestamp(1)));
+    assert_eq!(answered(&mut thread), []);
+    let (slot, value) = (Slot(3), register(3));
+    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
+    thread.carry_out(query(2, Timestamp(0)));
+    assert_eq!(answered(&mut thread), [(2, Slot(3))], "one that may be stale does not wait");
+    let (slot, value) = (Slot(4), register(4));
+    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
+    assert_eq!(answered(&mut thread), [(1, Slot(4))]);
+}
+
 /// It is written on another thread, which may be done before this one tells of anything else: the log
 /// would be given up to a slot that is not known as applied.
 #[test]

@@ -47,6 +47,8 @@ pub(super) struct Keeping {
     pub(super) held: Checkpoints<SimDisk>,
     /// Which life of the state in the folder the executor has.
     pub(super) life: Life,
+    /// How far the state before this one had come: a later answer must not show less than an earlier one did.
+    pub(super) shown_upto: Slot,
     unwritten: Unwritten<ApplierCheckpoint<Registers>, Planted>,
     writing: Option<Writing>,
     /// The one that is being fetched.
@@ -125,7 +127,8 @@ impl Kept {
         let state = state.map_or_else(fresh, |(_, applier)| applier);
         let (incoming, partial) = Self::partial(&held, group).map_err(|error| error.to_string())?;
         let (life, unwritten) = (held.life(), Unwritten::new(group.plants));
-        let keeping = Keeping { held, life, unwritten, writing: None, incoming };
+        let (shown_upto, writing) = (Slot::NONE, None);
+        let keeping = Keeping { held, life, shown_upto, unwritten, writing, incoming };
         Ok(Self { keeping, state, checkpoint, partial })
     }
 

@@ -175,10 +175,10 @@ impl ReplicaProcess {
             // though the service hangs: later it would be answered with the next write.
             let passed = reached(read.before) && !late;
             let lost = of_another && (read.after.is_some() || read.before.is_some()) || passed;
-            let is_told =
-                read.at.is_some_and(|(slot, time)| applied >= slot && !self.applier.is_due(time))
-                    || (early && read.before.is_some())
-                    || (late && reached(read.before));
+            let is_told = read.at.is_some_and(|(slot, time)| {
+                applied >= slot.max(self.keeping.shown_upto) && !self.applier.is_due(time)
+            }) || (early && read.before.is_some())
+                || (late && reached(read.before));
             if lost || (is_told && !stands && read.after.is_none_or(|after| reached(Some(after)))) {
                 done.push((token, lost));
             }

@@ -172,6 +172,10 @@ impl ReplicaProcess {
             return cx.stop(format!("begin after {}: {error}", checkpoint.slot));
         }
         cx.line(format_args!("goes on from the checkpoint of {}", checkpoint.slot));
+        if !self.group.plants.has(Plant::ReadAfterStateWentBack) {
+            let shown_upto = self.applier.applied_upto();
+            self.keeping.shown_upto = self.keeping.shown_upto.max(shown_upto);
+        }
         self.applier = state;
         self.deliveries.clear();
         self.keeping.forget_taken(self.group.plants);
