@@ -47,6 +47,12 @@ impl LongFrame {
         Self { number, kind, group, epoch, total, rest: body }
     }
 
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> u16 {
+        self.kind
+    }
+
     /// How many bytes of the body have not left.
     #[must_use]
     pub const fn len(&self) -> usize {

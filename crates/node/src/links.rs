@@ -473,10 +473,10 @@ impl Links {
     pub(crate) fn flush(&mut self, machines: &mut Machines) {
         for index in 0..self.links.len() {
             match self.links[index].flush() {
-                Ok(false) => {}
-                Ok(true) => {
+                Ok(None) => {}
+                Ok(Some(kind)) => {
                     let peer = self.links[index].peer;
-                    machines.step(Input::Passing { peer, coming: None });
+                    machines.step(Input::Passing { peer, coming: false, kind });
                 }
                 Err(error) => self.failed(index, &error, machines),
             }
@@ -520,18 +520,19 @@ impl Link {
 
     /// Writes what is short, then pieces of what is long, as far as the system takes them and the
     /// budget of a turn goes. Returns whether pieces left.
-    fn flush(&mut self) -> io::Result<bool> {
+    fn flush(&mut self) -> io::Result<Option<u16>> {
         let (State::Greeting(stream, _) | State::Up(stream, _)) = &mut self.state else {
-            return Ok(false);
+            return Ok(None);
         };
-        let (mut written, mut passed) = (0, false);
+        let (mut written, mut passed) = (0, None);
         loop {
             written += stream.flush(usize::MAX)?;
             let goes_on = stream.output.len() == 0 && written < WRITE_BUDGET;
-            if !goes_on || !self.long.cut(&mut stream.output) {
+            if !goes_on {
                 return Ok(passed);
             }
-            passed = true;
+            let Some(kind) = self.long.cut(&mut stream.output) else { return Ok(passed) };
+            passed = Some(kind);
         }
     }
 }

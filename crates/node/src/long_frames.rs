@@ -30,9 +30,10 @@ impl LongFrames {
         self.made += 1;
     }
 
-    /// Moves the next piece to `output`. Returns whether there was one.
-    pub(crate) fn cut(&mut self, output: &mut Output) -> bool {
-        let Some(frame) = self.frames.front_mut() else { return false };
+    /// Moves the next piece to `output`. Returns of which kind it was a piece; `None` if there was none.
+    pub(crate) fn cut(&mut self, output: &mut Output) -> Option<u16> {
+        let frame = self.frames.front_mut()?;
+        let kind = frame.kind();
         for part in frame.cut(PIECE_LEN_MAX, output.tail()) {
             self.len -= part.len();
             output.push(&part);
@@ -40,7 +41,7 @@ impl LongFrames {
         if frame.is_empty() {
             self.frames.pop_front();
         }
-        true
+        Some(kind)
     }
 
     /// Forgets everything: the connection is gone.

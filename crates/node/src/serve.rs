@@ -265,7 +265,7 @@ impl<F: Front> Node<F> {
         if passed && let Some(incoming) = self.incoming.get(&peer) {
             // What is complete was heard itself.
             if let Some(kind) = incoming.assembly.kind() {
-                self.machines.step(Input::Passing { peer, coming: Some(kind) });
+                self.machines.step(Input::Passing { peer, coming: true, kind });
             }
         }
         if connection.ended { Err(End::Done) } else { Ok(true) }

@@ -13,7 +13,7 @@ use mainstay_model::{
 use crate::decided_time::{DecidedClock, Reading};
 use crate::door::{Observation, Role};
 use crate::leader::{Leader, Takeover};
-use crate::message::{Body, Prepare, Promise, Refused, RefusedReason};
+use crate::message::{Body, Prepare, Promise, Refused, RefusedReason, StepDown};
 use crate::outbox::Held;
 use crate::replica::{Cx, Office, Replica};
 use crate::settings::Settings;
@@ -303,7 +303,7 @@ impl<P: Plants> Replica<P> {
         let promises = match &mut self.office {
             Office::Candidate(candidate) if candidate.ballot == m.ballot => &mut candidate.promises,
             Office::Leader(leader) if leader.ballot == m.ballot => &mut leader.promises,
-            _ => return self.ignore(cx, "promise of another ballot"),
+            _ => return self.on_vain_promise(cx, from, m.ballot),
         };
         if !promises.add(from, m, cx.now.monotonic) {
             return;
@@ -315,6 +315,17 @@ impl<P: Plants> Replica<P> {
             Office::Leader(_) => self.retry_blocked(cx),
             _ => {}
         }
+    }
+
+    /// Of another ballot than it stands or leads in. Whoever promised one of its own, which it has left or forgotten,
+    /// need not wait for it: the more candidates failed before, the longer that would be.
+    fn on_vain_promise(&mut self, cx: &mut Cx<'_>, from: ReplicaId, ballot: Ballot) {
+        if ballot.leader == self.me {
+            let decided_upto = self.log.decided_upto;
+            let step_down = StepDown { ballot, successor: None, decided_upto };
+            self.send(cx, from, Body::StepDown(step_down));
+        }
+        self.ignore(cx, "promise of another ballot");
     }
 
     /// A quorum has promised: the candidate leads, and proposes what it has to.

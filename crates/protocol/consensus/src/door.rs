@@ -73,8 +73,10 @@ pub enum Input {
     Passing {
         /// Which peer sends or receives it.
         peer: ReplicaId,
-        /// The kind of the message that comes from that peer; `None` where one goes there.
-        coming: Option<u16>,
+        /// Whether it comes from that peer; otherwise it goes there.
+        coming: bool,
+        /// The kind of the message.
+        kind: u16,
     },
     /// The failure detector's opinion of a peer's node changed.
     Suspicion {

@@ -424,13 +424,18 @@ impl<P: Plants> Replica<P> {
         }
     }
 
-    pub(crate) fn on_probe(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Probe) {
-        self.election.note_ballot(m.ballot);
-        let gave_up = |(ballot, _): &(Ballot, _)| ballot.leader == from && *ballot <= m.ballot;
-        if self.election.grace.take_if(|grace| gave_up(grace)).is_some() {
-            // Whoever asks stands no more, or was started again; it need not be waited for.
+    /// `candidate` stands in no ballot up to `ballot` any more.
+    fn stop_waiting_for(&mut self, candidate: ReplicaId, ballot: Ballot) {
+        let is_it = |waited: &(Ballot, _)| waited.0.leader == candidate && waited.0 <= ballot;
+        if self.election.grace.take_if(|grace| is_it(grace)).is_some() {
             self.flush_due = true;
         }
+    }
+
+    pub(crate) fn on_probe(&mut self, cx: &mut Cx<'_>, from: ReplicaId, m: Probe) {
+        self.election.note_ballot(m.ballot);
+        // Whoever asks stands no more, or was started again.
+        self.stop_waiting_for(from, m.ballot);
         if !self.votes {
             return;
         }
@@ -472,6 +477,7 @@ impl<P: Plants> Replica<P> {
         }
         self.raise_target(m.decided_upto);
         self.election.given_up = self.election.given_up.max(m.ballot);
+        self.stop_waiting_for(from, m.ballot);
         if self.election.leader != Some(m.ballot) {
             return;
         }

@@ -13,6 +13,7 @@ use mainstay_model::{Instant, Plants, ReplicaId};
 
 use crate::replica::{Cx, Office, Replica};
 use crate::settings::Settings;
+use crate::wire::PROMISE;
 
 /// What is left to a path or disk for a long value, in bytes a second, before it counts as standing
 /// still.
@@ -50,14 +51,14 @@ impl Settings {
 
 impl<P: Plants> Replica<P> {
     /// A piece of a long message from a peer came, or one to it has left.
-    pub(crate) fn on_passing(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, coming: Option<u16>) {
+    pub(crate) fn on_passing(&mut self, cx: &mut Cx<'_>, peer: ReplicaId, coming: bool, kind: u16) {
         if peer == self.me || !self.configuration.lists(peer) {
             return self.ignore(cx, "piece of a replica that is not in the configuration");
         }
         let now = cx.now.monotonic;
         match coming {
-            Some(kind) => self.passes_from(now, peer, kind),
-            None => self.passes_to(now, peer),
+            true => self.passes_from(now, peer, kind),
+            false => self.passes_to(now, peer, kind),
         }
     }
 
@@ -79,7 +80,7 @@ impl<P: Plants> Replica<P> {
         }
     }
 
-    fn passes_to(&mut self, now: Instant, peer: ReplicaId) {
+    fn passes_to(&mut self, now: Instant, peer: ReplicaId, kind: u16) {
         let (time, patience) = (self.candidacy_time(), self.election_timeout() * SENT_PATIENCE);
         match &mut self.office {
             Office::Leader(leader) => {
@@ -87,9 +88,11 @@ impl<P: Plants> Replica<P> {
                     known.flow.passes(now, patience);
                 }
             }
-            // What a candidate is sent is most likely the promise that it waits for.
-            Office::Follower => self.election.gives_grace(peer, now.after(time)),
-            Office::Candidate(_) => {}
+            // A candidate waits for its promise. Whatever else it is sent says nothing of it: it may be none any more.
+            Office::Follower if kind == PROMISE => {
+                self.election.gives_grace(peer, now.after(time));
+            }
+            Office::Follower | Office::Candidate(_) => {}
         }
     }
 }

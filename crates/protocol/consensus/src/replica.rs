@@ -301,7 +301,7 @@ impl<P: Plants> Replica<P> {
                 self.on_log_read(cx, from, purpose, entries);
             }
             Input::Link { peer, up } => self.on_link(cx, peer, up),
-            Input::Passing { peer, coming } => self.on_passing(cx, peer, coming),
+            Input::Passing { peer, coming, kind } => self.on_passing(cx, peer, coming, kind),
             Input::Suspicion { peer, suspected } => self.on_suspicion(cx, peer, suspected),
             Input::Room { entries } => self.on_room(cx, entries),
             Input::Unwritten { from } => self.on_unwritten(cx, from),

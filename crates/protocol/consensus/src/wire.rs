@@ -15,6 +15,8 @@ mod ordering;
 
 /// The frame kinds of this protocol: from here on, in the order of [`Body`].
 pub const KIND_FIRST: u16 = 16;
+/// The kind of a page of a promise.
+pub(crate) const PROMISE: u16 = KIND_FIRST + 1;
 /// The kind of a page of decided values.
 pub(crate) const DECIDED: u16 = KIND_FIRST + 11;
 /// The last frame kind of this protocol.
@@ -39,7 +41,7 @@ impl Message {
         KIND_FIRST
             + match self.body {
                 Body::Prepare(_) => 0,
-                Body::Promise(_) => 1,
+                Body::Promise(_) => PROMISE - KIND_FIRST,
                 Body::Accept(_) => 2,
                 Body::Accepted(_) => 3,
                 Body::Refused(_) => 4,

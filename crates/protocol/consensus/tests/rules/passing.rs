@@ -11,13 +11,17 @@ use crate::{accepted, lead_group, leader_with};
 /// Between two pieces, in milliseconds.
 const GAP: u64 = 50;
 
-/// A piece of a page comes from `peer`, or one of something goes there.
+/// A piece of a page comes from `peer`, or one of a promise goes there.
 fn piece(a: &mut Alone, peer: u16, coming: bool) {
-    pass(a, peer, coming.then(|| Alone::kind_of(decided(1, Vec::new()))));
+    let body = match coming {
+        true => decided(1, Vec::new()),
+        false => Body::Promise(promise(ballot(1, 1), 0, Vec::new())),
+    };
+    pass(a, peer, coming, Alone::kind_of(body));
 }
 
-fn pass(a: &mut Alone, peer: u16, coming: Option<u16>) {
-    a.step(Input::Passing { peer: id(peer), coming });
+fn pass(a: &mut Alone, peer: u16, coming: bool, kind: u16) {
+    a.step(Input::Passing { peer: id(peer), coming, kind });
     a.end_turn();
 }
 
@@ -149,7 +153,7 @@ fn pieces_of_what_is_no_page_put_a_question_off_for_a_while_only() {
         let kind = Alone::kind_of(other);
         let mut asked = 0;
         for turn in 0..600 {
-            [1, 2].into_iter().for_each(|peer| pass(&mut a, peer, Some(kind)));
+            [1, 2].into_iter().for_each(|peer| pass(&mut a, peer, true, kind));
             a.hear(1, lead(low, 1));
             a.pass(GAP);
             asked += count(&a.sent(), |body| matches!(body, Body::CatchUp(_)));
@@ -318,6 +322,37 @@ fn a_candidate_waits_for_a_promise_in_pieces_and_asks_no_more() {
     }
 }
 
+/// It lost what it stood in, as with its folder: it does not ask who leads, either, since it does not vote.
+#[test]
+fn whoever_promised_a_candidate_that_knows_nothing_of_it_is_told_and_waits_no_more() {
+    let mut a = Alone::new(0, 3);
+    let lost = ballot(7, 0);
+    a.hear(1, Body::Promise(promise(lost, 0, Vec::new())));
+    let told = a.sent().into_iter().find(|(_, body)| matches!(body, Body::StepDown(_)));
+    let Some((1, told)) = told else { panic!("{told:?}") };
+
+    let mut b = Alone::new(1, 3);
+    b.hear(0, prepare(lost, 1));
+    b.sync();
+    assert!(hears(&mut b, lost));
+    b.hear(0, told);
+    assert!(!hears(&mut b, lost));
+}
+
+/// A candidate that was started again follows, and is sent much: that is no reason to go on waiting for it.
+#[test]
+fn whoever_sends_a_candidate_something_else_does_not_wait_for_it() {
+    let high = ballot(2, 1);
+    let mut a = Alone::new(0, 3);
+    a.hear(1, prepare(high, 1));
+    a.sync();
+    for _ in 0..40 {
+        pass(&mut a, 1, false, Alone::kind_of(decided(1, Vec::new())));
+        a.pass(GAP);
+    }
+    assert!(!hears(&mut a, high));
+}
+
 #[test]
 fn whoever_sends_its_promise_in_pieces_waits_for_the_candidate() {
     let high = ballot(2, 1);
@@ -387,7 +422,7 @@ fn pieces_of_strangers_are_ignored() {
     let own = lead_group(&mut a);
     let before = a.replica.status().ignored;
     piece(&mut a, 0, true);
-    a.step(Input::Passing { peer: id(9), coming: None });
+    pass(&mut a, 9, false, Alone::kind_of(decided(1, Vec::new())));
     assert_eq!(a.replica.status().ignored, before + 2);
     assert_eq!(a.replica.status().ballot, own);
 }

@@ -70,18 +70,19 @@ impl ReplicaProcess {
         for (to, frames) in &mut self.long.leaving {
             let Some(frame) = frames.front_mut() else { continue };
             let mut bytes = Vec::new();
+            let kind = frame.kind();
             let piece = frame.cut(self.group.piece_len, &mut bytes);
             piece.iter().for_each(|part| bytes.extend_from_slice(part));
             if frame.is_empty() {
                 frames.pop_front();
             }
-            sent.push((*to, Bytes::from(bytes)));
+            sent.push((*to, kind, Bytes::from(bytes)));
         }
         self.long.leaving.retain(|_, frames| !frames.is_empty());
-        for (to, bytes) in sent {
+        for (to, kind, bytes) in sent {
             cx.send_in_order(to, bytes);
             if let Some(peer) = self.peer(to) {
-                self.step(cx, Input::Passing { peer, coming: None });
+                self.step(cx, Input::Passing { peer, coming: false, kind });
             }
         }
         self.pieces_soon(cx);
@@ -97,8 +98,8 @@ impl ReplicaProcess {
             Ok(Some(whole)) => self.on_peer(cx, peer, whole),
             Ok(None) => {
                 self.detect(cx, mainstay_detect::Input::Heard { peer });
-                if begun.is_some() {
-                    self.step(cx, Input::Passing { peer, coming: begun });
+                if let Some(kind) = begun {
+                    self.step(cx, Input::Passing { peer, coming: true, kind });
                 }
             }
             Err(error) => cx.line(format_args!("<- {} {error}", peer.index)),
