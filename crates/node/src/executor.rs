@@ -452,6 +452,10 @@ impl<S: Service> ExecutorThread<S> {
         }
         self.waiting.take_slots(self.applier.applied_upto(), &mut self.due);
         self.waiting.take_time(&mut self.due);
+        // What waits for memory was ready for the state before; of this one that has to be looked at again.
+        while let Some(query) = self.waiting.take_room() {
+            self.due.push(query);
+        }
         self.answer_due();
     }
 

@@ -54,6 +54,7 @@ pub fn run(plant: Plant, seed: u64, keep_trace: bool) -> RunReport {
         Plant::QuestionKeepsNumber => scenario::by_name("late-answer"),
         Plant::RefusedStaysUnderWay => scenario::by_name("refused-for-a-while"),
         Plant::OvertakenPutInPlace => scenario::by_name("diverged-while-writing"),
+        Plant::InstalledUnchecked => scenario::by_name("wrong-pieces"),
         Plant::LogNotToldOfInstalled => scenario::by_name("transfer-under-fire"),
         Plant::FullLogStays => scenario::by_name("full-of-little"),
         Plant::PassedTakenForKept => scenario::by_name("full-follower"),

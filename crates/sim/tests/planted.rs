@@ -8,12 +8,16 @@ use mainstay_sim::planted::hunt;
 
 /// Within how many seeds each bug is found, at the latest.
 const SEEDS_MAX: u64 = 300;
+/// And this one, whose scenario seldom comes about: a leader that is cut off must answer a question, and the next one
+/// must lead before that answer arrives.
+const RARE: (Plant, u64) = (Plant::QuestionKeepsNumber, 1_000);
 
 #[test]
 fn planted_bugs_are_found() {
     let mut missed = Vec::new();
     for &plant in Plant::ALL {
-        match hunt(plant, 1, SEEDS_MAX) {
+        let seeds_max = if plant == RARE.0 { RARE.1 } else { SEEDS_MAX };
+        match hunt(plant, 1, seeds_max) {
             Some(found) => {
                 let (seed, violation) = (found.seed, found.violation);
                 println!(

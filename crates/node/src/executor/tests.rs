@@ -96,36 +96,63 @@ fn a_session_younger_than_the_state_that_is_adopted_has_not_ended() {
     assert!(thread.sessions.contains(&session(3)));
 }
 
+/// A question that may be answered from slot 1 on.
+fn question(question: u64, shown: Timestamp) -> ExecutorTask {
+    let asker = Asker { connection: 1, question };
+    let query = Query { asker, after: None, body: Bytes::new(), shown };
+    ExecutorTask::Query { slot: Slot(1), time: shown, queries: vec![query] }
+}
+
+/// Which questions were answered, and from which slots.
+fn answered(thread: &mut ExecutorThread<Plain<Counter>>) -> Vec<(u64, Slot)> {
+    thread.tell();
+    let answers = told(&thread.inbox).into_iter().flat_map(|executed| executed.answers);
+    answers.map(|answer| (answer.asker.question, answer.slot)).collect()
+}
+
+/// The state goes back from slot 4 to slot 2.
+fn go_back(thread: &mut ExecutorThread<Plain<Counter>>) {
+    *thread.handover.lock().unwrap() = Some((applier(Counter::default(), 2), Life::default()));
+    let checkpoint = CheckpointId { slot: Slot(2), digest: 0 };
+    thread.carry_out(ExecutorTask::Adopt { generation: 1, checkpoint });
+}
+
+fn deliver(thread: &mut ExecutorThread<Plain<Counter>>, slot: u64) {
+    let (slot, value) = (Slot(slot), register(slot));
+    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
+}
+
 /// Two questions of one connection, the second of which is answered after the state went back: it may not see
 /// less than the first.
 #[test]
 fn an_answer_shows_no_less_than_one_of_the_state_before() {
-    let links = links();
-    let (inbox, handover) = (Arc::clone(&links.inbox), Arc::clone(&links.handover));
     let state = applier(Counter::default(), 4);
-    let mut thread = ExecutorThread::new(state, first(), links, Duration::from_secs(60));
-    *handover.lock().unwrap() = Some((applier(Counter::default(), 2), Life::default()));
-    let checkpoint = CheckpointId { slot: Slot(2), digest: 0 };
-    thread.carry_out(ExecutorTask::Adopt { generation: 1, checkpoint });
-    let query = |question, shown| {
-        let asker = Asker { connection: 1, question };
-        let query = Query { asker, after: None, body: Bytes::new(), shown };
-        ExecutorTask::Query { slot: Slot(1), time: shown, queries: vec![query] }
-    };
-    let answered = |thread: &mut ExecutorThread<_>| -> Vec<_> {
-        thread.tell();
-        let answers = told(&inbox).into_iter().flat_map(|executed| executed.answers);
-        answers.map(|answer| (answer.asker.question, answer.slot)).collect()
-    };
-    thread.carry_out(query(1, Timestamp(1)));
-    assert_eq!(answered(&mut thread), []);
-    let (slot, value) = (Slot(3), register(3));
-    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
-    thread.carry_out(query(2, Timestamp(0)));
-    assert_eq!(answered(&mut thread), [(2, Slot(3))], "one that may be stale does not wait");
-    let (slot, value) = (Slot(4), register(4));
-    thread.carry_out(ExecutorTask::Deliver { generation: 1, slot, value });
-    assert_eq!(answered(&mut thread), [(1, Slot(4))]);
+    let thread = &mut ExecutorThread::new(state, first(), links(), Duration::from_secs(60));
+    go_back(thread);
+    thread.carry_out(question(1, Timestamp(1)));
+    assert_eq!(answered(thread), []);
+    deliver(thread, 3);
+    thread.carry_out(question(2, Timestamp(0)));
+    assert_eq!(answered(thread), [(2, Slot(3))], "one that may be stale does not wait");
+    deliver(thread, 4);
+    assert_eq!(answered(thread), [(1, Slot(4))]);
+}
+
+/// It was ready for the state before, and is not for this one.
+#[test]
+fn what_waits_for_memory_while_the_state_goes_back_is_not_answered_from_less() {
+    let state = applier(Counter::default(), 4);
+    let thread = &mut ExecutorThread::new(state, first(), links(), Duration::from_secs(60));
+    let account = Arc::clone(&thread.answering.account);
+    account.change(0, 1 << 30);
+    thread.carry_out(question(1, Timestamp(1)));
+    go_back(thread);
+    account.change(1 << 30, 0);
+    thread.carry_out(ExecutorTask::Room);
+    assert_eq!(answered(thread), []);
+    deliver(thread, 3);
+    deliver(thread, 4);
+    assert_eq!(answered(thread), [(1, Slot(4))]);
 }
 
 /// It is written on another thread, which may be done before this one tells of anything else: the log

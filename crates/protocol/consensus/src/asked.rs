@@ -59,6 +59,6 @@ impl Asked {
 
     /// Whether pieces passed for as long as they may, and no answer came.
     pub(crate) fn outlasted_patience(&self, resend_interval: Duration) -> bool {
-        self.patient_until.is_some_and(|until| self.until(resend_interval) > until)
+        self.patient_until.is_some() && self.until(resend_interval) > self.patient_with_others_until
     }
 }

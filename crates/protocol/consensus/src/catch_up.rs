@@ -286,6 +286,8 @@ impl<P: Plants> Replica<P> {
         let interval = self.settings.resend_interval;
         let multicast = self.multicast_interval();
         let asked_with_others = self.leads() && multicast.is_some();
+        // A page may take long on a slow path.
+        let lasts = self.election_timeout().max(multicast.unwrap_or(interval));
         let fresh = Given { from: Slot::NONE, at: now, answered: false, pages: 0, since: now };
         let given = self.catch_up.given.entry(to.index).or_insert(fresh);
         if now >= given.since.after(interval) {
@@ -297,7 +299,7 @@ impl<P: Plants> Replica<P> {
             return false;
         }
         // Later, all were asked anew.
-        let recent = now < given.at.after(multicast.unwrap_or(interval).max(interval));
+        let recent = now < given.at.after(lasts);
         let follows = given.answered && from > given.from && recent;
         (given.from, given.at) = (from, now);
         given.pages += 1;

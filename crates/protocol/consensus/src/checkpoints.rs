@@ -252,6 +252,12 @@ impl<P: Plants> Replica<P> {
         self.settle_checkpoints(cx);
     }
 
+    /// The world does not hold one of its own any more. An older one may be the stable one that it holds now.
+    pub(crate) fn on_checkpoint_gone(&mut self, cx: &mut Cx<'_>, checkpoint: CheckpointId) {
+        self.checkpoints.own_is_gone(checkpoint);
+        self.discard(cx);
+    }
+
     /// What this replica tells about its checkpoints. One that does not vote counts in no quorum and
     /// keeps silent; one whose state is wrong holds none.
     fn checkpoints_told(&self) -> Option<CheckpointIs> {

@@ -57,8 +57,12 @@ impl<P: Plants> Replica<P> {
             if m.total == 0 {
                 self.checkpoints.own_is_gone(m.checkpoint);
             }
-            let ask = ChunkAsk { checkpoint: m.checkpoint, chunk: m.chunk };
-            return self.refuse_chunk(cx, to, ask, ChunkRefusal::Gone);
+            let ends_before = u64::from(m.chunk) * self.chunk_bytes() >= m.total;
+            if m.total == 0 || !ends_before {
+                let ask = ChunkAsk { checkpoint: m.checkpoint, chunk: m.chunk };
+                return self.refuse_chunk(cx, to, ask, ChunkRefusal::Gone);
+            }
+            // It has no such piece: whoever asks was given one of another length. The total says so.
         }
         self.send(cx, to, Body::Chunk(m));
     }

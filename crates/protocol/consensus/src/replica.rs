@@ -306,7 +306,7 @@ impl<P: Plants> Replica<P> {
             Input::Room { entries } => self.on_room(cx, entries),
             Input::Unwritten { from } => self.on_unwritten(cx, from),
             Input::Checkpointed { checkpoint } => self.on_checkpointed(cx, checkpoint),
-            Input::CheckpointGone { checkpoint } => self.checkpoints.own_is_gone(checkpoint),
+            Input::CheckpointGone { checkpoint } => self.on_checkpoint_gone(cx, checkpoint),
             Input::Discarded { upto } => self.on_discarded(upto),
             Input::Unrestored { instead } => self.on_unrestored(instead),
             Input::ChunkRead { to, checkpoint, chunk, total, bytes } => {

@@ -87,7 +87,7 @@ impl<P: Plants> Replica<P> {
         self.transfer.needed
     }
 
-    fn chunk_bytes(&self) -> u64 {
+    pub(crate) fn chunk_bytes(&self) -> u64 {
         u64::from(self.settings.chunk_bytes.max(1))
     }
 

@@ -6,7 +6,7 @@ use mainstay_consensus::message::{
 use mainstay_consensus::{Body, CatchUpPolicy, Input, Settings};
 use mainstay_model::{CheckpointId, Slot, Token};
 
-use crate::alone::{Alone, ballot, lead};
+use crate::alone::{Alone, ballot, follow, lead};
 use crate::{accepted, leader_with};
 
 /// A replica without any log, which has found out that nobody else's goes back that far.
@@ -96,4 +96,40 @@ fn a_leader_that_was_asked_along_with_others_gives_at_once_what_follows_what_it_
     assert!(given(&mut a, 1), "none of them helped");
     assert!(given(&mut a, 2), "it alone is asked now");
     assert!(given(&mut a, 3), "and again");
+}
+
+/// All are asked, the leader among them, which answers only where the question comes again; then it gives the pages
+/// that follow, also on a path on which each takes longer than the pause between two questions.
+#[test]
+fn a_leader_that_was_asked_with_all_gives_the_pages_that_follow_at_once_and_not_for_ever() {
+    let settings = Settings { catch_up: CatchUpPolicy::MULTICAST, ..Settings::default() };
+    let (timeout, (mut a, own)) = (settings.election_timeout, leader_with(settings));
+    for token in 1..=3 {
+        a.step(Input::Submit { token: Token(token), request: "x".into() });
+        a.end_turn();
+        a.sync();
+        a.hear(1, accepted(own, 1 + token));
+    }
+    a.sent();
+    let gives = |a: &mut Alone, from| {
+        a.hear(2, Body::CatchUp(CatchUp { from: Slot(from), upto: Slot(4) }));
+        a.sent().iter().any(|(to, body)| *to == 2 && matches!(body, Body::Decided(_)))
+    };
+    let follows = |a: &mut Alone, millis: u64| {
+        for _ in 0..millis / 10 {
+            a.pass(10);
+            for (to, body) in a.sent() {
+                if let Body::Lead(lead) = body {
+                    a.hear(to, follow(&lead, 4, 4));
+                }
+            }
+        }
+    };
+    assert!(!gives(&mut a, 1), "others were asked, too");
+    follows(&mut a, 100);
+    assert!(gives(&mut a, 1));
+    follows(&mut a, 150);
+    assert!(gives(&mut a, 2), "it follows, on a slow path");
+    follows(&mut a, 2 * timeout.as_millis() as u64 + 200);
+    assert!(!gives(&mut a, 3), "all were asked anew long ago");
 }

@@ -89,6 +89,24 @@ fn pieces_that_only_a_dead_donor_could_complete_are_given_up() {
     c.run_until(30_000, |c| caught_up(c, away));
 }
 
+/// As above, but all that the others have is there already: what is asked for is a piece that nobody has.
+#[test]
+fn a_piece_beyond_the_end_of_what_is_left_to_give_is_not_asked_for_without_end() {
+    let mut c = Cluster::new(3, 46);
+    let chunk_bytes = u64::from(c.settings.chunk_bytes);
+    c.checkpoint_bytes = 8 * chunk_bytes;
+    c.settings.transfer_bytes_per_second = Some(8 * chunk_bytes);
+    c.longer.extend(0..3);
+    for index in 0..3 {
+        c.start(index, true);
+    }
+    let (leader, away) = one_lacks_little(&mut c);
+    c.run_until(5_000, |c| c.partial(away) >= 8);
+    c.longer.remove(&leader);
+    c.crash(3 - leader - away);
+    c.run_until(30_000, |c| caught_up(c, away));
+}
+
 /// As above, with the receiver started again in between.
 #[test]
 fn pieces_kept_over_a_restart_that_fit_nobodys_are_given_up() {
