@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_consensus::{Input, Installed, ReadPurpose, Role};
+use mainstay_consensus::{Discard, Input, Installed, ReadPurpose, Role};
 use mainstay_model::{CheckpointId, Entry, Instant, Slot};
 use mainstay_service::{CheckpointInterval, Command};
 
@@ -132,14 +132,9 @@ impl<F: Front> Node<F> {
     }
 
     /// The log is kept until it is known that the state can be restored.
-    pub(crate) fn discard(
-        &mut self,
-        upto: Slot,
-        wanted_above: Option<Slot>,
-        stable: Option<CheckpointId>,
-    ) {
+    pub(crate) fn discard(&mut self, discard: Discard) {
         if !self.checkpointing.restoring {
-            self.transfer(TransferTask::Discard { upto, wanted_above, stable });
+            self.transfer(TransferTask::Discard(discard));
         }
     }
 

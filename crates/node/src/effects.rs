@@ -71,9 +71,7 @@ impl<F: Front> Node<F> {
             Effect::Install { checkpoint } => {
                 self.transfer(TransferTask::Install { checkpoint });
             }
-            Effect::Discard { upto, wanted_above, stable } => {
-                self.discard(upto, wanted_above, stable);
-            }
+            Effect::Discard(discard) => self.discard(discard),
             Effect::StopExecuting { at, right } => self.stop_executing(at, right),
             Effect::Instructed { instruction, outcome } => self.instructed(instruction, outcome),
             Effect::Observe(observation) => self.observe(observation),

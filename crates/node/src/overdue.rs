@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use mainstay_consensus::Discard;
 use mainstay_model::{CheckpointId, Slot};
 use mainstay_service::Service;
 use mainstay_storage::{CheckpointError, Disk};
@@ -19,7 +20,7 @@ pub(crate) const OVERDUE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Overdue {
     pub(crate) distrust: Option<Option<CheckpointId>>,
     /// The last one counts.
-    pub(crate) discard: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
+    pub(crate) discard: Option<Discard>,
     pub(crate) files: Vec<String>,
     /// What was told of it last.
     told: String,
@@ -55,7 +56,9 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
     }
 
     fn discard(&mut self) -> Result<(), CheckpointError> {
-        let Some((upto, wanted_above, stable)) = self.overdue.discard else { return Ok(()) };
+        let Some(Discard { upto, wanted_above, stable }) = self.overdue.discard else {
+            return Ok(());
+        };
         match stable.map_or(Ok(()), |stable| self.checkpoints.note_stable(stable)) {
             Ok(()) => {
                 self.overdue.discard = None;

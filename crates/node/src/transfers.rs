@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_model::{CheckpointId, ReplicaId, Slot};
+use mainstay_consensus::Discard;
+use mainstay_model::{CheckpointId, ReplicaId};
 use mainstay_service::{Applier, Service};
 use mainstay_storage::{CheckpointError, Checkpoints, Disk, Hold, Incoming, Life};
 
@@ -34,7 +35,7 @@ pub(crate) enum TransferTask {
     /// The state of this replica is not the group's: of its checkpoints only those up to `right` are.
     Distrust { right: Option<CheckpointId> },
     /// Note what is stable; then the log may give these slots up.
-    Discard { upto: Slot, wanted_above: Option<Slot>, stable: Option<CheckpointId> },
+    Discard(Discard),
     /// The log has given these up; the oldest first.
     RemoveFiles(Vec<String>),
 }
@@ -139,8 +140,8 @@ impl<S: Service, D: Disk> TransferThread<S, D> {
                 self.overdue.distrust = Some(right);
                 self.catch_up();
             }
-            TransferTask::Discard { upto, wanted_above, stable } => {
-                self.overdue.discard = Some((upto, wanted_above, stable));
+            TransferTask::Discard(discard) => {
+                self.overdue.discard = Some(discard);
                 self.catch_up();
             }
             TransferTask::RemoveFiles(mut names) => {
@@ -293,7 +294,7 @@ mod tests {
     use super::*;
     use crate::checkpointer::Wanted;
 
-    use mainstay_model::{ClusterId, GroupId, NoPlants};
+    use mainstay_model::{ClusterId, GroupId, NoPlants, Slot};
     use mainstay_service::{Checkpoint, Context, QueryContext, RestoreError};
     use mainstay_storage::{CheckpointOptions, DiskFile, MemoryDisk};
 
@@ -379,7 +380,8 @@ mod tests {
     }
 
     const fn discard(slot: u64) -> TransferTask {
-        TransferTask::Discard { upto: Slot(slot), wanted_above: None, stable: Some(id(slot)) }
+        let (upto, stable) = (Slot(slot), Some(id(slot)));
+        TransferTask::Discard(Discard { upto, wanted_above: None, stable })
     }
 
     fn write(thread: &Thread, slot: u64) {

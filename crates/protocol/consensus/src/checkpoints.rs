@@ -13,7 +13,7 @@ use mainstay_model::{
     CheckpointId, Configuration, Instant, Plant, Plants, ReplicaId, ReplicaSet, Slot,
 };
 
-use crate::door::{Effect, Observation};
+use crate::door::{Discard, Effect, Observation};
 use crate::message::{Body, CheckpointAsk, CheckpointIs};
 use crate::replica::{Cx, Replica};
 
@@ -58,7 +58,7 @@ pub(crate) struct Checkpoints {
     /// Who will want the log above which slot, and when that was last heard.
     wants: BTreeMap<u16, (Slot, Instant)>,
     /// What the world was last told to discard, and to keep.
-    discard_told: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
+    discard_told: Option<Discard>,
 }
 
 impl Checkpoints {
@@ -432,11 +432,11 @@ impl<P: Plants> Replica<P> {
         let Some(CheckpointId { slot: upto, .. }) = upto else { return };
         let wanted_above = self.checkpoints.wanted_above().filter(|above| *above < upto);
         let stable = self.checkpoints.own_stable();
-        let told = Some((upto, wanted_above, stable));
+        let discard = Discard { upto, wanted_above, stable };
         let lower = upto < self.log.truncated_upto || self.checkpoints.diverged();
-        if !lower && self.checkpoints.discard_told != told {
-            self.checkpoints.discard_told = told;
-            cx.out.push(Effect::Discard { upto, wanted_above, stable });
+        if !lower && self.checkpoints.discard_told != Some(discard) {
+            self.checkpoints.discard_told = Some(discard);
+            cx.out.push(Effect::Discard(discard));
         }
     }
 

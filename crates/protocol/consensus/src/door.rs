@@ -182,6 +182,19 @@ pub enum Installed {
     Refused,
 }
 
+/// What a log need not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Discard {
+    /// The highest slot of it.
+    pub upto: Slot,
+    /// Slots above this one are wanted by a replica that fetches a checkpoint now.
+    pub wanted_above: Option<Slot>,
+    /// This checkpoint of the replica's own is stable. The world notes that durably before anything
+    /// is discarded ([`crate::Start::stable`]), and keeps it until a later one is noted, beside the two
+    /// newest.
+    pub stable: Option<CheckpointId>,
+}
+
 /// Everything a replica may ask of its world, carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -218,20 +231,11 @@ pub enum Effect {
         /// Its value.
         value: Value,
     },
-    /// The log need not keep the slots up to here for this replica's sake. The world keeps the
-    /// last bytes of them, as many as it is set to, for whoever lags a little, and those that a live
-    /// transfer wants, up to a cap in bytes; it answers [`Input::Discarded`] when some are gone. Each
-    /// one takes the place of the one before.
-    Discard {
-        /// The highest such slot.
-        upto: Slot,
-        /// Slots above this one are wanted by whoever fetches a checkpoint now.
-        wanted_above: Option<Slot>,
-        /// This checkpoint of its own is stable. The world notes that durably before anything is
-        /// discarded ([`crate::Start::stable`]), and keeps it until a later one is noted, beside the two
-        /// newest.
-        stable: Option<CheckpointId>,
-    },
+    /// The log need not keep some slots for this replica's sake. The world keeps the last bytes of
+    /// them, as many as it is set to, for replicas that lag a little, and those that a live transfer
+    /// wants, up to a cap in bytes; it answers [`Input::Discarded`] when some are gone. Each one takes
+    /// the place of the one before.
+    Discard(Discard),
     /// Read a piece of a checkpoint of this replica's own: [`Input::ChunkRead`]. The world keeps a
     /// checkpoint for some seconds after its last piece was read.
     ReadChunk {

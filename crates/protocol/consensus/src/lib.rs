@@ -145,7 +145,8 @@ mod window;
 pub mod wire;
 
 pub use door::{
-    Effect, Input, Installed, Instruction, Observation, ReadPurpose, Refusal, Rejection, Role,
+    Discard, Effect, Input, Installed, Instruction, Observation, ReadPurpose, Refusal, Rejection,
+    Role,
 };
 pub use message::{Body, Message, Request};
 pub use replica::{PartialCheckpoint, Replica, Start, Status};

@@ -16,15 +16,14 @@ pub(crate) use checkpoints::Kept;
 use disk::Job;
 use long_frames::LongFrames;
 use mainstay_check::Observation;
-use mainstay_consensus::{Body, Effect, Input, Message, Replica, Role, Start};
+use mainstay_consensus::{Body, Discard, Effect, Input, Message, Replica, Role, Start};
 use mainstay_detect::Detector;
 use mainstay_model::frame::Frame;
 use mainstay_model::piece::PIECE;
 use mainstay_model::plant::Planted;
 use mainstay_model::time::nanos;
 use mainstay_model::{
-    CheckpointId, GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token,
-    Value,
+    GroupId, Instant, Mark, Nonce, Now, Record, Recovered, ReplicaId, Slot, Token, Value,
 };
 use mainstay_service::{Applier, CheckpointInterval, Command, Secret};
 use mainstay_storage::Log;
@@ -88,7 +87,7 @@ pub(crate) struct ReplicaProcess {
     /// What waits for the disk's thread waits for room.
     stuck: bool,
     /// What need not be kept here, above what it is wanted elsewhere, and what is to be noted first.
-    discardable: Option<(Slot, Option<Slot>, Option<CheckpointId>)>,
+    discardable: Option<Discard>,
     applier: State,
     deliveries: VecDeque<(Slot, Value)>,
     executing: bool,
@@ -284,9 +283,7 @@ impl ReplicaProcess {
                 self.on_piece(cx, Piece::Store { checkpoint, total, chunk, bytes });
             }
             Effect::Install { checkpoint } => self.on_piece(cx, Piece::Install { checkpoint }),
-            Effect::Discard { upto, wanted_above, stable } => {
-                self.on_discard(cx, (upto, wanted_above, stable));
-            }
+            Effect::Discard(discard) => self.on_discard(cx, discard),
             Effect::StopExecuting { at, right } => self.stop_executing(cx, at, right),
             Effect::Instructed { instruction, outcome } => {
                 cx.line(format_args!("{instruction:?}: {outcome:?}"));

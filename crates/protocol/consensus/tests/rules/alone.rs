@@ -198,7 +198,7 @@ impl Alone {
                 Effect::ReadLog { .. } => panic!("everything is kept in memory here"),
                 Effect::Instructed { .. }
                 | Effect::Observe(_)
-                | Effect::Discard { .. }
+                | Effect::Discard(_)
                 | Effect::StopExecuting { .. } => {}
                 Effect::ReadChunk { .. } | Effect::StoreChunk { .. } | Effect::Install { .. } => {
                     panic!("no checkpoint is transferred here")

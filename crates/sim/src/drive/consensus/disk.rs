@@ -2,7 +2,7 @@
 //! checkpoints cover is given up.
 
 use mainstay_check::Observation;
-use mainstay_consensus::{Input, ReadPurpose};
+use mainstay_consensus::{Discard, Input, ReadPurpose};
 use mainstay_model::{CheckpointId, Entry, GroupId, Mark, Record, Slot};
 use mainstay_storage::{AppendError, CheckpointError};
 
@@ -154,13 +154,9 @@ impl ReplicaProcess {
 
     /// Notes at once what is stable, as a thread does that does not wait for the disk's: meanwhile later ones may be
     /// put in place. The log follows when the disk has time.
-    pub(super) fn on_discard(
-        &mut self,
-        cx: &mut Cx<'_>,
-        discardable: (Slot, Option<Slot>, Option<CheckpointId>),
-    ) {
+    pub(super) fn on_discard(&mut self, cx: &mut Cx<'_>, discardable: Discard) {
         self.discardable = Some(discardable);
-        if let Err(error) = self.note_stable(discardable.2) {
+        if let Err(error) = self.note_stable(discardable.stable) {
             cx.line(format_args!("{error}"));
             if let CheckpointError::Gone(checkpoint) = error {
                 self.step(cx, Input::CheckpointGone { checkpoint });
@@ -173,7 +169,7 @@ impl ReplicaProcess {
 
     /// Lets go of what is not needed here, less what is kept for others, once it is noted why it may.
     pub(super) fn discard(&mut self, cx: &mut Cx<'_>) {
-        let Some((upto, wanted_above, stable)) = self.discardable else { return };
+        let Some(Discard { upto, wanted_above, stable }) = self.discardable else { return };
         if let Err(error) = self.note_stable(stable) {
             return cx.line(format_args!("{error}"));
         }

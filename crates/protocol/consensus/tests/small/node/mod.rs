@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use mainstay_consensus::message::ProbeReply;
 use mainstay_consensus::{
-    Body, Effect, Input, Installed, Message, PartialCheckpoint, Replica, Role, Settings, Start,
+    Body, Discard, Effect, Input, Installed, Message, PartialCheckpoint, Replica, Role, Settings,
+    Start,
 };
 use mainstay_model::plant::Planted;
 use mainstay_model::{
@@ -274,7 +275,7 @@ impl World {
                 inputs.push_back(Input::LogRead { from, purpose, entries });
             }
             Effect::Deliver { slot, value } => self.apply(node, slot, value, inputs),
-            Effect::Discard { upto, stable, .. } => {
+            Effect::Discard(Discard { upto, stable, .. }) => {
                 node.disk.discard(upto, stable, self.planted);
                 inputs.push_back(Input::Discarded { upto });
             }

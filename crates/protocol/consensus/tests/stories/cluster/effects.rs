@@ -1,7 +1,7 @@
 //! What becomes of what a replica asks its world for.
 
 use bytes::Bytes;
-use mainstay_consensus::{Effect, Input, Installed, Message};
+use mainstay_consensus::{Discard, Effect, Input, Installed, Message};
 use mainstay_model::{CheckpointId, Mark, Record, ReplicaId, Slot, Timestamp, Value};
 
 use super::{Cluster, MS, time_of};
@@ -17,9 +17,7 @@ impl Cluster {
                 self.step(index, Input::LogRead { from, purpose, entries });
             }
             Effect::Deliver { slot, value } => self.deliver(index, slot, value),
-            Effect::Discard { upto, wanted_above, stable } => {
-                self.discard(index, upto, wanted_above, stable);
-            }
+            Effect::Discard(discard) => self.discard(index, discard),
             Effect::ReadChunk { to, checkpoint, chunk } => {
                 self.read_chunk(index, to, checkpoint, chunk);
             }
@@ -125,13 +123,7 @@ impl Cluster {
         }
     }
 
-    fn discard(
-        &mut self,
-        index: u16,
-        upto: Slot,
-        wanted_above: Option<Slot>,
-        stable: Option<CheckpointId>,
-    ) {
+    fn discard(&mut self, index: u16, Discard { upto, wanted_above, stable }: Discard) {
         let at = usize::from(index);
         let own = self.nodes[at].disk.checkpoint().map_or(Slot::NONE, |own| own.slot);
         assert!(upto <= own, "the log goes only below the own checkpoint");
