@@ -33,13 +33,19 @@ struct Given {
     since: Instant,
 }
 
+/// What the leader of a ballot says is decided; the highest of the highest ballot heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Watermark {
+    ballot: Ballot,
+    upto: Slot,
+}
+
 /// What is missing here, and who was asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CatchUpState {
     /// The highest slot that anyone is known to know as decided.
     pub(crate) target: Slot,
-    /// The highest watermark of the highest ballot heard.
-    watermark: (Ballot, Slot),
+    watermark: Watermark,
     asked: Option<Asked>,
     /// How many questions in a row had no answer although pieces of long messages passed.
     in_vain: u32,
@@ -52,8 +58,10 @@ pub(crate) struct CatchUpState {
     /// When all were last asked, or told how far this replica is.
     multicast_at: Instant,
     multicast_due: bool,
-    /// What was known as decided then, and one interval earlier.
-    decided_then: (Slot, Slot),
+    /// What was known as decided then.
+    decided_then: Slot,
+    /// And one interval earlier.
+    decided_before: Slot,
     given: BTreeMap<u16, Given>,
     /// From whom a piece of a long message came last, and when.
     passed: Option<(ReplicaId, Instant)>,
@@ -65,7 +73,7 @@ impl CatchUpState {
     pub(crate) fn new(decided_upto: Slot) -> Self {
         Self {
             target: decided_upto,
-            watermark: (Ballot::ZERO, Slot::NONE),
+            watermark: Watermark { ballot: Ballot::ZERO, upto: Slot::NONE },
             asked: None,
             in_vain: 0,
             turn: 0,
@@ -73,7 +81,8 @@ impl CatchUpState {
             gives: None,
             multicast_at: Instant(0),
             multicast_due: false,
-            decided_then: (decided_upto, decided_upto),
+            decided_then: decided_upto,
+            decided_before: decided_upto,
             given: BTreeMap::new(),
             passed: None,
             waits: (Slot::NONE, Instant(0)),
@@ -94,12 +103,12 @@ impl<P: Plants> Replica<P> {
     /// accepted in that very ballot are known by it; everything else is fetched.
     pub(crate) fn on_watermark(&mut self, cx: &mut Cx<'_>, ballot: Ballot, upto: Slot) {
         let known = &mut self.catch_up.watermark;
-        if ballot > known.0 {
-            *known = (ballot, upto);
-        } else if ballot == known.0 {
-            known.1 = known.1.max(upto);
+        if ballot > known.ballot {
+            *known = Watermark { ballot, upto };
+        } else if ballot == known.ballot {
+            known.upto = known.upto.max(upto);
         }
-        let (ballot, upto) = *known;
+        let Watermark { ballot, upto } = *known;
         while self.log.decided_upto < upto {
             let slot = self.log.decided_upto.next();
             let believed = self.log.get(slot).is_some_and(|kept| {
@@ -260,7 +269,8 @@ impl<P: Plants> Replica<P> {
             return;
         }
         self.catch_up.multicast_at = now;
-        self.catch_up.decided_then = (self.log.decided_upto, self.catch_up.decided_then.0);
+        self.catch_up.decided_before = self.catch_up.decided_then;
+        self.catch_up.decided_then = self.log.decided_upto;
         // What is missing is asked for at the end of this turn.
         self.catch_up.multicast_due = self.missing().is_some();
         if !self.catch_up.multicast_due && !self.transfers() {
@@ -274,7 +284,7 @@ impl<P: Plants> Replica<P> {
         if m.accepted_upto < m.decided_upto {
             return self.ignore(cx, "report that contradicts itself");
         }
-        if m.decided_upto < self.catch_up.decided_then.1 {
+        if m.decided_upto < self.catch_up.decided_before {
             self.give(cx, from, m.decided_upto.next(), Vec::new());
         }
     }

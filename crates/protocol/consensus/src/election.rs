@@ -18,6 +18,25 @@ use crate::replica::{Cx, Office, Replica};
 use crate::settings::LeaderPolicy;
 use crate::stuck::Compared;
 
+/// What the leader showed of itself last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Shown {
+    /// Its decided watermark.
+    decided_upto: Slot,
+    /// Whether it had work open.
+    works: bool,
+    /// Since when that is so.
+    since: Instant,
+}
+
+/// A candidate that has time to become leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Grace {
+    /// The ballot in which it was promised.
+    ballot: Ballot,
+    until: Instant,
+}
+
 /// What a replica knows of leaders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Election {
@@ -25,8 +44,7 @@ pub(crate) struct Election {
     pub(crate) leader: Option<Ballot>,
     /// When it last showed one.
     heard_at: Instant,
-    /// The leader's decided watermark, whether it had work open, and since when that is so.
-    shown: (Slot, bool, Instant),
+    shown: Shown,
     /// How far the leader is itself, beside this replica.
     pub(crate) compared: Compared,
     /// Whether the leader knows of a quorum with room for entries.
@@ -40,7 +58,7 @@ pub(crate) struct Election {
     /// disks slower than the time-out do not keep a group from ever having a leader.
     pub(crate) attempts: u32,
     /// A candidate's ballot was promised: until then it has the time to become leader.
-    grace: Option<(Ballot, Instant)>,
+    grace: Option<Grace>,
     suspected: ReplicaSet,
     /// When to ask the others; `None` while a leader is heard of.
     due: Option<Instant>,
@@ -66,7 +84,7 @@ impl Election {
         Self {
             leader: None,
             heard_at: now,
-            shown: (Slot::NONE, false, now),
+            shown: Shown { decided_upto: Slot::NONE, works: false, since: now },
             compared: Compared::default(),
             room: true,
             stalls: 0,
@@ -104,15 +122,13 @@ impl Election {
 
     /// The leader gets on with its work, as far as it goes.
     pub(crate) fn sees_progress(&mut self, now: Instant) {
-        self.shown.2 = now;
+        self.shown.since = now;
     }
 
     /// A candidate that is waited for has until then at least.
     pub(crate) fn gives_grace(&mut self, candidate: ReplicaId, at_least: Instant) {
-        if let Some((ballot, until)) = &mut self.grace
-            && ballot.leader == candidate
-        {
-            *until = at_least.max(*until);
+        if let Some(grace) = self.grace.as_mut().filter(|grace| grace.ballot.leader == candidate) {
+            grace.until = at_least.max(grace.until);
         }
     }
 
@@ -161,9 +177,9 @@ impl<P: Plants> Replica<P> {
         let again = now.after(self.election_timeout());
         let election = &mut self.election;
         election.heard_at = now;
-        election.shown.2 = now;
-        if let Some((_, until)) = &mut election.grace {
-            *until = again;
+        election.shown.since = now;
+        if let Some(grace) = &mut election.grace {
+            grace.until = again;
         }
         election.due = election.due.map(|_| again);
         election.asked_from = election.probe + 1;
@@ -179,7 +195,7 @@ impl<P: Plants> Replica<P> {
             return None;
         }
         let heard_until = election.heard_at.after(self.election_timeout());
-        let (_, works, since) = election.shown;
+        let Shown { works, since, .. } = election.shown;
         if !works {
             return Some(heard_until);
         }
@@ -188,7 +204,7 @@ impl<P: Plants> Replica<P> {
     }
 
     fn grace_until(&self) -> Option<Instant> {
-        let (ballot, until) = self.election.grace?;
+        let Grace { ballot, until } = self.election.grace?;
         (!self.election.is_suspected(ballot.leader)).then_some(until)
     }
 
@@ -197,7 +213,7 @@ impl<P: Plants> Replica<P> {
         self.forget_leader(cx);
         self.election.attempts += 1;
         let until = cx.now.monotonic.after(self.candidacy_time());
-        self.election.grace = Some((ballot, until));
+        self.election.grace = Some(Grace { ballot, until });
         self.election.due = None;
     }
 
@@ -223,7 +239,8 @@ impl<P: Plants> Replica<P> {
             self.give_time(cx.now.monotonic);
             self.election.leader = Some(ballot);
             self.election.relay = None;
-            self.election.shown = (self.log.decided_upto, false, cx.now.monotonic);
+            let (decided_upto, since) = (self.log.decided_upto, cx.now.monotonic);
+            self.election.shown = Shown { decided_upto, works: false, since };
             self.election.compared = Compared::default();
             self.election.room = true;
             self.flush_due = true;
@@ -239,7 +256,7 @@ impl<P: Plants> Replica<P> {
 
     /// What the leader shows about its work.
     pub(crate) fn judge_progress(&mut self, cx: &mut Cx<'_>, m: &Lead) {
-        let (decided, worked, _) = self.election.shown;
+        let Shown { decided_upto: decided, works: worked, .. } = self.election.shown;
         let works = m.proposed_upto > m.decided_upto && m.room;
         self.election.room = m.room;
         if m.decided_upto > decided {
@@ -249,7 +266,8 @@ impl<P: Plants> Replica<P> {
         let now = cx.now.monotonic;
         let excused = self.learns(now) || self.latencies.writes_long(now);
         if m.decided_upto > decided || works != worked || excused {
-            self.election.shown = (m.decided_upto.max(decided), works, cx.now.monotonic);
+            let (decided_upto, since) = (m.decided_upto.max(decided), cx.now.monotonic);
+            self.election.shown = Shown { decided_upto, works, since };
         }
         self.compare_progress(cx.now.monotonic, m);
         self.judge_speed(cx);
@@ -426,7 +444,7 @@ impl<P: Plants> Replica<P> {
 
     /// `candidate` stands in no ballot up to `ballot` any more.
     fn stop_waiting_for(&mut self, candidate: ReplicaId, ballot: Ballot) {
-        let is_it = |waited: &(Ballot, _)| waited.0.leader == candidate && waited.0 <= ballot;
+        let is_it = |waited: &Grace| waited.ballot.leader == candidate && waited.ballot <= ballot;
         if self.election.grace.take_if(|grace| is_it(grace)).is_some() {
             self.flush_due = true;
         }
