@@ -32,6 +32,25 @@ impl Configuration {
         set.len() >= self.majority()
     }
 
+    /// Whether the replicas for whose indices `counts` holds are a quorum.
+    #[must_use]
+    pub fn quorum(&self, counts: impl Fn(u16) -> bool) -> bool {
+        let indices = self.replicas.iter().map(|replica| replica.index);
+        self.is_quorum(indices.filter(|index| counts(*index)).collect())
+    }
+
+    /// Of values with the index of the replica that each is from: the first one at which those that came are a
+    /// quorum; `None` if all together are none.
+    pub fn quorum_at<T>(&self, values: impl IntoIterator<Item = (T, u16)>) -> Option<T> {
+        let mut set = ReplicaSet::EMPTY;
+        let mut values = values.into_iter();
+        let last = values.find(|(_, index)| {
+            set.insert(*index);
+            self.is_quorum(set)
+        });
+        last.map(|(value, _)| value)
+    }
+
     /// Whether exactly this incarnation is listed.
     #[must_use]
     pub fn lists(&self, replica: ReplicaId) -> bool {

@@ -433,9 +433,8 @@ impl<P: Plants> Replica<P> {
         let fresh = election.probes.iter().find(|(_, at)| now < at.after(timeout));
         let first = fresh.map_or(u64::MAX, |(number, _)| *number).max(election.asked_from);
         election.silent.retain(|_, number| *number >= first);
-        let mut silent: ReplicaSet = self.election.silent.keys().copied().collect();
-        silent.insert(self.me.index);
-        if self.configuration.is_quorum(silent) {
+        let (me, silent) = (self.me.index, &self.election.silent);
+        if self.configuration.quorum(|index| index == me || silent.contains_key(&index)) {
             self.election.silent.clear();
             self.election.asked_from = self.election.probe + 1;
             self.start_candidacy(cx);

@@ -11,7 +11,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use mainstay_model::{Instant, Plants, ReplicaSet};
+use mainstay_model::{Instant, Plants};
 
 use crate::door::Refusal;
 use crate::leader::Peer;
@@ -188,8 +188,8 @@ impl<P: Plants> Replica<P> {
             .filter(|(_, peer)| heard(peer) && better(peer))
             .map(|(index, peer)| (peer.disk, *index))
             .collect();
-        let set: ReplicaSet = better.iter().map(|(_, index)| *index).collect();
-        let much_worse = self.configuration.is_quorum(set);
+        let is_better = |index| better.iter().any(|(_, better)| *better == index);
+        let much_worse = self.configuration.quorum(is_better);
         if now >= leader.own_disk.since.after(rule.interval) {
             leader.own_disk.since = now;
             let bad = much_worse && now >= rests_until;
@@ -228,10 +228,8 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn believe_in_itself(&mut self) {
         let Office::Leader(leader) = &mut self.office else { return };
         let Some(round) = leader.unconfirmed else { return };
-        let answered = leader.peers.iter().filter(|(_, peer)| peer.round >= round);
-        let mut set: ReplicaSet = answered.map(|(index, _)| *index).collect();
-        set.insert(self.me.index);
-        if self.configuration.is_quorum(set) {
+        let answered = |index| leader.itself_or(index, |peer| peer.round >= round);
+        if self.configuration.quorum(answered) {
             leader.unconfirmed = None;
         }
     }

@@ -248,6 +248,11 @@ impl Leader {
         self.next_slot
     }
 
+    /// Whether `holds` of the replica with this index, as it does of the leader's own.
+    pub(crate) fn itself_or(&self, index: u16, holds: impl Fn(&Peer) -> bool) -> bool {
+        index == self.ballot.leader.index || self.peers.get(&index).is_some_and(holds)
+    }
+
     pub(crate) fn highest_proposed(&self) -> Slot {
         self.next_slot.previous()
     }

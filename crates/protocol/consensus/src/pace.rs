@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use mainstay_model::{Configuration, Instant, Plants, ReplicaSet, Slot};
+use mainstay_model::{Configuration, Instant, Plants, Slot};
 
 use crate::replica::{Office, Replica};
 
@@ -84,15 +84,8 @@ impl Pace {
 /// all if they are no quorum, `None` if there are none.
 fn applied_by_quorum(mut applied: Vec<(Slot, u16)>, configuration: &Configuration) -> Option<Slot> {
     applied.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut set, mut lowest) = (ReplicaSet::EMPTY, None);
-    for (slot, index) in applied {
-        set.insert(index);
-        lowest = Some(slot);
-        if configuration.is_quorum(set) {
-            break;
-        }
-    }
-    lowest
+    let lowest = applied.last().map(|(slot, _)| *slot);
+    configuration.quorum_at(applied).or(lowest)
 }
 
 impl<P: Plants> Replica<P> {

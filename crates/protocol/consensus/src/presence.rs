@@ -1,7 +1,7 @@
 //! How a leader shows that it is there and how far it is, what its followers answer, and when it gives
 //! its office up because too few do.
 
-use mainstay_model::{Instant, Plant, Plants, ReplicaId, ReplicaSet};
+use mainstay_model::{Instant, Plant, Plants, ReplicaId};
 
 use crate::decided_time::Reading;
 use crate::leader::Peer;
@@ -129,22 +129,18 @@ impl<P: Plants> Replica<P> {
         let Office::Leader(leader) = &self.office else { return false };
         let timeout = self.election_timeout();
         let heard = |peer: &Peer| now < peer.heard_at.after(timeout);
-        let mut set: ReplicaSet =
-            leader.peers.iter().filter(|(_, peer)| heard(peer)).map(|(index, _)| *index).collect();
-        set.insert(self.me.index);
-        self.configuration.is_quorum(set)
+        self.configuration.quorum(|index| leader.itself_or(index, heard))
     }
 
     /// Whether entries with requests can be decided: at a leader, whether a quorum has room for them;
     /// at a follower, what its leader said of that.
     pub(crate) fn quorum_has_room(&self) -> bool {
         let Office::Leader(leader) = &self.office else { return self.election.room };
-        let roomy = leader.peers.iter().filter(|(_, peer)| peer.room).map(|(index, _)| *index);
-        let mut set: ReplicaSet = roomy.collect();
-        if self.acceptor.room {
-            set.insert(self.me.index);
-        }
-        self.configuration.is_quorum(set)
+        let (me, room) = (self.me.index, self.acceptor.room);
+        self.configuration.quorum(|index| match leader.peers.get(&index) {
+            Some(peer) => peer.room,
+            None => index == me && room,
+        })
     }
 
     /// Whether something that was reported as decided could not be fetched for one time-out.

@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use mainstay_model::{Instant, Now, Plant, Plants, ReplicaId, ReplicaSet, Slot, Timestamp, Token};
+use mainstay_model::{Instant, Now, Plant, Plants, ReplicaId, Slot, Timestamp, Token};
 
 use crate::door::{Effect, Rejection};
 use crate::message::{Body, NotLeader, ReadAsk, ReadSlot};
@@ -247,10 +247,8 @@ impl<P: Plants> Replica<P> {
             let Office::Leader(leader) = &mut self.office else { return };
             let Some(next) = leader.rounds.waiting.front().copied() else { return };
             let Waiting { round, slot, time, asker } = next;
-            let confirmed = leader.peers.iter().filter(|(_, peer)| peer.round >= round);
-            let mut set: ReplicaSet = confirmed.map(|(index, _)| *index).collect();
-            set.insert(self.me.index);
-            let is_confirmed = self.configuration.is_quorum(set) || unconfirmed;
+            let confirmed = |index| leader.itself_or(index, |peer| peer.round >= round);
+            let is_confirmed = self.configuration.quorum(confirmed) || unconfirmed;
             if !is_confirmed || slot > self.log.decided_upto {
                 return;
             }

@@ -13,7 +13,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use mainstay_model::{Instant, Plants, ReplicaId, ReplicaSet};
+use mainstay_model::{Instant, Plants, ReplicaId};
 
 use crate::estimate::Estimate;
 use crate::message::{Body, Probe, ProbeReply};
@@ -158,14 +158,7 @@ impl<P: Plants> Replica<P> {
         let mut times: Vec<(Duration, u16)> = others.collect();
         times.push((self.latencies.disk(now), self.me.index));
         times.sort_unstable();
-        let mut set = ReplicaSet::EMPTY;
-        for (time, index) in times {
-            set.insert(index);
-            if self.configuration.is_quorum(set) {
-                return Some(time);
-            }
-        }
-        None
+        self.configuration.quorum_at(times)
     }
 
     /// Asks the other followers for a sign, to see how far away they are.
