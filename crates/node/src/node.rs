@@ -418,7 +418,7 @@ impl<F: Front> Node<F> {
         self.links.flush(&mut self.machines);
         self.flush_dirty();
         self.make_room();
-        self.look_around();
+        self.refresh_view();
     }
 
     /// A part of the turn took long, as where a client's largest request was copied: signs of life that
@@ -472,7 +472,7 @@ impl<F: Front> Node<F> {
     }
 
     /// Takes note of where the machine stands at the end of a turn.
-    fn look_around(&mut self) {
+    fn refresh_view(&mut self) {
         let status = self.machines.replica.status();
         let now = self.machines.now.monotonic;
         self.view.leader = status.leader.map(|leader| leader.index);

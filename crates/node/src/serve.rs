@@ -98,7 +98,7 @@ impl<F: Front> Node<F> {
         connection.unfinished = false;
         let result = match connection.shut_at {
             None => self.work(&mut connection),
-            Some(_) => self.listen_out(&mut connection),
+            Some(_) => self.drain_after_close(&mut connection),
         };
         match result {
             Ok(()) => self.keep(connection),
@@ -146,7 +146,7 @@ impl<F: Front> Node<F> {
     }
 
     /// Throws away what still comes over a connection whose own half is closed.
-    fn listen_out(&mut self, connection: &mut Served<F>) -> Result<(), End> {
+    fn drain_after_close(&mut self, connection: &mut Served<F>) -> Result<(), End> {
         let filled = connection.stream.fill(&mut self.scratch, READ_BUDGET);
         connection.stream.forget_input();
         match filled {

@@ -412,7 +412,7 @@ impl World {
         match crate::panics::caught(|| catch_unwind(AssertUnwindSafe(|| call(&mut cx)))) {
             Ok(result) => Some(result),
             Err(_) if self.core.node(node).disk.has_lost_power() => {
-                // What a machine does that has no power any more is of no account.
+                // Ignore anything a powered-off machine does.
                 self.stop_if_asked(node);
                 None
             }

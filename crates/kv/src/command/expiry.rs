@@ -9,7 +9,7 @@ use crate::resp::Arguments;
 
 type Built<'a> = Result<Operation<'a>, Refusal>;
 
-/// In what a client counts.
+/// The client's unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Seconds,

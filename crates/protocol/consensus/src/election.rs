@@ -162,7 +162,7 @@ impl<P: Plants> Replica<P> {
     }
 
     /// Whether it has nothing against the leader that it hears of.
-    pub(crate) fn is_content(&self, now: Instant) -> bool {
+    pub(crate) fn accepts_leader(&self, now: Instant) -> bool {
         self.hears_leader(now) && !self.finds_bad(now)
     }
 
@@ -373,7 +373,7 @@ impl<P: Plants> Replica<P> {
     /// A follower looks whether it still hears of a leader; if not, and its turn has come, it asks.
     pub(crate) fn election_tick(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.monotonic;
-        if self.is_content(now) {
+        if self.accepts_leader(now) {
             self.election.due = None;
             return;
         }
@@ -458,7 +458,7 @@ impl<P: Plants> Replica<P> {
         }
         let reply = ProbeReply {
             number: m.number,
-            hears_leader: self.is_content(cx.now.monotonic),
+            hears_leader: self.accepts_leader(cx.now.monotonic),
             ballot: self.acceptor.promised,
             decided_upto: self.log.decided_upto,
             disk: self.latencies.disk(cx.now.monotonic),
@@ -479,7 +479,7 @@ impl<P: Plants> Replica<P> {
             && self.votes
             && !self.retired
             && m.number >= self.election.asked_from
-            && !self.is_content(cx.now.monotonic);
+            && !self.accepts_leader(cx.now.monotonic);
         if asking && m.hears_leader {
             self.election.silent.remove(&from.index);
         } else if asking {

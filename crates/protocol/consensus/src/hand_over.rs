@@ -225,7 +225,7 @@ impl<P: Plants> Replica<P> {
     }
 
     /// A quorum may have answered the round that a leader began after it was paused.
-    pub(crate) fn believe_in_itself(&mut self) {
+    pub(crate) fn confirm_lead(&mut self) {
         let Office::Leader(leader) = &mut self.office else { return };
         let Some(round) = leader.unconfirmed else { return };
         let answered = |index| leader.itself_or(index, |peer| peer.round >= round);

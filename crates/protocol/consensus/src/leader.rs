@@ -385,7 +385,7 @@ impl<P: Plants> Replica<P> {
     pub(crate) fn flush_leader(&mut self, cx: &mut Cx<'_>) {
         // What lies above the watermark may have its quorum already, once a hole is filled.
         self.advance(cx);
-        self.believe_in_itself();
+        self.confirm_lead();
         self.judge_clock(cx.now);
         self.propose_queued(cx);
         self.order_tick(cx);
