@@ -1,7 +1,5 @@
 //! What a slot decides: a batch of requests with the time at which its leader formed it.
 
-use alloc::borrow::ToOwned;
-use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -101,16 +99,17 @@ impl Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "value({}, {} B, {:08x})",
-            match self.makes_checkpoint_due() {
-                true => "checkpoint due".to_owned(),
-                false => format!("{} requests", self.request_count()),
-            },
-            self.len(),
-            self.checksum
-        )
+        if self.makes_checkpoint_due() {
+            write!(f, "value(checkpoint due, {} B, {:08x})", self.len(), self.checksum)
+        } else {
+            write!(
+                f,
+                "value({} requests, {} B, {:08x})",
+                self.request_count(),
+                self.len(),
+                self.checksum
+            )
+        }
     }
 }
 

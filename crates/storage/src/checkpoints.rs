@@ -255,8 +255,8 @@ impl<D: Disk> Checkpoints<D> {
         }
     }
 
-    /// Which checkpoints were held when this was asked last, or have been since, and made way for others or
-    /// turned out to be damaged: whoever tells others what is held here asks after each change.
+    /// The checkpoints that stopped being held since this was asked last: they made way for others, or turned out
+    /// damaged. To be asked after each change by whoever tells others what is held.
     #[must_use]
     pub fn take_gone(&self) -> Vec<CheckpointId> {
         let mut folder = self.lock();

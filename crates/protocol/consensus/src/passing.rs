@@ -56,9 +56,10 @@ impl<P: Plants> Replica<P> {
             return self.ignore(cx, "piece of a replica that is not in the configuration");
         }
         let now = cx.now.monotonic;
-        match coming {
-            true => self.passes_from(now, peer, kind),
-            false => self.passes_to(now, peer, kind),
+        if coming {
+            self.passes_from(now, peer, kind);
+        } else {
+            self.passes_to(now, peer, kind);
         }
     }
 
